@@ -1,0 +1,279 @@
+//! The `checkpoint` file: which checkpoints of a directory count, and which is the newest.
+//!
+//! Its text is TensorFlow's `CheckpointState` message, so TensorFlow's tools read it too. It is
+//! written after the checkpoint it names and replaced as a whole, so it never points at half a file.
+
+use std::fmt::Write;
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use crate::checkpoint::{self, Checkpoint};
+use crate::{Error, Result};
+
+/// Name of the pointer file.
+pub const FILE: &str = "checkpoint";
+const NEWEST: &str = "model_checkpoint_path";
+const ALL: &str = "all_model_checkpoint_paths";
+
+/// The checkpoints that count, by step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pointer {
+    /// The step of the newest checkpoint.
+    pub newest: u64,
+    /// The steps of all checkpoints kept, in the order they were written.
+    pub all: Vec<u64>,
+}
+
+/// What [`commit`] did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Committed {
+    /// The file just written.
+    pub path: PathBuf,
+    /// Names of the files removed because `keep` newer ones exist.
+    pub removed: Vec<String>,
+}
+
+impl Pointer {
+    /// Reads the pointer of `dir`, or `None` if nothing was ever committed there.
+    ///
+    /// # Errors
+    /// [`Error::Io`] naming the path; [`Error::Corrupt`] if a line names no `ckpt-<step>`.
+    pub fn read(dir: &Path) -> Result<Option<Self>> {
+        let path = dir.join(FILE);
+        match fs::read_to_string(&path) {
+            Ok(text) => Pointer::parse(&path.display().to_string(), &text).map(Some),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Error::io(format!("reading {}", path.display()), error)),
+        }
+    }
+
+    /// Replaces the pointer of `dir`; the checkpoints named must be there already.
+    ///
+    /// # Errors
+    /// [`Error::Io`] naming the path.
+    pub fn write(&self, dir: &Path) -> Result<()> {
+        checkpoint::replace_file(dir, FILE, self.to_text().as_bytes()).map(|_| ())
+    }
+
+    /// The path of the newest checkpoint, for [`checkpoint::read`].
+    pub fn newest_path(&self, dir: &Path) -> PathBuf {
+        dir.join(checkpoint::file_name(self.newest))
+    }
+
+    fn to_text(&self) -> String {
+        let mut text = format!("{NEWEST}: \"ckpt-{}\"\n", self.newest);
+        for step in &self.all {
+            // Writing to a String cannot fail.
+            let _ = writeln!(text, "{ALL}: \"ckpt-{step}\"");
+        }
+        text
+    }
+
+    /// Other fields of the message, such as timestamps, are skipped. No path from the file is ever
+    /// opened: a name is a step or an error.
+    fn parse(place: &str, text: &str) -> Result<Self> {
+        let mut newest = None;
+        let mut all = Vec::new();
+        for (index, line) in text.lines().enumerate() {
+            let place = || format!("line {} of {place}", index + 1);
+            let Some((key, value)) = line.split_once(':') else {
+                if line.trim().is_empty() {
+                    continue;
+                }
+                return Err(Error::corrupt(
+                    place(),
+                    "it is no field of a CheckpointState",
+                ));
+            };
+            let step = || {
+                let reason = format!("{value} is not the name of a checkpoint, \"ckpt-<step>\"");
+                step_of(value.trim()).ok_or_else(|| Error::corrupt(place(), reason))
+            };
+            match key.trim() {
+                NEWEST => newest = Some(step()?),
+                ALL => all.push(step()?),
+                _ => {}
+            }
+        }
+        let newest = newest.ok_or_else(|| Error::corrupt(place, format!("it has no {NEWEST}")))?;
+        Ok(Pointer { newest, all })
+    }
+}
+
+/// The step of a quoted name such as `"ckpt-469"`.
+fn step_of(quoted: &str) -> Option<u64> {
+    let digits = quoted.strip_prefix("\"ckpt-")?.strip_suffix('"')?;
+    let canonical = digits.bytes().all(|byte| byte.is_ascii_digit());
+    digits.parse().ok().filter(|_| canonical)
+}
+
+/// Writes a checkpoint into `dir`, points to it, and only then removes those before the `keep`
+/// newest (at least this one is kept). Files that the pointer does not name are left alone.
+///
+/// # Errors
+/// As [`checkpoint::write`], [`Pointer::read`] and [`Pointer::write`]; and [`Error::Io`] if an old
+/// checkpoint cannot be removed, when the new one is already committed.
+pub fn commit(dir: &Path, checkpoint: &Checkpoint, keep: usize) -> Result<Committed> {
+    let mut steps = Pointer::read(dir)?
+        .map(|pointer| pointer.all)
+        .unwrap_or_default();
+    let path = checkpoint::write(dir, checkpoint)?;
+    steps.retain(|&step| step != checkpoint.step);
+    steps.push(checkpoint.step);
+    let kept = steps.split_off(steps.len().saturating_sub(keep.max(1)));
+    Pointer {
+        newest: checkpoint.step,
+        all: kept,
+    }
+    .write(dir)?;
+    let removed: Vec<String> = steps.into_iter().map(checkpoint::file_name).collect();
+    for name in &removed {
+        remove(&dir.join(name))?;
+    }
+    Ok(Committed { path, removed })
+}
+
+fn remove(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(Error::io(format!("removing {}", path.display()), error))
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn at(step: u64) -> Checkpoint {
+        Checkpoint {
+            step,
+            manifest: serde_json::Value::Null,
+            tensors: vec![],
+        }
+    }
+
+    fn names(dir: &Path) -> Vec<String> {
+        let entries = fs::read_dir(dir).unwrap();
+        let mut names: Vec<String> = entries
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn the_text_is_that_of_tensorflow() {
+        let pointer = Pointer {
+            newest: 469,
+            all: vec![352, 469],
+        };
+        assert_eq!(
+            pointer.to_text(),
+            "model_checkpoint_path: \"ckpt-469\"\n\
+             all_model_checkpoint_paths: \"ckpt-352\"\n\
+             all_model_checkpoint_paths: \"ckpt-469\"\n"
+        );
+        let stamped = pointer.to_text() + "last_preserved_timestamp: 1.5\n\n";
+        assert_eq!(Pointer::parse("checkpoint", &stamped).unwrap(), pointer);
+    }
+
+    #[test]
+    fn names_that_are_no_step_are_refused() {
+        for name in [
+            "../ckpt-1",
+            "/etc/passwd",
+            "ckpt-",
+            "ckpt--1",
+            "ckpt-+1",
+            "ckpt-1/2",
+        ] {
+            let text = format!("model_checkpoint_path: \"{name}\"");
+            let error = Pointer::parse("checkpoint", &text).unwrap_err();
+            assert!(
+                error.to_string().starts_with("line 1 of checkpoint"),
+                "{error}"
+            );
+        }
+        assert!(Pointer::parse("checkpoint", "").is_err());
+        assert!(Pointer::parse("checkpoint", "\0\0\0").is_err());
+    }
+
+    #[test]
+    fn the_newest_checkpoints_are_kept_and_the_others_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(Pointer::read(dir.path()).unwrap(), None);
+        for step in [10, 20, 30] {
+            commit(dir.path(), &at(step), 2).unwrap();
+        }
+        assert_eq!(
+            names(dir.path()),
+            ["checkpoint", "ckpt-20.safetensors", "ckpt-30.safetensors"]
+        );
+        let pointer = Pointer::read(dir.path()).unwrap().unwrap();
+        assert_eq!(
+            pointer,
+            Pointer {
+                newest: 30,
+                all: vec![20, 30]
+            }
+        );
+        assert_eq!(
+            checkpoint::read(&pointer.newest_path(dir.path())).unwrap(),
+            at(30)
+        );
+        let committed = commit(dir.path(), &at(40), 0).unwrap();
+        assert_eq!(
+            committed.removed,
+            ["ckpt-20.safetensors", "ckpt-30.safetensors"]
+        );
+        assert_eq!(names(dir.path()), ["checkpoint", "ckpt-40.safetensors"]);
+    }
+
+    #[test]
+    fn writing_a_step_again_replaces_it_and_removes_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        for step in [10, 20, 10] {
+            let committed = commit(dir.path(), &at(step), 2).unwrap();
+            assert_eq!(committed.removed, Vec::<String>::new());
+        }
+        let pointer = Pointer::read(dir.path()).unwrap().unwrap();
+        assert_eq!(
+            pointer,
+            Pointer {
+                newest: 10,
+                all: vec![20, 10]
+            }
+        );
+    }
+
+    #[test]
+    fn a_leftover_of_an_interrupted_write_does_no_harm() {
+        let dir = tempfile::tempdir().unwrap();
+        commit(dir.path(), &at(10), 2).unwrap();
+        fs::write(dir.path().join("ckpt-20.safetensors.tmp"), b"half").unwrap();
+        let pointer = Pointer::read(dir.path()).unwrap().unwrap();
+        assert_eq!(
+            checkpoint::read(&pointer.newest_path(dir.path())).unwrap(),
+            at(10)
+        );
+        commit(dir.path(), &at(20), 2).unwrap();
+        assert!(!names(dir.path()).iter().any(|name| name.ends_with(".tmp")));
+    }
+
+    proptest! {
+        #[test]
+        fn any_pointer_survives(newest: u64, all: Vec<u64>) {
+            let pointer = Pointer { newest, all };
+            prop_assert_eq!(Pointer::parse("test", &pointer.to_text()).unwrap(), pointer);
+        }
+
+        #[test]
+        fn arbitrary_text_never_panics(text: String) {
+            let _ = Pointer::parse("test", &text);
+        }
+    }
+}
