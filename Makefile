@@ -1,0 +1,64 @@
+# make mnist   train and apply the Keras MNIST CNN in a local Spark cluster
+# make test    every check and test
+# See README.md. cargo and Maven decide what is out of date inside native/ and jvm/.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := build
+.DELETE_ON_ERROR:
+.PHONY: setup build mnist check test test-native test-jvm test-python wheel bench clean FORCE
+
+# Where rustup puts cargo, for shells that have not read its profile.
+export PATH := $(PATH):$(HOME)/.cargo/bin
+export FLAMBEAU_BUILD := $(shell scripts/build-hash.sh)
+
+VENV := build/venv/bin
+NATIVE := target/release/libflambeau.so
+JAR := jvm/target/flambeau-spark4.0_2.13-0.1.0.jar
+MVN := mvn --batch-mode --no-transfer-progress --file jvm/pom.xml -Dflambeau.build=$(FLAMBEAU_BUILD)
+PYTHON_FILES := python examples tests
+
+build: $(JAR)
+
+setup:
+	@scripts/setup.sh
+
+$(NATIVE): FORCE | setup
+	@cargo build --locked --release --package flambeau-jni
+
+$(JAR): $(NATIVE) jvm/pom.xml $(shell find jvm/src -type f)
+	@$(MVN) --quiet -Dmaven.test.skip=true -DskipTests package
+	@touch $@
+
+mnist: $(JAR)
+	@examples/mnist/run.sh
+
+check: | setup
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	$(VENV)/ruff check $(PYTHON_FILES)
+	$(VENV)/ruff format --check $(PYTHON_FILES)
+	cd python && ../$(VENV)/mypy
+	$(VENV)/shellcheck .ci/run scripts/*.sh examples/*/*.sh
+
+test: test-native test-jvm test-python
+
+test-native: check
+	cargo test --locked --workspace
+
+test-jvm: $(NATIVE) test-native
+	$(MVN) verify
+	@touch $(JAR)
+
+test-python: test-jvm
+	$(VENV)/pytest
+
+wheel: $(JAR)
+	cd python && ../$(VENV)/python -m hatchling build --target wheel
+
+bench: $(JAR)
+	tests/bench/run.sh
+
+clean:
+	cargo clean
+	rm -rf jvm/target python/dist build/mnist

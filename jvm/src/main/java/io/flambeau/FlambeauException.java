@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+package io.flambeau;
+
+/** Any failure of Flambeau; its subclasses say what the caller can do next. */
+public class FlambeauException extends RuntimeException {
+  private static final long serialVersionUID = 1L;
+  private static final int NO_RANK = -1;
+
+  private int rank = NO_RANK;
+
+  /** A failure described by {@code message}. */
+  public FlambeauException(String message) {
+    super(message);
+  }
+
+  /** A failure described by {@code message}, following from {@code cause}. */
+  public FlambeauException(String message, Throwable cause) {
+    super(message, cause);
+  }
+
+  /** Records the rank it happened on; the message then starts with it. */
+  public final FlambeauException onRank(int rank) {
+    this.rank = rank;
+    return this;
+  }
+
+  @Override
+  public final String getMessage() {
+    return rank == NO_RANK ? super.getMessage() : "rank " + rank + ": " + super.getMessage();
+  }
+}

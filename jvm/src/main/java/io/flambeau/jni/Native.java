@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+package io.flambeau.jni;
+
+/**
+ * The door to libflambeau.so: primitives, strings and byte arrays only. A session is an id that is
+ * never used twice; a closed or unknown id gives {@link IllegalStateException}. Load the library
+ * with {@link NativeLoader} first.
+ */
+final class Native {
+  private Native() {}
+
+  /** {"version", "build", "libtorch"} as JSON. */
+  static native String version();
+
+  /**
+   * Opens a session.
+   *
+   * @param config the session's JSON document
+   * @param schema the Arrow schema message of its batches
+   * @param model Keras JSON (UTF-8) or .keras bytes, null for kinds without a model
+   * @param secret 32 bytes that the ranks of one fit share, null for other kinds
+   */
+  static native long open(String config, byte[] schema, byte[] model, byte[] secret);
+
+  /**
+   * Takes the rows of one record batch, whose memory it borrows for the length of the call.
+   *
+   * @param stream 0 for training rows, 1 for validation rows
+   * @param nodes (length, null count) pairs in the order of the ArrowRecordBatch
+   * @param buffers (address, byte length) pairs in the order of the ArrowRecordBatch
+   * @return false if there was no room within about 100 ms: nothing was taken, call again
+   */
+  static native boolean feed(long session, int stream, int rows, long[] nodes, long[] buffers);
+
+  /** No stream gets more rows. */
+  static native void finish(long session);
+
+  /** The next event as JSON, or null when none came in time. */
+  static native String poll(long session, int timeoutMillis);
+
+  /** The result of one batch: float32 rows (predict), TFRecords (encode), nothing (drain). */
+  static native byte[] transform(long session, int rows, long[] nodes, long[] buffers);
+
+  /** Ends running calls within 2 s; may be called from any thread. */
+  static native void cancel(long session);
+
+  /** Frees the session and joins its threads; again is harmless. */
+  static native void close(long session);
+
+  /** Sessions that are open in this process. */
+  static native int liveSessions();
+
+  /** Fails on purpose: "panic", "torch" or "config". */
+  static native void fault(String kind);
+}

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+package io.flambeau.cli
+
+import java.io.PrintStream
+import java.time.LocalDateTime
+import java.time.format.DateTimeFormatter
+
+import org.apache.hadoop.fs.Path
+import org.apache.spark.sql.{Row, SparkSession}
+import org.apache.spark.sql.functions.col
+import org.apache.spark.sql.types.DoubleType
+
+import io.flambeau.ConfigException
+import io.flambeau.ml.KerasModel
+
+/** Predicts a table's rows, as lines like `2026-05-21T11:49:56.561506 Label: 7, Prediction: 7`. */
+private[cli] object PredictCommand extends Command {
+  override val name = "predict"
+  override val meaning = "apply a trained model to a table"
+
+  override val flags: Seq[Flag] = Seq(
+    Flag("model-dir", "directory that train wrote", required = true),
+    Flag("data", "the table", required = true),
+    Tables.FormatFlag,
+    Flag("label", "label column", default = Some("label")),
+    Flag("features", "feature columns, by commas; all but the label if absent"),
+    Flag("output", "directory for the lines; must not exist", required = true))
+
+  private val Export = "export/model.keras"
+
+  override def run(spark: SparkSession, arguments: Arguments, out: PrintStream): Unit = {
+    val output = new Path(arguments("output"))
+    if (output.getFileSystem(spark.sparkContext.hadoopConfiguration).exists(output)) {
+      throw new ConfigException(s"$output exists already. Try: delete it, or another --output")
+    }
+    val label = arguments("label")
+    val table = Tables.read(spark, arguments, arguments("data"))
+    val predicted = KerasModel
+      .fromKerasFile(spark, s"${arguments("model-dir")}/$Export")
+      .setFeatureCols(Tables.features(arguments, table, Seq(label)))
+      .transform(table)
+      .select(col(label).cast(DoubleType), col("prediction"))
+      .persist()
+    try {
+      predicted.rdd.map(line).saveAsTextFile(output.toString)
+      val rows = predicted.count()
+      val right = predicted.where(col(label) === col("prediction")).count()
+      out.println(f"$rows rows, accuracy ${right.toDouble / rows.max(1)}%.4f; lines in $output")
+    } finally predicted.unpersist()
+  }
+
+  private def line(row: Row): String = {
+    val time = LocalDateTime.now.format(DateTimeFormatter.ofPattern("yyyy-MM-dd'T'HH:mm:ss.SSSSSS"))
+    s"$time Label: ${plain(row.getDouble(0))}, Prediction: ${plain(row.getDouble(1))}"
+  }
+
+  private def plain(value: Double): String = if (value == value.toLong) value.toLong.toString else value.toString
+}

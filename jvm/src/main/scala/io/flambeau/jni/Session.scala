@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+package io.flambeau.jni
+
+import java.util.concurrent.atomic.AtomicBoolean
+
+import org.apache.spark.{TaskContext, TaskKilledException}
+import org.apache.spark.sql.flambeau.ArrowBatch
+import org.json4s.JValue
+import org.json4s.jackson.JsonMethods.{compact, parse}
+
+/**
+ * The owner of one native session; closes it once. Calls that wait look out for the end of the
+ * Spark task and then cancel the session, so a killed task ends within 2 s.
+ */
+final class Session private (handle: Long, interrupted: () => Boolean) extends AutoCloseable {
+  private val closed = new AtomicBoolean
+
+  /** Hands over one batch, waiting for room: native code's backpressure. */
+  def feed(stream: Int, batch: ArrowBatch): Unit =
+    while (!Native.feed(handle, stream, batch.rows, batch.nodes, batch.buffers)) endIfInterrupted()
+
+  /** No stream gets more rows. */
+  def finish(): Unit = Native.finish(handle)
+
+  /** The next event, if one comes in time. */
+  def poll(timeoutMillis: Int): Option[JValue] = {
+    endIfInterrupted()
+    Option(Native.poll(handle, timeoutMillis)).map(parse(_))
+  }
+
+  /** The result of one batch, as its kind defines it. */
+  def transform(batch: ArrowBatch): Array[Byte] = {
+    endIfInterrupted()
+    Native.transform(handle, batch.rows, batch.nodes, batch.buffers)
+  }
+
+  /** Ends running calls; from any thread. */
+  def cancel(): Unit = if (!closed.get) Native.cancel(handle)
+
+  override def close(): Unit = if (closed.compareAndSet(false, true)) Native.close(handle)
+
+  private def endIfInterrupted(): Unit =
+    if (interrupted()) {
+      cancel()
+      throw new TaskKilledException
+    }
+}
+
+object Session {
+
+  /** Training rows, and rows that only validate. */
+  val TrainingStream = 0
+  val ValidationStream = 1
+
+  /**
+   * Opens a session that the running Spark task, if there is one, closes when it ends. The native
+   * library must be loaded.
+   *
+   * @param model Keras JSON or .keras bytes, null for kinds without a model
+   * @param secret what the ranks of one fit share, null for other kinds
+   */
+  def open(config: JValue, schema: Array[Byte], model: Array[Byte], secret: Array[Byte]): Session = {
+    val task = Option(TaskContext.get())
+    val session = new Session(
+      Native.open(compact(config), schema, model, secret),
+      () => task.exists(_.isInterrupted()))
+    task.foreach(_.addTaskCompletionListener[Unit](_ => session.close()))
+    session
+  }
+
+  /** Sessions open in this process. */
+  def live: Int = Native.liveSessions()
+}

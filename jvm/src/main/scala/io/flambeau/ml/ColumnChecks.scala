@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+package io.flambeau.ml
+
+import org.apache.spark.ml.linalg.SQLDataTypes
+import org.apache.spark.sql.types._
+
+import io.flambeau.DataException
+
+/** Checks of a DataFrame's columns before any job runs; messages name column, type and remedy. */
+private[ml] object ColumnChecks {
+  private val Numbers = "boolean, tinyint, smallint, int, bigint, float or double"
+
+  /** A model input or label: numbers, an array of them, bytes, or an ML vector. */
+  def requireTensor(schema: StructType, role: String, name: String): Unit =
+    requireType(schema, role, name, s"$Numbers, an array of numbers, binary, or an ML vector") {
+      case ArrayType(_: DecimalType, _) => false
+      case ArrayType(_: NumericType, _) | BinaryType | SQLDataTypes.VectorType => true
+      case scalar => isNumber(scalar)
+    }
+
+  def requireNumber(schema: StructType, role: String, name: String): Unit =
+    requireType(schema, role, name, Numbers)(isNumber)
+
+  def requireBoolean(schema: StructType, role: String, name: String): Unit =
+    requireType(schema, role, name, "boolean")(_ == BooleanType)
+
+  /** A column that will be added. */
+  def requireAbsent(schema: StructType, role: String, name: String): Unit =
+    if (schema.fieldNames.contains(name)) {
+      throw new DataException(s"column '$name' is there already; set $role to another name, or drop the column")
+    }
+
+  private def isNumber(dataType: DataType): Boolean = dataType match {
+    case _: DecimalType => false
+    case _: NumericType | BooleanType => true
+    case _ => false
+  }
+
+  private def requireType(schema: StructType, role: String, name: String, accepted: String)(
+      isAccepted: DataType => Boolean): Unit = {
+    val field = schema.fields.find(_.name == name).getOrElse {
+      throw new DataException(s"$role '$name' is no column of the DataFrame; it has ${listed(schema.fieldNames)}")
+    }
+    if (!isAccepted(field.dataType)) {
+      throw new DataException(
+        s"$role '$name' has type ${field.dataType.sql}; it must be $accepted. Try: cast or encode it first")
+    }
+  }
+
+  private val Listed = 20
+
+  private def listed(names: Array[String]): String = {
+    val first = names.take(Listed).mkString("'", "', '", "'")
+    if (names.isEmpty) "none" else if (names.length > Listed) s"$first and ${names.length - Listed} more" else first
+  }
+}

@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+package io.flambeau.ml
+
+import org.apache.spark.ml.Estimator
+import org.apache.spark.ml.param.{Param, ParamMap}
+import org.apache.spark.ml.util.{DefaultParamsReadable, DefaultParamsWritable, Identifiable}
+import org.apache.spark.sql.Dataset
+import org.apache.spark.sql.types.StructType
+import org.json4s.{JNull, JValue}
+import org.json4s.JsonDSL._
+import org.json4s.jackson.JsonMethods.compact
+
+import io.flambeau.ConfigException
+import io.flambeau.train.{FitJob, FitSpec, Validation}
+
+/**
+ * Trains a Keras model on a DataFrame, `numWorkers` tasks together. The result equals that of one
+ * worker on the same global batches; no row is dropped or repeated.
+ */
+final class KerasEstimator(override val uid: String)
+    extends Estimator[KerasModel]
+    with KerasParams
+    with DefaultParamsWritable {
+
+  def this() = this(Identifiable.randomUID("keras"))
+
+  def setModel(value: String): this.type = set(model, value)
+  def setModelBytes(value: String): this.type = set(modelBytes, value)
+  def setModelBytes(value: Array[Byte]): this.type = set(modelBytes, java.util.Base64.getEncoder.encodeToString(value))
+  def setOptimizer(value: String): this.type = set(optimizer, value)
+  def setMetrics(value: Array[String]): this.type = set(metrics, value)
+  def setLabelCol(value: String): this.type = set(labelCol, value)
+  def setWeightCol(value: String): this.type = set(weightCol, value)
+  def setBatchSize(value: Int): this.type = set(batchSize, value)
+  def setEpochs(value: Int): this.type = set(epochs, value)
+  def setNumWorkers(value: Int): this.type = set(numWorkers, value)
+  def setSeed(value: Long): this.type = set(seed, value)
+  def setShuffle(value: Boolean): this.type = set(shuffle, value)
+  def setValidationIndicatorCol(value: String): this.type = set(validationIndicatorCol, value)
+  def setValidationSplit(value: Double): this.type = set(validationSplit, value)
+  def setModelDir(value: String): this.type = set(modelDir, value)
+  def setCheckpointEveryEpochs(value: Int): this.type = set(checkpointEveryEpochs, value)
+  def setKeepCheckpoints(value: Int): this.type = set(keepCheckpoints, value)
+  def setVerbose(value: Int): this.type = set(verbose, value)
+
+  /** @throws io.flambeau.FlambeauException saying what failed first, on which rank, and what to do */
+  override def fit(dataset: Dataset[_]): KerasModel = {
+    transformSchema(dataset.schema)
+    val spec = FitSpec(
+      model = modelSource(dataset),
+      columns = columns,
+      training = trainingJson,
+      validation = validation,
+      numWorkers = $(numWorkers),
+      seed = $(seed),
+      modelDir = get(modelDir))
+    val result = FitJob.run(dataset, spec, Option.when($(verbose) > 0)(System.out))
+    copyValues(new KerasModel(uid, result.model, result.history).setParent(this))
+  }
+
+  override def transformSchema(schema: StructType): StructType = {
+    features.foreach(ColumnChecks.requireTensor(schema, "feature column", _))
+    ColumnChecks.requireTensor(schema, "labelCol", $(labelCol))
+    get(weightCol).foreach(ColumnChecks.requireNumber(schema, "weightCol", _))
+    get(validationIndicatorCol).foreach(ColumnChecks.requireBoolean(schema, "validationIndicatorCol", _))
+    KerasModel.appended(schema, $(predictionCol), $(outputCol))
+  }
+
+  override def copy(extra: ParamMap): KerasEstimator = defaultCopy(extra)
+
+  private def modelSource(dataset: Dataset[_]): Array[Byte] = get(modelBytes) match {
+    case Some(base64) => ModelSource.decode(base64)
+    case None =>
+      val text = required(model, "setModel with the model's JSON or path, or setModelBytes with a .keras file")
+      ModelSource.read(text, dataset.sparkSession.sparkContext.hadoopConfiguration)
+  }
+
+  private def validation: Validation = (get(validationIndicatorCol), $(validationSplit)) match {
+    case (Some(_), fraction) if fraction > 0 =>
+      throw new ConfigException("validationIndicatorCol and validationSplit are both set. Try: clear one of them")
+    case (Some(name), _) => Validation.Indicated(name)
+    case (None, fraction) if fraction > 0 => Validation.Fraction(fraction)
+    case _ => Validation.NoRows
+  }
+
+  /** Without optimizer, loss and metrics of its own, a .keras file's compile config applies. */
+  private def trainingJson: String = {
+    def spec(param: Param[String]): JValue = get(param).fold[JValue](JNull)(ModelSource.spec)
+    compact(
+      ("optimizer" -> spec(optimizer)) ~
+        ("loss" -> spec(loss)) ~
+        ("metrics" -> get(metrics).map(_.toList.map(ModelSource.spec))) ~
+        ("batch_size" -> $(batchSize)) ~
+        ("epochs" -> $(epochs)) ~
+        ("shuffle" -> $(shuffle)) ~
+        ("seed" -> $(seed)) ~
+        ("checkpoint_every_epochs" -> $(checkpointEveryEpochs)) ~
+        ("keep_checkpoints" -> $(keepCheckpoints)))
+  }
+}
+
+object KerasEstimator extends DefaultParamsReadable[KerasEstimator] {
+  override def load(path: String): KerasEstimator = super.load(path)
+}

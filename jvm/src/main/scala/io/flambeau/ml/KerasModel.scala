@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+package io.flambeau.ml
+
+import java.util.Base64
+
+import org.apache.spark.ml.Model
+import org.apache.spark.ml.param.ParamMap
+import org.apache.spark.ml.util._
+import org.apache.spark.sql.{DataFrame, Dataset, SparkSession}
+import org.apache.spark.sql.flambeau.SparkInternals
+import org.apache.spark.sql.types._
+import org.json4s.jackson.JsonMethods.compact
+
+import io.flambeau.ConfigException
+import io.flambeau.jni.Columns
+import io.flambeau.train.History
+
+/**
+ * A trained Keras model. `transform` keeps every input column, in order, and adds the model's
+ * output and the predicted class or value.
+ *
+ * @param keras the model as .keras bytes
+ * @param history each metric's value after each epoch; empty for a model that was not trained here
+ */
+final class KerasModel(
+    override val uid: String,
+    val keras: Array[Byte],
+    val history: Map[String, Array[Double]])
+    extends Model[KerasModel]
+    with KerasColumnParams
+    with DefaultParamsWritable {
+
+  /** Without weights: for the reader, which fills in what it loads. */
+  private[ml] def this(uid: String) = this(uid, Array.emptyByteArray, Map.empty)
+
+  /** The history as JSON, for other languages. */
+  def historyJson: String = compact(History.json(history))
+
+  /** The .keras bytes as base64, for other languages. */
+  def kerasBase64: String = Base64.getEncoder.encodeToString(keras)
+
+  override def transform(dataset: Dataset[_]): DataFrame = {
+    val schema = transformSchema(dataset.schema, logging = true)
+    val drops = $(nullPolicy) == "drop"
+    val input =
+      if (drops) dataset.toDF().where(features.map(name => dataset.col(s"`$name`").isNotNull).reduce(_ && _))
+      else dataset.toDF()
+    val columns = Columns(features, None, None, if (drops) "error" else $(nullPolicy))
+    val model = dataset.sparkSession.sparkContext.broadcast(keras)
+    val prediction = new PartitionPrediction(columns, input.schema, model, isBinary)
+    SparkInternals.mapRows(input, schema)(prediction.apply)
+  }
+
+  override def transformSchema(schema: StructType): StructType = {
+    features.foreach(ColumnChecks.requireTensor(schema, "feature column", _))
+    KerasModel.appended(schema, $(predictionCol), $(outputCol))
+  }
+
+  override def copy(extra: ParamMap): KerasModel =
+    copyValues(new KerasModel(uid, keras, history), extra).setParent(parent)
+
+  /** This model's parameters on other weights. */
+  private[ml] def trained(keras: Array[Byte], history: Map[String, Array[Double]]): KerasModel =
+    copyValues(new KerasModel(uid, keras, history))
+
+  override def write: MLWriter = new KerasModelFiles.Writer(super.write, keras, history)
+
+  private def isBinary: Boolean =
+    get(loss).map(ModelSource.spec).orElse(ModelSource.compiledLoss(keras)).exists(ModelSource.isBinaryCrossentropy)
+}
+
+object KerasModel extends DefaultParamsReadable[KerasModel] {
+  override def read: MLReader[KerasModel] = new KerasModelFiles.Reader(super.read)
+
+  override def load(path: String): KerasModel = super.load(path)
+
+  /** A model from a .keras file, for prediction. */
+  def fromKeras(keras: Array[Byte]): KerasModel =
+    new KerasModel(Identifiable.randomUID("keras"), keras, Map.empty)
+
+  /** A model from a .keras file on any file system, such as `export/model.keras` of a modelDir. */
+  def fromKerasFile(spark: SparkSession, location: String): KerasModel =
+    fromKeras(ModelSource.readFile(location, spark.sparkContext.hadoopConfiguration))
+
+  /** As the others, from base64: for other languages. */
+  def fromKeras(base64: String): KerasModel = fromKeras(ModelSource.decode(base64))
+
+  /** `schema` with the columns that `transform` adds. */
+  private[ml] def appended(schema: StructType, predictionCol: String, outputCol: String): StructType = {
+    ColumnChecks.requireAbsent(schema, "predictionCol", predictionCol)
+    ColumnChecks.requireAbsent(schema, "outputCol", outputCol)
+    if (predictionCol == outputCol) {
+      throw new ConfigException(s"predictionCol and outputCol are both '$outputCol'. Try: two names")
+    }
+    schema
+      .add(predictionCol, DoubleType, nullable = false)
+      .add(outputCol, ArrayType(FloatType, containsNull = false), nullable = false)
+  }
+}

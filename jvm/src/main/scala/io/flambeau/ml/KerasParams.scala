@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0
+package io.flambeau.ml
+
+import org.apache.spark.ml.param._
+import org.apache.spark.ml.param.shared._
+
+import io.flambeau.ConfigException
+import io.flambeau.jni.Columns
+
+/** Columns and rules that training and prediction share. */
+trait KerasColumnParams extends Params {
+
+  final val featureCols: StringArrayParam =
+    new StringArrayParam(this, "featureCols", "feature columns; several scalar columns make one vector")
+
+  final val featuresCol: Param[String] =
+    new Param[String](this, "featuresCol", "the feature column when featureCols is not set")
+
+  final val predictionCol: Param[String] =
+    new Param[String](this, "predictionCol", "column for the predicted class or value, a double")
+
+  final val outputCol: Param[String] =
+    new Param[String](this, "outputCol", "column for the model's raw output, an array of floats")
+
+  final val nullPolicy: Param[String] = new Param[String](
+    this, "nullPolicy", "what a null in an input column does: error, zero or drop the row",
+    ParamValidators.inArray(Array("error", "zero", "drop")))
+
+  final val loss: Param[String] = new Param[String](this, "loss", "loss: a Keras name or a Keras config in JSON")
+
+  setDefault(featuresCol -> "features", predictionCol -> "prediction", outputCol -> "output", nullPolicy -> "error")
+
+  final def getFeatureCols: Array[String] = $(featureCols)
+  final def getFeaturesCol: String = $(featuresCol)
+  final def getPredictionCol: String = $(predictionCol)
+  final def getOutputCol: String = $(outputCol)
+  final def getNullPolicy: String = $(nullPolicy)
+  final def getLoss: String = $(loss)
+
+  final def setFeatureCols(value: Array[String]): this.type = set(featureCols, value)
+  final def setFeaturesCol(value: String): this.type = set(featuresCol, value)
+  final def setPredictionCol(value: String): this.type = set(predictionCol, value)
+  final def setOutputCol(value: String): this.type = set(outputCol, value)
+  final def setNullPolicy(value: String): this.type = set(nullPolicy, value)
+  final def setLoss(value: String): this.type = set(loss, value)
+
+  private[ml] def features: Seq[String] = get(featureCols).fold(Seq($(featuresCol)))(_.toSeq)
+}
+
+/** The parameters of [[KerasEstimator]]; their names and defaults are those of Keras and Spark ML. */
+trait KerasParams extends KerasColumnParams with HasSeed {
+
+  final val model: Param[String] =
+    new Param[String](this, "model", "the Keras model: its JSON, or the path of a .json or .keras file")
+
+  final val modelBytes: Param[String] = new Param[String](this, "modelBytes", "a .keras file as base64; wins over model")
+
+  final val optimizer: Param[String] =
+    new Param[String](this, "optimizer", "optimizer: a Keras name or a Keras config in JSON")
+
+  final val metrics: StringArrayParam =
+    new StringArrayParam(this, "metrics", "metrics: Keras names or Keras configs in JSON")
+
+  final val labelCol: Param[String] = new Param[String](this, "labelCol", "the label column")
+
+  final val weightCol: Param[String] = new Param[String](this, "weightCol", "the row weight column; none if not set")
+
+  final val batchSize: IntParam =
+    new IntParam(this, "batchSize", "rows of each worker in one step", ParamValidators.gt(0))
+
+  final val epochs: IntParam = new IntParam(this, "epochs", "passes over the rows", ParamValidators.gt(0))
+
+  final val numWorkers: IntParam =
+    new IntParam(this, "numWorkers", "tasks that train together, all at once", ParamValidators.gt(0))
+
+  final val shuffle: BooleanParam = new BooleanParam(this, "shuffle", "whether each epoch has a new order of rows")
+
+  final val validationIndicatorCol: Param[String] = new Param[String](
+    this, "validationIndicatorCol", "boolean column, true for rows that only validate")
+
+  final val validationSplit: DoubleParam = new DoubleParam(
+    this, "validationSplit", "fraction of the rows, drawn with the seed, that only validate",
+    ParamValidators.inRange(0.0, 1.0, lowerInclusive = true, upperInclusive = false))
+
+  final val modelDir: Param[String] = new Param[String](
+    this, "modelDir", "directory for checkpoints, TensorBoard events and the exported model; none if not set")
+
+  final val checkpointEveryEpochs: IntParam =
+    new IntParam(this, "checkpointEveryEpochs", "epochs between checkpoints", ParamValidators.gt(0))
+
+  final val keepCheckpoints: IntParam =
+    new IntParam(this, "keepCheckpoints", "newest checkpoints that are kept", ParamValidators.gt(0))
+
+  final val verbose: IntParam =
+    new IntParam(this, "verbose", "1: print progress, 0: be silent", ParamValidators.inArray(Array(0, 1)))
+
+  setDefault(
+    labelCol -> "label", batchSize -> 32, epochs -> 1, numWorkers -> 1, seed -> 42L, shuffle -> true,
+    validationSplit -> 0.0, checkpointEveryEpochs -> 1, keepCheckpoints -> 5, verbose -> 1)
+
+  final def getModel: String = $(model)
+  final def getModelBytes: String = $(modelBytes)
+  final def getOptimizer: String = $(optimizer)
+  final def getMetrics: Array[String] = $(metrics)
+  final def getLabelCol: String = $(labelCol)
+  final def getWeightCol: String = $(weightCol)
+  final def getBatchSize: Int = $(batchSize)
+  final def getEpochs: Int = $(epochs)
+  final def getNumWorkers: Int = $(numWorkers)
+  final def getShuffle: Boolean = $(shuffle)
+  final def getValidationIndicatorCol: String = $(validationIndicatorCol)
+  final def getValidationSplit: Double = $(validationSplit)
+  final def getModelDir: String = $(modelDir)
+  final def getCheckpointEveryEpochs: Int = $(checkpointEveryEpochs)
+  final def getKeepCheckpoints: Int = $(keepCheckpoints)
+  final def getVerbose: Int = $(verbose)
+
+  private[ml] def columns: Columns = Columns(features, Some($(labelCol)), get(weightCol), $(nullPolicy))
+
+  private[ml] def required(param: Param[String], advice: String): String =
+    get(param).getOrElse(throw new ConfigException(s"${param.name} is not set. Try: $advice"))
+}

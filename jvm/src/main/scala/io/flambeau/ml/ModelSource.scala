@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+package io.flambeau.ml
+
+import java.io.{ByteArrayInputStream, IOException}
+import java.nio.charset.StandardCharsets.UTF_8
+import java.util.Base64
+import java.util.zip.ZipInputStream
+
+import scala.util.Using
+
+import org.apache.hadoop.conf.Configuration
+import org.apache.hadoop.fs.Path
+import org.json4s.{JNothing, JNull, JObject, JString, JValue}
+import org.json4s.jackson.JsonMethods.parse
+
+import io.flambeau.ConfigException
+
+/** Where a Keras model's bytes come from, and the little that Spark's side reads of them. */
+private[ml] object ModelSource {
+
+  /** `text` is Keras JSON, or else the path of a file that holds JSON or a .keras archive. */
+  def read(text: String, conf: Configuration): Array[Byte] =
+    if (text.trim.startsWith("{")) text.getBytes(UTF_8) else readFile(text, conf)
+
+  /** @throws ConfigException if the file cannot be read */
+  def readFile(location: String, conf: Configuration): Array[Byte] =
+    try {
+      val path = new Path(location)
+      Using.resource(path.getFileSystem(conf).open(path))(_.readAllBytes())
+    } catch {
+      case error @ (_: IOException | _: IllegalArgumentException) =>
+        throw new ConfigException(s"the model $location cannot be read: ${error.getMessage}", error)
+    }
+
+  def decode(base64: String): Array[Byte] =
+    try Base64.getDecoder.decode(base64)
+    catch {
+      case error: IllegalArgumentException =>
+        throw new ConfigException(s"modelBytes is not base64: ${error.getMessage}", error)
+    }
+
+  /** The loss a .keras archive was compiled with, as a name or a config. */
+  def compiledLoss(archive: Array[Byte]): Option[JValue] =
+    Using.resource(new ZipInputStream(new ByteArrayInputStream(archive))) { zip =>
+      Iterator.continually(zip.getNextEntry).takeWhile(_ != null).find(_.getName == "config.json").flatMap { _ =>
+        parse(new String(zip.readAllBytes(), UTF_8)) \ "compile_config" \ "loss" match {
+          case JNothing | JNull => None
+          case loss => Some(loss)
+        }
+      }
+    }
+
+  /** A Keras spec as users write it: a config in JSON, or a name. */
+  def spec(text: String): JValue = if (text.trim.startsWith("{")) parse(text) else JString(text)
+
+  /** Whether the loss makes an output of width 1 a probability. */
+  def isBinaryCrossentropy(loss: JValue): Boolean = loss match {
+    case JString(name) => BinaryNames(name)
+    case config: JObject => config \ "class_name" match {
+      case JString(name) => BinaryNames(name)
+      case _ => false
+    }
+    case _ => false
+  }
+
+  private val BinaryNames =
+    Set("binary_crossentropy", "BinaryCrossentropy", "binary_focal_crossentropy", "BinaryFocalCrossentropy")
+}

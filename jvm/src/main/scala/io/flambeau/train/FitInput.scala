@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+package io.flambeau.train
+
+import org.apache.spark.rdd.RDD
+import org.apache.spark.sql.{Column, DataFrame, Dataset}
+import org.apache.spark.sql.catalyst.InternalRow
+import org.apache.spark.sql.flambeau.SparkInternals
+import org.apache.spark.sql.functions.{col, lit, monotonically_increasing_id, rand}
+import org.apache.spark.sql.types.{BooleanType, StructType}
+
+/**
+ * The rows of a fit, one partition for each rank.
+ *
+ * @param rows the session's columns, then a boolean that is true for validation rows
+ * @param schema the session's columns
+ */
+private[train] final case class FitInput(rows: RDD[InternalRow], schema: StructType)
+
+private[train] object FitInput {
+  private val Indicator = "__flambeau_validates"
+  private val Order = "__flambeau_order"
+
+  def of(data: Dataset[_], spec: FitSpec): FitInput = {
+    val selected = data.select(spec.columns.names.map(quoted) :+ indicator(spec).as(Indicator): _*)
+    FitInput(partitioned(selected, spec.numWorkers), spec.columns.of(selected.schema))
+  }
+
+  private def indicator(spec: FitSpec): Column = spec.validation match {
+    case Validation.NoRows => lit(false)
+    case Validation.Indicated(name) => quoted(name).cast(BooleanType)
+    case Validation.Fraction(fraction) => rand(spec.seed) < fraction
+  }
+
+  /** As it is where Spark allows that; else dealt out evenly, in an order that a retry repeats. */
+  private def partitioned(selected: DataFrame, ranks: Int): RDD[InternalRow] = {
+    val asItIs = SparkInternals.rows(selected)
+    if (asItIs.getNumPartitions == ranks && SparkInternals.fitsBarrierStage(asItIs, ranks)) asItIs
+    else {
+      SparkInternals.rows(
+        selected
+          .withColumn(Order, monotonically_increasing_id())
+          .repartition(ranks)
+          .sortWithinPartitions(Order)
+          .drop(Order))
+    }
+  }
+
+  private def quoted(name: String): Column = col("`" + name.replace("`", "``") + "`")
+}

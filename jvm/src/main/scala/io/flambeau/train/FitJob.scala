@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+package io.flambeau.train
+
+import java.io.PrintStream
+import java.security.SecureRandom
+import java.util.UUID
+
+import org.apache.spark.sql.Dataset
+import org.apache.spark.util.SerializableConfiguration
+
+/**
+ * Trains a model with one barrier stage whose tasks are the ranks. Spark never retries a barrier
+ * stage that gives a job's result, so the stage is followed by an exchange to one partition.
+ */
+object FitJob {
+  private val SecretBytes = 32
+
+  /**
+   * @param progress where to print a line per step or epoch, if anywhere
+   * @throws io.flambeau.FlambeauException the failure that came first, on any rank
+   */
+  def run(data: Dataset[_], spec: FitSpec, progress: Option[PrintStream]): FitResult = {
+    val spark = data.sparkSession
+    val sc = spark.sparkContext
+    SlotCheck.demand(sc, spec.numWorkers)
+    val runId = UUID.randomUUID().toString
+    val hadoop = new SerializableConfiguration(sc.hadoopConfiguration)
+    spec.modelDir.foreach(new ModelDirectory(_, runId, hadoop.value).checkWritable())
+    val input = FitInput.of(data, spec)
+
+    val accumulator = sc.collectionAccumulator[String]("flambeau progress")
+    val model = sc.broadcast(spec.model)
+    val task = FitTask(
+      runId, spec.columns, input.schema, spec.training, ClusterSettings.of(spark), spec.modelDir, secret(),
+      model, hadoop, accumulator)
+    val printer = progress.map(out => new ProgressReport.Listener(accumulator, new ProgressPrinter(out).show))
+    printer.foreach(sc.addSparkListener(_))
+    try {
+      val outcomes = input.rows.barrier().mapPartitions(task.run).repartition(1).collect()
+      printer.foreach(_.finish())
+      Outcome.resultOf(outcomes.toSeq)
+    } finally {
+      printer.foreach(sc.removeSparkListener(_))
+      model.destroy()
+    }
+  }
+
+  private def secret(): Array[Byte] = {
+    val bytes = new Array[Byte](SecretBytes)
+    new SecureRandom().nextBytes(bytes)
+    bytes
+  }
+}

@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+package io.flambeau.train
+
+import java.nio.file.{Files, Path}
+
+import org.apache.spark.BarrierTaskContext
+import org.apache.spark.broadcast.Broadcast
+import org.apache.spark.sql.catalyst.InternalRow
+import org.apache.spark.sql.flambeau.{ArrowBatcher, ArrowSchema, SparkInternals}
+import org.apache.spark.sql.types.StructType
+import org.apache.spark.util.{CollectionAccumulator, SerializableConfiguration}
+import org.json4s.{DefaultFormats, Formats, JNull, JObject, JString, JValue}
+import org.json4s.JsonDSL._
+import org.json4s.jackson.JsonMethods.parse
+
+import io.flambeau.FlambeauException
+import io.flambeau.jni.{Columns, Session}
+
+/**
+ * What every rank runs: feed the partition's rows to a native session, then follow its events
+ * until training is done. Rank 0 also copies its files to the model directory.
+ *
+ * @param schema the session's columns; each row has one more field, true for validation rows
+ */
+private[train] final case class FitTask(
+    runId: String,
+    columns: Columns,
+    schema: StructType,
+    training: String,
+    cluster: ClusterSettings,
+    modelDir: Option[String],
+    secret: Array[Byte],
+    model: Broadcast[Array[Byte]],
+    hadoop: SerializableConfiguration,
+    progress: CollectionAccumulator[String]) {
+  import FitTask._
+
+  def run(rows: Iterator[InternalRow]): Iterator[Outcome] = {
+    val context = BarrierTaskContext.get()
+    val outcome =
+      try {
+        LoadEverywhere.failure(context) match {
+          case Some(error) => Failed(context.partitionId(), error)
+          case None => train(rows, context)
+        }
+      } catch {
+        case error: FlambeauException if Outcome.isDeterministic(error) => Failed(context.partitionId(), error)
+      }
+    Iterator(outcome)
+  }
+
+  private def directory: Option[ModelDirectory] = modelDir.map(new ModelDirectory(_, runId, hadoop.value))
+
+  /** On rank 0, a copy of the checkpoint that an earlier attempt of this run left. */
+  private def resumed(context: BarrierTaskContext, localDir: Path): Option[Path] =
+    for {
+      store <- directory if context.partitionId() == 0 && context.stageAttemptNumber() > 0
+      name <- store.checkpoint()
+    } yield {
+      val local = localDir.resolve(s"resumed-$name")
+      store.fetch(name, local)
+      local
+    }
+
+  private def train(rows: Iterator[InternalRow], context: BarrierTaskContext): Outcome = {
+    val localDir = SparkInternals.createLocalDir()
+    context.addTaskCompletionListener[Unit](_ => SparkInternals.deleteLocalDir(localDir))
+    val document = config(context, localDir, resumed(context, localDir))
+    val session = Session.open(document, ArrowSchema.message(schema), model.value, secret)
+    try {
+      val events = new RankEvents(session, directory, new ProgressReport(progress, context.stageAttemptNumber()))
+      feed(rows, session, events)
+      session.finish()
+      val result = events.untilDone()
+      if (context.partitionId() == 0) Trained(resultOf(result)) else Followed
+    } finally session.close()
+  }
+
+  private def config(context: BarrierTaskContext, localDir: Path, checkpoint: Option[Path]): JObject = {
+    val rank = context.partitionId()
+    val hosts = context.getTaskInfos().map(info => hostOf(info.address)).toList
+    ("kind" -> "fit") ~
+      ("rank" -> rank) ~
+      ("threads" -> context.cpus()) ~
+      ("local_dir" -> localDir.toString) ~
+      ("collective" ->
+        ("run_id" -> runId) ~
+          ("stage_id" -> context.stageId()) ~
+          ("stage_attempt" -> context.stageAttemptNumber()) ~
+          ("rank" -> rank) ~
+          ("world_size" -> hosts.size) ~
+          ("hosts" -> hosts) ~
+          ("bind_host" -> hosts(rank)) ~
+          ("port" -> cluster.port) ~
+          ("port_retries" -> cluster.portRetries) ~
+          ("rendezvous_timeout_ms" -> cluster.rendezvousTimeoutMs) ~
+          ("progress_timeout_ms" -> cluster.progressTimeoutMs)) ~
+      ("columns" -> columns.json) ~
+      ("fit" -> parse(training)) ~
+      ("resume" -> checkpoint.fold[JValue](JNull)(path => JString(path.toString)))
+  }
+
+  private def feed(rows: Iterator[InternalRow], session: Session, events: RankEvents): Unit = {
+    val batchers = Map(
+      Session.TrainingStream -> new ArrowBatcher(schema),
+      Session.ValidationStream -> new ArrowBatcher(schema))
+    def flush(stream: Int): Unit = {
+      batchers(stream).lend(session.feed(stream, _))
+      events.handlePending()
+    }
+    val validates = schema.length
+    try {
+      rows.foreach { row =>
+        val stream = if (row.getBoolean(validates)) Session.ValidationStream else Session.TrainingStream
+        batchers(stream).add(row)
+        if (batchers(stream).isFull) flush(stream)
+      }
+      batchers.keys.filterNot(batchers(_).isEmpty).foreach(flush)
+    } finally batchers.values.foreach(_.close())
+  }
+}
+
+private[train] object FitTask {
+  private implicit val formats: Formats = DefaultFormats
+
+  /** "host:port" of a task as Spark gives it; an IPv6 host keeps its brackets. */
+  private def hostOf(address: String): String = address.substring(0, address.lastIndexOf(':'))
+
+  private def resultOf(result: JValue): FitResult =
+    FitResult(Files.readAllBytes(Path.of((result \ "model").extract[String])), History.of(result \ "history"))
+}

@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+package io.flambeau.train
+
+import io.flambeau._
+
+/** How one rank ended: a value, so that Spark does not retry what a retry cannot mend. */
+private[train] sealed trait Outcome extends Serializable
+
+/** Rank 0 trained to the end. */
+private[train] final case class Trained(result: FitResult) extends Outcome
+
+/** Another rank trained to the end; rank 0 has the result. */
+private[train] case object Followed extends Outcome
+
+private[train] final case class Failed(rank: Int, error: FlambeauException) extends Outcome
+
+private[train] object Outcome {
+
+  /** Whether a retry would meet the failure again. */
+  def isDeterministic(error: FlambeauException): Boolean = error match {
+    case _: ConfigException | _: DataException | _: NumericException | _: PeerFailedException => true
+    case _ => false
+  }
+
+  /** Rank 0's result, or the failure that came first: one that no other failure explains. */
+  def resultOf(outcomes: Seq[Outcome]): FitResult = {
+    val failures = outcomes.collect { case failed: Failed => failed }
+    failures.sortBy(failed => (isConsequence(failed.error), failed.rank)).headOption.foreach {
+      case Failed(_, consequence: PeerFailedException) => throw consequence
+      case Failed(rank, error) => throw error.onRank(rank)
+    }
+    outcomes.collectFirst { case Trained(result) => result }.getOrElse {
+      throw new IllegalStateException("rank 0 ended without a result")
+    }
+  }
+
+  private def isConsequence(error: FlambeauException): Boolean = error.isInstanceOf[PeerFailedException]
+}

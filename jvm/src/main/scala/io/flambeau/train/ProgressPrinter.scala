@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+package io.flambeau.train
+
+import java.io.PrintStream
+import java.util.Locale
+
+import org.json4s.{DefaultFormats, Formats, JObject, JValue}
+
+/** Prints one line for each step or epoch that rank 0 reports. */
+private[train] final class ProgressPrinter(out: PrintStream) {
+  import ProgressPrinter._
+
+  def show(event: JObject): Unit = out.println(line(event))
+}
+
+private[train] object ProgressPrinter {
+  private implicit val formats: Formats = DefaultFormats
+
+  /** For example `epoch 1/3 step 120 loss 0.4123 accuracy 0.8512 15,120 rows/s 0:12 left`. */
+  def line(event: JObject): String = {
+    val epoch = s"epoch ${whole(event \ "epoch")}/${whole(event \ "epochs")}"
+    val logs = event \ "logs" match {
+      case JObject(fields) => fields.map { case (metric, value) => s"$metric ${decimals(History.number(value), 4)}" }
+      case _ => Nil
+    }
+    val parts = (event \ "event").extract[String] match {
+      case "epoch" => Seq(epoch, s"done in ${decimals(History.number(event \ "seconds"), 1)} s") ++ logs
+      case _ =>
+        val steps = (event \ "steps").extractOpt[Long].fold("")(total => s"/$total")
+        val left = (event \ "seconds_left").extractOpt[Double].map(seconds => s"${clock(seconds.round)} left")
+        Seq(epoch, s"step ${whole(event \ "step")}$steps") ++ logs ++
+          Seq("%,d rows/s".formatLocal(Locale.ROOT, History.number(event \ "rows_per_second").round)) ++ left
+    }
+    parts.mkString(" ")
+  }
+
+  private def whole(value: JValue): Long = value.extract[Long]
+
+  private def decimals(value: Double, digits: Int): String = s"%.${digits}f".formatLocal(Locale.ROOT, value)
+
+  private def clock(seconds: Long): String = {
+    val (hours, minutes, rest) = (seconds / 3600, seconds / 60 % 60, seconds % 60)
+    if (hours > 0) f"$hours:$minutes%02d:$rest%02d" else f"$minutes:$rest%02d"
+  }
+}

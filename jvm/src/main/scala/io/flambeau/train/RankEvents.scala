@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+package io.flambeau.train
+
+import java.nio.file.Path
+
+import scala.annotation.tailrec
+
+import org.json4s.{DefaultFormats, Formats, JObject, JValue}
+
+import io.flambeau.jni.Session
+
+/**
+ * Follows one session's events: progress goes to the driver, finished files to the model
+ * directory in the order they come, which is the order they must appear in.
+ */
+private[train] final class RankEvents(session: Session, directory: Option[ModelDirectory], report: ProgressReport) {
+  import RankEvents._
+
+  private var result: Option[JValue] = None
+
+  /** Handles what has happened so far, without waiting. */
+  @tailrec
+  def handlePending(): Unit = session.poll(0) match {
+    case Some(event) =>
+      handle(event)
+      handlePending()
+    case None =>
+  }
+
+  /** Handles events until the session is done, and gives its result. */
+  @tailrec
+  def untilDone(): JValue = result match {
+    case Some(done) => done
+    case None =>
+      session.poll(PollMillis).foreach(handle)
+      untilDone()
+  }
+
+  private def handle(event: JValue): Unit = (text(event, "event"), event) match {
+    case ("step" | "epoch", progress: JObject) => report.add(progress)
+    case ("file", _) => directory.foreach(_.commit(Path.of(text(event, "path")), text(event, "name")))
+    case ("remove", _) => directory.foreach(_.remove(text(event, "name")))
+    case ("done", _) => result = Some(event \ "result")
+    case _ =>
+  }
+}
+
+private[train] object RankEvents {
+  private val PollMillis = 200
+  private implicit val formats: Formats = DefaultFormats
+
+  private def text(event: JValue, field: String): String = (event \ field).extract[String]
+}

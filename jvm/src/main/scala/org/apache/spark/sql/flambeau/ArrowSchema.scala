@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+package org.apache.spark.sql.flambeau
+
+import scala.jdk.CollectionConverters._
+
+import org.apache.arrow.vector.types.FloatingPointPrecision
+import org.apache.arrow.vector.types.pojo.{ArrowType, Field, FieldType, Schema}
+import org.apache.spark.ml.linalg.SQLDataTypes
+import org.apache.spark.sql.types._
+
+import io.flambeau.DataException
+
+/**
+ * The Arrow schema of the columns that native code reads. Built here rather than by Spark, whose
+ * own conversion changes between releases; the names of nested fields are Spark's.
+ */
+object ArrowSchema {
+
+  /** What a column may be, for error messages. */
+  val Accepted: String =
+    "boolean, tinyint, smallint, int, bigint, float, double, binary, string, an array of numbers, or an ML vector"
+
+  /** @throws DataException naming the first column whose type native code does not read */
+  def of(columns: StructType): Schema =
+    new Schema(columns.fields.map(field => of(field.name, field.dataType, field.name)).toList.asJava)
+
+  /** The schema as the bytes of an Arrow IPC schema message. */
+  def message(columns: StructType): Array[Byte] = of(columns).serializeAsMessage()
+
+  private def of(name: String, dataType: DataType, column: String): Field = dataType match {
+    case ArrayType(element: NumericType, _) =>
+      nested(name, new ArrowType.List, of("element", element, column))
+    case SQLDataTypes.VectorType =>
+      nested(name, new ArrowType.Struct, vectorFields.map { case (child, kind) => of(child, kind, column) }: _*)
+    case scalar => new Field(name, FieldType.nullable(arrowType(scalar, column)), null)
+  }
+
+  private def nested(name: String, arrowType: ArrowType, children: Field*): Field =
+    new Field(name, FieldType.nullable(arrowType), children.asJava)
+
+  private val vectorFields: Seq[(String, DataType)] = Seq(
+    "type" -> ByteType,
+    "size" -> IntegerType,
+    "indices" -> ArrayType(IntegerType),
+    "values" -> ArrayType(DoubleType))
+
+  private def arrowType(dataType: DataType, column: String): ArrowType = dataType match {
+    case BooleanType => new ArrowType.Bool
+    case ByteType => new ArrowType.Int(8, true)
+    case ShortType => new ArrowType.Int(16, true)
+    case IntegerType => new ArrowType.Int(32, true)
+    case LongType => new ArrowType.Int(64, true)
+    case FloatType => new ArrowType.FloatingPoint(FloatingPointPrecision.SINGLE)
+    case DoubleType => new ArrowType.FloatingPoint(FloatingPointPrecision.DOUBLE)
+    case BinaryType => new ArrowType.Binary
+    case StringType => new ArrowType.Utf8
+    case other =>
+      throw new DataException(
+        s"column '$column' has type ${other.sql}; Flambeau reads $Accepted. Try: cast it, decimals to double")
+  }
+}

@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+package org.apache.spark.sql.flambeau
+
+import java.nio.file.Path
+
+import scala.annotation.tailrec
+
+import org.apache.spark.{NarrowDependency, OneToOneDependency, Partition, SparkContext, SparkEnv, TaskContext}
+import org.apache.spark.rdd.RDD
+import org.apache.spark.sql.{DataFrame, Dataset}
+import org.apache.spark.sql.catalyst.InternalRow
+import org.apache.spark.sql.catalyst.expressions.{BoundReference, UnsafeProjection}
+import org.apache.spark.sql.classic
+import org.apache.spark.sql.types.StructType
+import org.apache.spark.util.Utils
+
+/** What Flambeau needs of Spark beyond its public API, all in this package. */
+object SparkInternals {
+
+  /** Tasks that can run at once on the executors registered now. */
+  def slots(sc: SparkContext): Int =
+    sc.maxNumConcurrentTasks(sc.resourceProfileManager.defaultResourceProfile)
+
+  /** A new folder under `spark.local.dir`, deleted when the JVM ends at the latest. */
+  def createLocalDir(): Path = Utils.createTempDir(localRoot.toString, "flambeau").toPath
+
+  /** Where this process may keep scratch files. */
+  def localRoot: Path = Path.of(Utils.getLocalDir(SparkEnv.get.conf))
+
+  def deleteLocalDir(folder: Path): Unit = Utils.deleteRecursively(folder.toFile)
+
+  /** The rows as Spark holds them; a row is valid until the iterator moves on. */
+  def rows(data: DataFrame): RDD[InternalRow] = classicOf(data).queryExecution.toRdd
+
+  /**
+   * Whether a barrier stage may run on `rdd` as it is: Spark refuses one that contains an RDD of
+   * another number of partitions (coalesce, union, limit).
+   */
+  def fitsBarrierStage(rdd: RDD[_], tasks: Int): Boolean = {
+    @tailrec def fits(open: List[RDD[_]]): Boolean = open match {
+      case Nil => true
+      case head :: _ if head.getNumPartitions != tasks => false
+      case head :: rest =>
+        val sameStage = head.dependencies.collect { case narrow: NarrowDependency[_] => narrow.rdd }
+        fits(sameStage.toList ++ rest)
+    }
+    fits(List(rdd))
+  }
+
+  /** `data` with every partition's rows mapped by `map` to rows of `schema`; planned when it runs. */
+  def mapRows(data: Dataset[_], schema: StructType)(map: Iterator[InternalRow] => Iterator[InternalRow]): DataFrame = {
+    val frame = classicOf(data.toDF())
+    frame.sparkSession.internalCreateDataFrame(new PlannedLater(frame).mapPartitions(map), schema)
+  }
+
+  /** Picks `columns` of rows of `schema`; the row it gives is reused. */
+  def projection(schema: StructType, columns: Seq[String]): InternalRow => InternalRow = {
+    val references = columns.map { name =>
+      val field = schema(name)
+      BoundReference(schema.fieldIndex(name), field.dataType, field.nullable)
+    }
+    UnsafeProjection.create(references)
+  }
+
+  private def classicOf(data: DataFrame): classic.DataFrame = data match {
+    case frame: classic.Dataset[_] => frame.toDF()
+    case other =>
+      throw new UnsupportedOperationException(
+        s"Flambeau needs a DataFrame of the driver's own session, not ${other.getClass.getName} (Spark Connect)")
+  }
+}
+
+/** The rows of a frame that is planned only when a job asks for the partitions. */
+private final class PlannedLater(@transient frame: classic.DataFrame)
+    extends RDD[InternalRow](frame.sparkSession.sparkContext, Nil) {
+
+  @transient private lazy val planned = frame.queryExecution.toRdd
+
+  override protected def getDependencies: Seq[OneToOneDependency[InternalRow]] =
+    Seq(new OneToOneDependency(planned))
+
+  override protected def getPartitions: Array[Partition] = planned.partitions
+
+  override def compute(split: Partition, context: TaskContext): Iterator[InternalRow] =
+    firstParent[InternalRow].iterator(split, context)
+}

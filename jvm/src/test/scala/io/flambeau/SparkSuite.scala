@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+package io.flambeau
+
+import java.nio.file.{Files, Path}
+
+import org.apache.spark.sql.SparkSession
+import org.scalatest.BeforeAndAfterAll
+import org.scalatest.concurrent.{Signaler, ThreadSignaler, TimeLimits}
+import org.scalatest.funsuite.AnyFunSuite
+
+/** A suite with a Spark session of its own, which ends with it. */
+abstract class SparkSuite(master: String = "local[2]") extends AnyFunSuite with BeforeAndAfterAll with TimeLimits {
+
+  /** A deadline that passes interrupts the test. */
+  protected implicit val signaler: Signaler = ThreadSignaler
+
+  protected def settings: Map[String, String] = Map.empty
+
+  protected lazy val spark: SparkSession = {
+    val builder = SparkSession
+      .builder()
+      .master(master)
+      .appName(getClass.getSimpleName)
+      .config("spark.ui.enabled", "false")
+      .config("spark.sql.shuffle.partitions", "2")
+      .config("spark.executor.extraClassPath", sys.props("java.class.path"))
+      .config("spark.executor.memory", "1g")
+      .config("spark.flambeau.libtorch", sys.props("flambeau.test.libtorch"))
+    settings.foldLeft(builder) { case (session, (key, value)) => session.config(key, value) }.getOrCreate()
+  }
+
+  override protected def beforeAll(): Unit = SparkSession.setActiveSession(spark)
+
+  override protected def afterAll(): Unit = spark.stop()
+
+  protected def temporaryDirectory(): Path = Files.createTempDirectory("flambeau-test")
+}

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+package io.flambeau.cli
+
+import java.io.ByteArrayInputStream
+import java.nio.ByteBuffer
+
+import org.apache.hadoop.conf.Configuration
+import org.scalatest.funsuite.AnyFunSuite
+
+import io.flambeau.DataException
+
+class IdxSuite extends AnyFunSuite {
+
+  private def file(magic: Int, dimensions: Seq[Int], body: Int): Array[Byte] = {
+    val buffer = ByteBuffer.allocate(4 + 4 * dimensions.length + body).putInt(magic)
+    dimensions.foreach(buffer.putInt(_))
+    (0 until body).foreach(value => buffer.put(value.toByte))
+    buffer.array
+  }
+
+  private def parse(bytes: Array[Byte]): Idx = Idx.parse("some.idx", new ByteArrayInputStream(bytes))
+
+  private def refusal(bytes: Array[Byte]): String = intercept[DataException](parse(bytes)).getMessage
+
+  test("images are read with their dimensions") {
+    val idx = parse(file(0x803, Seq(2, 2, 3), 12))
+    assert(idx.dimensions == Seq(2, 2, 3) && idx.count == 2 && idx.itemSize == 6)
+    assert(idx.values.toSeq == (0 until 12).map(_.toByte))
+  }
+
+  test("another element type is refused with the header") {
+    assert(refusal(file(0xd03, Seq(1, 1, 1), 4)).startsWith(
+      "some.idx: not an IDX file of unsigned bytes: header 0x00000d03"))
+  }
+
+  test("a short body is refused with the offset of its end") {
+    assert(refusal(file(0x801, Seq(5), 3)).contains("3 values instead of 5, the end of the file at byte 11"))
+  }
+
+  test("trailing bytes are refused") {
+    assert(refusal(file(0x801, Seq(2), 3)).contains("more than the 2 values of the header at byte 10"))
+  }
+
+  test("dimensions whose product overflows are refused before anything is allocated") {
+    assert(refusal(file(0x803, Seq(65536, 65536, 4), 0)).contains("65536 x 65536 x 4 values are too many"))
+    assert(refusal(file(0x801, Seq(-1), 0)).contains("dimension 4294967295 is too large at byte 4"))
+  }
+
+  test("a header that ends early is refused") {
+    assert(refusal(Array[Byte](0, 0, 8)).contains("ends within the header"))
+    assert(refusal(file(0x803, Seq(1), 0)).contains("ends within the header"))
+  }
+
+  test("a file that is not there is named") {
+    val error = intercept[DataException](Idx.read("/no/such/file.gz", new Configuration))
+    assert(error.getMessage.contains("/no/such/file.gz"))
+  }
+}

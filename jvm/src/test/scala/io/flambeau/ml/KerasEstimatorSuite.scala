@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+package io.flambeau.ml
+
+import org.apache.spark.sql.types._
+
+import io.flambeau.{ConfigException, DataException, SparkSuite}
+
+class KerasEstimatorSuite extends SparkSuite {
+  private val schema = new StructType()
+    .add("image", ArrayType(FloatType))
+    .add("label", LongType)
+    .add("name", StringType)
+    .add("price", DecimalType(10, 2))
+
+  private def estimator: KerasEstimator = new KerasEstimator().setModel("{}").setFeaturesCol("image")
+
+  private def refusal(change: KerasEstimator => KerasEstimator): String =
+    intercept[DataException](change(estimator).transformSchema(schema)).getMessage
+
+  test("prediction and output are appended to all input columns") {
+    val out = estimator.transformSchema(schema)
+    assert(out.fieldNames.toSeq == schema.fieldNames.toSeq ++ Seq("prediction", "output"))
+    assert(out("output").dataType == ArrayType(FloatType, containsNull = false))
+  }
+
+  test("a missing column is named beside those that are there") {
+    assert(refusal(_.setFeatureCols(Array("image", "imge"))) ==
+      "feature column 'imge' is no column of the DataFrame; it has 'image', 'label', 'name', 'price'")
+    assert(refusal(_.setLabelCol("y")).startsWith("labelCol 'y' is no column"))
+    assert(refusal(_.setWeightCol("w")).startsWith("weightCol 'w' is no column"))
+  }
+
+  test("a wrong type is named with the accepted ones") {
+    assert(refusal(_.setFeaturesCol("name")).startsWith(
+      "feature column 'name' has type STRING; it must be boolean, tinyint"))
+    assert(refusal(_.setLabelCol("price")).contains("'price' has type DECIMAL(10,2)"))
+    assert(refusal(_.setWeightCol("image")).contains("'image' has type ARRAY<FLOAT>"))
+    assert(refusal(_.setValidationIndicatorCol("label")).contains("it must be boolean"))
+  }
+
+  test("an output column that is there already is refused") {
+    assert(refusal(_.setPredictionCol("label")).contains("column 'label' is there already; set predictionCol"))
+  }
+
+  private def data = spark.range(4).selectExpr("array(cast(id as float)) as image", "id as label")
+
+  test("a fit without a model says what to set") {
+    val error = intercept[ConfigException](new KerasEstimator().setFeaturesCol("image").fit(data))
+    assert(error.getMessage.startsWith("model is not set. Try: setModel"))
+  }
+
+  test("a model file that is not there is named") {
+    val error = intercept[ConfigException](estimator.setModel("/no/such/model.keras").fit(data))
+    assert(error.getMessage.contains("/no/such/model.keras cannot be read"))
+  }
+
+  test("two ways to hold rows out are refused") {
+    val both = estimator.setValidationIndicatorCol("held").setValidationSplit(0.5)
+    val error = intercept[ConfigException](both.fit(data.selectExpr("*", "true as held")))
+    assert(error.getMessage.contains("validationIndicatorCol and validationSplit are both set"))
+  }
+
+  test("a model directory that cannot be written is refused before any task runs") {
+    val error = intercept[ConfigException](estimator.setModelDir("/proc/flambeau").fit(data))
+    assert(error.getMessage.contains("modelDir /proc/flambeau cannot be written"))
+  }
+
+  test("an estimator is saved and loaded with all its parameters") {
+    val path = temporaryDirectory().resolve("estimator").toString
+    val saved = estimator.setEpochs(7).setModelBytes(Array[Byte](1, 2, 3)).setMetrics(Array("accuracy"))
+    saved.save(path)
+    val loaded = KerasEstimator.load(path)
+    assert(loaded.uid == saved.uid && loaded.extractParamMap().toSeq.map(_.value).map(show).toSet ==
+      saved.extractParamMap().toSeq.map(_.value).map(show).toSet)
+  }
+
+  private def show(value: Any): String = value match {
+    case array: Array[_] => array.mkString(",")
+    case other => other.toString
+  }
+}

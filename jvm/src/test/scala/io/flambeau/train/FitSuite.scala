@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+package io.flambeau.train
+
+import java.nio.file.Files
+
+import scala.reflect.ClassTag
+
+import org.apache.spark.sql.DataFrame
+import org.apache.spark.sql.functions._
+import org.scalatest.time.SpanSugar._
+
+import io.flambeau._
+import io.flambeau.jni.Session
+
+class FitSuite extends SparkSuite {
+  private val deadline = 120.seconds
+
+  test("two ranks learn, and every input column comes back with its prediction") {
+    failAfter(deadline) {
+      val data = Samples.points(spark, 2000, 3)
+      val model = Samples.estimator(2).setEpochs(10).fit(data)
+      assert(model.history.keySet == Set("loss", "accuracy"))
+      assert(model.history("loss").length == 10 && model.history("accuracy").last > 0.85)
+      val predicted = model.transform(data)
+      assert(predicted.columns.toSeq == Seq("id", "point", "label", "prediction", "output"))
+      def inputs(frame: DataFrame) = frame.orderBy("id").select("id", "point", "label").collect().toSeq
+      assert(inputs(predicted) == inputs(data))
+      assert(predicted.where(col("label") === col("prediction")).count() > 1700)
+      assert(predicted.select(size(col("output"))).distinct().collect().map(_.getInt(0)).toSeq == Seq(2))
+    }
+  }
+
+  test("the same seed gives the same bits, with partitions that are uneven or empty") {
+    failAfter(deadline) {
+      val data = Samples.points(spark, 150, 1).union(Samples.points(spark, 0, 1))
+      def train() = Samples.estimator(2).setSeed(7).fit(data)
+      val (first, second) = (train(), train())
+      assert(first.history("loss").toSeq == second.history("loss").toSeq)
+    }
+  }
+
+  test("held-out rows validate each epoch") {
+    failAfter(deadline) {
+      val data = Samples.points(spark, 300, 2).withColumn("held", col("id") % 3 === 0)
+      val model = Samples.estimator(2).setValidationIndicatorCol("held").fit(data)
+      assert(model.history("val_loss").length == 3)
+    }
+  }
+
+  test("the model directory holds pointer, checkpoint, events, model and history, and nothing else") {
+    failAfter(deadline) {
+      val folder = temporaryDirectory()
+      Samples.estimator(1).setModelDir(folder.toUri.toString).fit(Samples.points(spark, 100, 1))
+      val names = folder.toFile.list().toSet
+      assert(Set("checkpoint", "run.json", "model.json", "history.json", "export").subsetOf(names))
+      assert(names.exists(_.startsWith("events.out.tfevents.")) && names.exists(_.endsWith(".safetensors")))
+      assert(names.forall(!_.startsWith(".")))
+      assert(Files.size(folder.resolve("export/model.keras")) > 0)
+    }
+  }
+
+  private def failure[E <: FlambeauException: ClassTag](fit: => Any): String =
+    failAfter(deadline)(intercept[E](fit).getMessage)
+
+  test("no rows at all are a data error, and nothing is written") {
+    val folder = temporaryDirectory()
+    failure[DataException](Samples.estimator(2).setModelDir(folder.toString).fit(Samples.points(spark, 0, 2)))
+    assert(folder.toFile.list().isEmpty)
+  }
+
+  test("a label out of range names column and rank, and is thrown once") {
+    val data = Samples.points(spark, 200, 2).withColumn("label", when(col("id") === 150, 9L).otherwise(col("label")))
+    val message = failure[DataException](Samples.estimator(2).fit(data))
+    assert(message.startsWith("rank 1: ") && message.contains("label"))
+  }
+
+  test("a null in a feature names its column") {
+    val data = Samples.points(spark, 200, 2).withColumn("point", when(col("id") =!= 150, col("point")))
+    assert(failure[DataException](Samples.estimator(2).fit(data)).contains("point"))
+    assert(Samples.estimator(2).setNullPolicy("drop").fit(data).history("loss").length == 3)
+  }
+
+  test("an unknown layer or optimizer is a config error") {
+    val data = Samples.points(spark, 100, 2)
+    val layer = Samples.Classifier.replace("\"Dense\"", "\"Danse\"")
+    assert(failure[ConfigException](Samples.estimator(2).setModel(layer).fit(data)).contains("Danse"))
+    assert(failure[ConfigException](Samples.estimator(2).setOptimizer("adamm").fit(data)).contains("adamm"))
+  }
+
+  test("no session stays open") {
+    assert(Session.live == 0)
+  }
+}

@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+package org.apache.spark.sql.flambeau
+
+import org.apache.arrow.memory.util.MemoryUtil
+import org.apache.spark.sql.catalyst.InternalRow
+import org.apache.spark.sql.catalyst.expressions.UnsafeArrayData
+import org.apache.spark.sql.types._
+import org.apache.spark.sql.util.ArrowUtils
+import org.scalatest.funsuite.AnyFunSuite
+
+class ArrowBatcherSuite extends AnyFunSuite {
+  private val schema = new StructType().add("label", LongType).add("image", ArrayType(FloatType))
+
+  private def row(label: Long, width: Int): InternalRow =
+    InternalRow(label, UnsafeArrayData.fromPrimitiveArray(Array.fill(width)(label.toFloat)))
+
+  private def fill(batcher: ArrowBatcher, width: Int): Unit =
+    Iterator.from(0).takeWhile(_ => !batcher.isFull).foreach(index => batcher.add(row(index, width)))
+
+  test("a batch tells length, nulls and the addresses of its values") {
+    val batcher = new ArrowBatcher(schema)
+    try {
+      batcher.add(row(7, 3))
+      batcher.add(InternalRow(null, null))
+      batcher.lend { batch =>
+        assert(batch.rows == 2)
+        assert(batch.nodes.toSeq == Seq(2L, 1L, 2L, 1L, 3L, 0L))
+        val labels = batch.buffers(2)
+        assert(MemoryUtil.getLong(labels) == 7L)
+        assert(batch.buffers.length == 2 * (2 + 2 + 2))
+      }
+      assert(batcher.isEmpty)
+    } finally batcher.close()
+  }
+
+  test("the first batch's row size bounds the later batches to 4 MiB and 1024 rows") {
+    for ((width, expected) <- Seq(1 -> 1024, 10000 -> 101, 2000000 -> 1)) {
+      val batcher = new ArrowBatcher(schema)
+      try {
+        batcher.add(row(0, width))
+        batcher.lend(_ => ())
+        fill(batcher, width)
+        assert(batcher.lend(_.rows) == expected)
+      } finally batcher.close()
+    }
+  }
+
+  test("all memory is given back, also when the borrower fails") {
+    val before = ArrowUtils.rootAllocator.getAllocatedMemory
+    val batcher = new ArrowBatcher(schema)
+    fill(batcher, 100)
+    assertThrows[IllegalStateException](batcher.lend(_ => throw new IllegalStateException("borrower")))
+    assert(batcher.isEmpty)
+    batcher.close()
+    assert(ArrowUtils.rootAllocator.getAllocatedMemory == before)
+  }
+}

@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+package org.apache.spark.sql.flambeau
+
+import org.apache.spark.ml.linalg.SQLDataTypes
+import org.apache.spark.sql.types._
+import org.scalatest.funsuite.AnyFunSuite
+
+import io.flambeau.DataException
+
+class ArrowSchemaSuite extends AnyFunSuite {
+
+  private def arrow(dataType: DataType): String =
+    ArrowSchema.of(new StructType().add("c", dataType)).findField("c").toString
+
+  test("scalars keep their width") {
+    assert(arrow(ByteType) == "c: Int(8, true)")
+    assert(arrow(LongType) == "c: Int(64, true)")
+    assert(arrow(FloatType) == "c: FloatingPoint(SINGLE)")
+    assert(arrow(BinaryType) == "c: Binary")
+    assert(arrow(StringType) == "c: Utf8")
+  }
+
+  test("an array is a list of Spark's field 'element'") {
+    assert(arrow(ArrayType(IntegerType)) == "c: List<element: Int(32, true)>")
+  }
+
+  test("an ML vector is the struct that Spark stores") {
+    assert(arrow(SQLDataTypes.VectorType) ==
+      "c: Struct<type: Int(8, true), size: Int(32, true), " +
+      "indices: List<element: Int(32, true)>, values: List<element: FloatingPoint(DOUBLE)>>")
+  }
+
+  test("a type that native code does not read is refused with column, type and remedy") {
+    for (dataType <- Seq(DecimalType(10, 2), ArrayType(StringType), ArrayType(DecimalType(4, 1)), TimestampType)) {
+      val error = intercept[DataException](arrow(dataType))
+      assert(error.getMessage.contains("column 'c'") && error.getMessage.contains("Try: cast"))
+    }
+  }
+}

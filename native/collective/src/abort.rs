@@ -1,0 +1,228 @@
+//! Stopping: the state that the caller, its abort handle and the control thread share.
+//!
+//! The first cause wins and stays. Setting it wakes everybody at once: the control thread through
+//! a `Notify`, a caller in the exit barrier through a `Condvar`, a caller blocked on a data socket
+//! by shutting that socket down.
+
+use std::fmt;
+use std::net::{Shutdown, TcpStream};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
+
+use crate::cause::Cause;
+
+/// Why a rank gives up.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AbortReason {
+    /// Whether the same input would fail in the same way again, so that a retry is pointless.
+    pub deterministic: bool,
+    /// What happened, for a person; peers receive the first 4 KiB.
+    pub message: String,
+}
+
+/// Stops one communicator, before, while or after it connects, from any thread. Make a new handle
+/// for each communicator.
+#[derive(Clone)]
+pub struct AbortHandle {
+    pub(crate) shared: Arc<Shared>,
+}
+
+impl AbortHandle {
+    /// A handle for a communicator yet to be connected.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            shared: Arc::default(),
+        }
+    }
+
+    /// Wakes every blocked call of the communicator, which then returns
+    /// [`Error::Aborted`](crate::Error::Aborted), and tells all peers the reason, unless the
+    /// communicator failed before.
+    pub fn abort(&self, mut reason: AbortReason) {
+        const LIMIT: usize = 4096;
+        if reason.message.len() > LIMIT {
+            let boundary = (0..=LIMIT)
+                .rev()
+                .find(|at| reason.message.is_char_boundary(*at));
+            reason.message.truncate(boundary.unwrap_or(0));
+        }
+        self.shared.fail(Cause::Own(reason));
+    }
+
+    /// Whether the communicator has stopped, by this handle or by a failure anywhere in the job.
+    #[must_use]
+    pub fn is_aborted(&self) -> bool {
+        self.shared.cause().is_some()
+    }
+}
+
+impl Default for AbortHandle {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for AbortHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AbortHandle")
+            .field("aborted", &self.is_aborted())
+            .finish()
+    }
+}
+
+/// How far a rank has come: the number of operations it has begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Position {
+    pub(crate) operations: u64,
+    pub(crate) rank: usize,
+}
+
+#[derive(Default)]
+pub(crate) struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+    notify: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    cause: Option<Cause>,
+    sockets: Vec<TcpStream>,
+    operations: u64,
+    furthest_behind: Option<Position>,
+    leaving: bool,
+    left: bool,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn cause(&self) -> Option<Cause> {
+        self.lock().cause.clone()
+    }
+
+    /// Records `cause` unless there is one already, wakes everybody, and returns the first cause.
+    pub(crate) fn fail(&self, cause: Cause) -> Cause {
+        let mut state = self.lock();
+        let first = state.cause.get_or_insert(cause).clone();
+        shut_down(&state.sockets);
+        drop(state);
+        self.changed.notify_all();
+        self.notify.notify_one();
+        first
+    }
+
+    /// Has these sockets shut down when the communicator fails, or now if it has.
+    pub(crate) fn guard_sockets(&self, sockets: Vec<TcpStream>) {
+        let mut state = self.lock();
+        if state.cause.is_some() {
+            shut_down(&sockets);
+        }
+        state.sockets = sockets;
+    }
+
+    /// Closes this side's copies of the data sockets.
+    pub(crate) fn release_sockets(&self) {
+        self.lock().sockets.clear();
+    }
+
+    /// Waits up to `patience` for a cause to come in from elsewhere.
+    pub(crate) fn wait_for_cause(&self, patience: Duration) -> Option<Cause> {
+        let deadline = Instant::now() + patience;
+        self.wait_until(deadline, |state| state.cause.is_some())
+            .cause
+            .clone()
+    }
+
+    /// Asks to leave and blocks until all ranks do.
+    pub(crate) fn leave(&self, patience: Duration) -> Departure {
+        self.lock().leaving = true;
+        self.notify.notify_one();
+        let deadline = Instant::now() + patience;
+        let state = self.wait_until(deadline, |state| state.left || state.cause.is_some());
+        match &state.cause {
+            _ if state.left => Departure::Agreed,
+            Some(cause) => Departure::Failed(cause.clone()),
+            None => Departure::TimedOut,
+        }
+    }
+
+    fn wait_until(
+        &self,
+        deadline: Instant,
+        done: impl Fn(&State) -> bool,
+    ) -> MutexGuard<'_, State> {
+        let mut state = self.lock();
+        while !done(&state) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            let waited = self.changed.wait_timeout(state, left);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        state
+    }
+
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.lock().leaving
+    }
+
+    pub(crate) fn set_left(&self) {
+        self.lock().left = true;
+        self.changed.notify_all();
+    }
+
+    pub(crate) fn begin_operation(&self) -> u64 {
+        let mut state = self.lock();
+        state.operations += 1;
+        state.operations
+    }
+
+    pub(crate) fn operations(&self) -> u64 {
+        self.lock().operations
+    }
+
+    pub(crate) fn set_furthest_behind(&self, position: Position) {
+        self.lock().furthest_behind = Some(position);
+    }
+
+    pub(crate) fn furthest_behind(&self) -> Option<Position> {
+        self.lock().furthest_behind
+    }
+
+    /// Completes when something changed that the control thread acts on. For one waiter only.
+    pub(crate) async fn change(&self) {
+        self.notify.notified().await;
+    }
+
+    /// Completes with the cause once there is one. For one waiter only.
+    pub(crate) async fn failure(&self) -> Cause {
+        loop {
+            if let Some(cause) = self.cause() {
+                return cause;
+            }
+            self.change().await;
+        }
+    }
+}
+
+/// How the exit barrier ended.
+pub(crate) enum Departure {
+    Agreed,
+    Failed(Cause),
+    TimedOut,
+}
+
+fn shut_down(sockets: &[TcpStream]) {
+    for socket in sockets {
+        // The peer may have closed it before us: then there is nothing left to shut down.
+        socket.shutdown(Shutdown::Both).ok();
+    }
+}

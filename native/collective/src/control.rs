@@ -1,0 +1,300 @@
+//! The control plane of one rank: a star with rank 0 in its middle.
+//!
+//! Rank 0 holds a link to every other rank, each of them one to rank 0; both run this same loop.
+//! Whatever stops a rank is told on all its links, so through rank 0 it reaches everybody.
+//! Heartbeats tell that a rank lives and how far it came; rank 0 sends back who is furthest behind.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::oneshot;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
+
+use crate::abort::{AbortReason, Position, Shared};
+use crate::cause::Cause;
+use crate::handshake::{Arrival, SecureLink, SecureReader, SecureWriter};
+use crate::job::Job;
+use crate::message::Message;
+
+/// The most that telling a peer, or waiting for it to hang up, may take.
+const LINGER: Duration = Duration::from_secs(1);
+
+enum Event {
+    Said(Message),
+    Closed(String),
+}
+
+struct Peer {
+    writer: SecureWriter,
+    heard: Instant,
+    position: Position,
+    leaving: bool,
+    closed: bool,
+}
+
+pub(crate) struct Control {
+    job: Arc<Job>,
+    shared: Arc<Shared>,
+    peers: BTreeMap<usize, Peer>,
+    data_ports: BTreeMap<usize, u16>,
+    /// Ranks yet to join, on rank 0, until the table is sent.
+    arrivals: Option<UnboundedReceiver<Arrival>>,
+    events: UnboundedReceiver<(usize, Event)>,
+    event_sender: UnboundedSender<(usize, Event)>,
+    left: bool,
+}
+
+impl Control {
+    pub(crate) fn new(job: Arc<Job>, shared: Arc<Shared>, data_port: u16) -> Self {
+        let (event_sender, events) = unbounded_channel();
+        Self {
+            peers: BTreeMap::new(),
+            data_ports: BTreeMap::from([(job.rank(), data_port)]),
+            arrivals: None,
+            events,
+            event_sender,
+            left: false,
+            job,
+            shared,
+        }
+    }
+
+    /// Has all other ranks join through `arrivals`.
+    pub(crate) fn expect(&mut self, arrivals: UnboundedReceiver<Arrival>) {
+        self.arrivals = Some(arrivals);
+    }
+
+    pub(crate) fn add(&mut self, rank: usize, (reader, writer): SecureLink) {
+        tokio::spawn(listen_to(rank, reader, self.event_sender.clone()));
+        let position = Position {
+            operations: 0,
+            rank,
+        };
+        let heard = Instant::now();
+        let peer = Peer {
+            writer,
+            heard,
+            position,
+            leaving: false,
+            closed: false,
+        };
+        self.peers.insert(rank, peer);
+    }
+
+    /// Serves until the job has ended, well or not. `table` receives the data ports.
+    pub(crate) async fn run(mut self, table: oneshot::Sender<Vec<u16>>) {
+        let mut table = Some(table);
+        let mut heartbeat = interval(self.job.config.heartbeat());
+        heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut last_beat = Instant::now();
+        let mut told_leaving = false;
+        let patience = self.job.config.rendezvous_timeout();
+        let deadline = Instant::from_std(self.job.started) + patience;
+        while !self.left && self.shared.cause().is_none() {
+            tokio::select! {
+                () = self.shared.change() => {}
+                Some((rank, event)) = self.events.recv() => self.on_event(rank, event, &mut table),
+                Some(arrival) = next_arrival(&mut self.arrivals) => self.on_arrival(arrival).await,
+                _ = heartbeat.tick() => {
+                    self.on_heartbeat(last_beat.elapsed()).await;
+                    last_beat = Instant::now();
+                }
+                () = sleep_until(deadline), if self.arrivals.is_some() => self.give_up_waiting(),
+            }
+            if self.arrivals.is_some() && self.data_ports.len() == self.job.world_size() {
+                self.arrivals = None;
+                let data_ports: Vec<u16> = self.data_ports.values().copied().collect();
+                self.tell_all(&Message::Table {
+                    data_ports: data_ports.clone(),
+                })
+                .await;
+                table.take().map(|table| table.send(data_ports));
+            }
+            if self.shared.is_leaving() {
+                self.on_leaving(&mut told_leaving).await;
+            }
+        }
+        self.end().await;
+    }
+
+    fn on_event(
+        &mut self,
+        rank: usize,
+        event: Event,
+        table: &mut Option<oneshot::Sender<Vec<u16>>>,
+    ) {
+        let Some(peer) = self.peers.get_mut(&rank) else {
+            return;
+        };
+        peer.heard = Instant::now();
+        match event {
+            Event::Said(Message::Heartbeat(position)) if self.job.rank() == 0 => {
+                peer.position = position;
+            }
+            Event::Said(Message::Heartbeat(position)) => self.shared.set_furthest_behind(position),
+            Event::Said(Message::Table { data_ports })
+                if rank == 0 && data_ports.len() == self.job.world_size() =>
+            {
+                table.take().map(|table| table.send(data_ports));
+            }
+            Event::Said(Message::Failed(cause)) => drop(self.shared.fail(cause)),
+            Event::Said(Message::Leave) => peer.leaving = true,
+            Event::Said(Message::Farewell) => self.left = true,
+            Event::Said(message) => {
+                let what = format!("it sent {message:?} on an established control link");
+                self.shared.fail(Cause::Protocol { rank, what });
+            }
+            Event::Closed(how) => {
+                peer.closed = true;
+                self.shared.fail(Cause::Lost { rank, how });
+            }
+        }
+    }
+
+    async fn on_arrival(&mut self, mut arrival: Arrival) {
+        let rank = arrival.rank;
+        let Message::Join { data_port } = arrival.first else {
+            log::warn!(
+                "rank {rank} opened a control link with {:?}: refused",
+                arrival.first
+            );
+            return;
+        };
+        if self.peers.contains_key(&rank) {
+            let message = format!("there is a rank {rank} in this job already");
+            log::warn!("{message}: refused the second");
+            let reason = AbortReason {
+                deterministic: false,
+                message,
+            };
+            let refusal = Message::Failed(Cause::Aborted {
+                rank: self.job.rank(),
+                reason,
+            });
+            // Best effort: the second sees the link close in any case.
+            timeout(LINGER, arrival.link.1.send(&refusal)).await.ok();
+            return;
+        }
+        self.data_ports.insert(rank, data_port);
+        self.add(rank, arrival.link);
+    }
+
+    fn give_up_waiting(&self) {
+        let world = 0..self.job.world_size();
+        let ranks = world
+            .filter(|rank| !self.data_ports.contains_key(rank))
+            .collect();
+        let config = &self.job.config;
+        let detail = format!(
+            "rank 0 listened on {}, in ports {} to {}, for {:?}",
+            config.bind_host,
+            config.ports().start(),
+            config.ports().end(),
+            config.rendezvous_timeout()
+        );
+        self.shared.fail(Cause::Missing { ranks, detail });
+    }
+
+    async fn on_heartbeat(&mut self, since_last: Duration) {
+        let own = Position {
+            operations: self.shared.operations(),
+            rank: self.job.rank(),
+        };
+        let behind = self.peers.values().map(|peer| peer.position);
+        let furthest = behind
+            .chain([own])
+            .min_by_key(|position| position.operations);
+        let furthest = furthest.unwrap_or(own);
+        if self.job.rank() == 0 {
+            self.shared.set_furthest_behind(furthest);
+        }
+        let sent = if self.job.rank() == 0 { furthest } else { own };
+        self.tell_all(&Message::Heartbeat(sent)).await;
+
+        let dead_after = self.job.config.dead_after();
+        if since_last > dead_after / 2 {
+            // This process itself was frozen: what the peers said meanwhile is still unread.
+            self.peers
+                .values_mut()
+                .for_each(|peer| peer.heard = Instant::now());
+        }
+        for (rank, peer) in &self.peers {
+            let silence = peer.heard.elapsed();
+            if silence > dead_after {
+                let how = format!(
+                    "no heartbeat for {:.1} s: its process or host is frozen, or the network is cut",
+                    silence.as_secs_f64()
+                );
+                self.shared.fail(Cause::Lost { rank: *rank, how });
+            }
+        }
+    }
+
+    /// The exit barrier: nobody goes before all want to.
+    async fn on_leaving(&mut self, told: &mut bool) {
+        if self.job.rank() == 0 {
+            if self.arrivals.is_none() && self.peers.values().all(|peer| peer.leaving) {
+                self.tell_all(&Message::Farewell).await;
+                self.left = true;
+            }
+        } else if !*told {
+            *told = true;
+            self.tell_all(&Message::Leave).await;
+        }
+    }
+
+    /// A peer that cannot be told is found dead by its reader or by its silence.
+    async fn tell_all(&mut self, message: &Message) {
+        for peer in self.peers.values_mut() {
+            timeout(LINGER, peer.writer.send(message)).await.ok();
+        }
+    }
+
+    /// Tells a failure, then stays until the peers have hung up, so that nothing said is lost.
+    async fn end(mut self) {
+        if self.left {
+            self.shared.set_left();
+        } else if let Some(cause) = self.shared.cause() {
+            self.tell_all(&Message::Failed(cause.told_by(self.job.rank())))
+                .await;
+        }
+        for peer in self.peers.values_mut() {
+            peer.writer.finish().await;
+        }
+        let all_closed = async {
+            while self.peers.values().any(|peer| !peer.closed) {
+                if let Some((rank, Event::Closed(_))) = self.events.recv().await
+                    && let Some(peer) = self.peers.get_mut(&rank)
+                {
+                    peer.closed = true;
+                }
+            }
+        };
+        timeout(LINGER, all_closed).await.ok();
+    }
+}
+
+async fn next_arrival(arrivals: &mut Option<UnboundedReceiver<Arrival>>) -> Option<Arrival> {
+    match arrivals {
+        Some(arrivals) => arrivals.recv().await,
+        None => None,
+    }
+}
+
+async fn listen_to(rank: usize, mut reader: SecureReader, events: UnboundedSender<(usize, Event)>) {
+    loop {
+        let event = match reader.receive().await {
+            Ok(message) => Event::Said(message),
+            Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
+                Event::Closed("its process ended, or closed its control connection".to_owned())
+            }
+            Err(error) => Event::Closed(format!("its control connection broke: {error}")),
+        };
+        let closed = matches!(event, Event::Closed(_));
+        if events.send((rank, event)).is_err() || closed {
+            return;
+        }
+    }
+}

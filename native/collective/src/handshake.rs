@@ -1,0 +1,239 @@
+//! Proof that a peer holds the job's secret, and the encrypted link that comes of it.
+//!
+//! ```text
+//! initiator                       responder
+//!   hello (128 bytes)      ->
+//!                          <-     hello (128 bytes)
+//!   psk, e (48 bytes)      ->                          Noise NNpsk0, both hellos the prologue
+//!                          <-     e, ee (48 bytes)
+//!   first message          ->                          only now has the initiator joined,
+//!                          <-     welcome              and only now does it know
+//! ```
+//! A responder that cannot read `psk, e` answers with zeros, which nobody can read either. The first
+//! three can be replayed by anyone who recorded them; the first encrypted message cannot.
+//! A frame is its length (u16, little-endian) and as many bytes of ciphertext.
+
+use std::io;
+use std::sync::Arc;
+
+use snow::{Builder, HandshakeState, StatelessTransportState};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+
+use crate::hello::{HELLO_BYTES, Hello, Mismatch, Purpose};
+use crate::job::Job;
+use crate::message::Message;
+
+const PATTERN: &str = "Noise_NNpsk0_25519_ChaChaPoly_BLAKE2s";
+const HANDSHAKE_BYTES: usize = 48;
+const TAG_BYTES: usize = 16;
+
+/// Why no link came of a connection.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Refusal {
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    #[error("the peer is not what was looked for: {0:?}")]
+    Mismatch(Mismatch),
+    #[error("the peer does not hold the secret of this job")]
+    Key,
+    #[error("bug in the handshake: {0}")]
+    Noise(snow::Error),
+    #[error("no answer in time")]
+    Silence,
+}
+
+/// The receiving side of an encrypted link.
+pub(crate) struct SecureReader {
+    half: OwnedReadHalf,
+    cipher: Arc<StatelessTransportState>,
+    frames: u64,
+}
+
+/// The sending side of an encrypted link.
+pub(crate) struct SecureWriter {
+    half: OwnedWriteHalf,
+    cipher: Arc<StatelessTransportState>,
+    frames: u64,
+}
+
+/// Both sides of an encrypted link.
+pub(crate) type SecureLink = (SecureReader, SecureWriter);
+
+/// A rank that proved to be one, with the first thing it said.
+pub(crate) struct Arrival {
+    pub(crate) rank: usize,
+    pub(crate) link: SecureLink,
+    pub(crate) first: Message,
+}
+
+/// Opens a link to rank `to` over a fresh connection, with `first` as the first word.
+pub(crate) async fn initiate(
+    mut stream: TcpStream,
+    job: &Job,
+    purpose: Purpose,
+    to: usize,
+    first: &Message,
+) -> Result<SecureLink, Refusal> {
+    let own = job.hello(purpose, to);
+    stream.write_all(&own.encode()).await?;
+    let mut theirs = [0; HELLO_BYTES];
+    stream.read_exact(&mut theirs).await?;
+    own.judge(&theirs).map_err(Refusal::Mismatch)?;
+
+    let mut noise = noise(job, &own.encode(), &theirs, |builder| {
+        builder.build_initiator()
+    })?;
+    let mut bytes = [0; HANDSHAKE_BYTES];
+    noise
+        .write_message(&[], &mut bytes)
+        .map_err(Refusal::Noise)?;
+    stream.write_all(&bytes).await?;
+    stream.read_exact(&mut bytes).await?;
+    noise
+        .read_message(&bytes, &mut [])
+        .map_err(|_forged| Refusal::Key)?;
+    let (mut reader, mut writer) = link(stream, noise)?;
+    writer.send(first).await?;
+    match reader.receive().await? {
+        Message::Welcome => Ok((reader, writer)),
+        other => Err(invalid(format!("{other:?} in answer to {first:?}")).into()),
+    }
+}
+
+/// Answers a connection that wants `purpose` of this rank; returns the rank that made it and its
+/// first word.
+pub(crate) async fn respond(
+    mut stream: TcpStream,
+    job: &Job,
+    purpose: Purpose,
+) -> Result<Arrival, Refusal> {
+    let mut theirs = [0; HELLO_BYTES];
+    stream.read_exact(&mut theirs).await?;
+    let from = Hello::claimed_rank(&theirs);
+    let own = job.hello(purpose, from);
+    let verdict = own.judge(&theirs);
+    if verdict != Err(Mismatch::NotFlambeau) {
+        stream.write_all(&own.encode()).await?;
+    }
+    verdict.map_err(Refusal::Mismatch)?;
+    if from >= job.world_size() || from == job.rank() {
+        return Err(Refusal::Mismatch(Mismatch::OtherRank));
+    }
+
+    let mut noise = noise(job, &theirs, &own.encode(), |builder| {
+        builder.build_responder()
+    })?;
+    let mut bytes = [0; HANDSHAKE_BYTES];
+    stream.read_exact(&mut bytes).await?;
+    if noise.read_message(&bytes, &mut []).is_err() {
+        stream.write_all(&[0; HANDSHAKE_BYTES]).await?;
+        return Err(Refusal::Key);
+    }
+    noise
+        .write_message(&[], &mut bytes)
+        .map_err(Refusal::Noise)?;
+    stream.write_all(&bytes).await?;
+    let (mut reader, mut writer) = link(stream, noise)?;
+    let first = reader.receive().await?;
+    writer.send(&Message::Welcome).await?;
+    Ok(Arrival {
+        rank: from,
+        link: (reader, writer),
+        first,
+    })
+}
+
+fn noise(
+    job: &Job,
+    initiator: &[u8; HELLO_BYTES],
+    responder: &[u8; HELLO_BYTES],
+    build: impl FnOnce(Builder<'_>) -> Result<HandshakeState, snow::Error>,
+) -> Result<HandshakeState, Refusal> {
+    let prologue = [initiator.as_slice(), responder.as_slice()].concat();
+    PATTERN
+        .parse()
+        .and_then(|pattern| {
+            build(
+                Builder::new(pattern)
+                    .psk(0, job.key.bytes())?
+                    .prologue(&prologue)?,
+            )
+        })
+        .map_err(Refusal::Noise)
+}
+
+fn link(stream: TcpStream, noise: HandshakeState) -> Result<SecureLink, Refusal> {
+    let cipher = Arc::new(
+        noise
+            .into_stateless_transport_mode()
+            .map_err(Refusal::Noise)?,
+    );
+    let (read_half, write_half) = stream.into_split();
+    let reader = SecureReader {
+        half: read_half,
+        cipher: Arc::clone(&cipher),
+        frames: 0,
+    };
+    Ok((
+        reader,
+        SecureWriter {
+            half: write_half,
+            cipher,
+            frames: 0,
+        },
+    ))
+}
+
+impl SecureReader {
+    /// The next message. Not to be cancelled half-way: the rest of the stream would be lost.
+    pub(crate) async fn receive(&mut self) -> io::Result<Message> {
+        let length = usize::from(self.half.read_u16_le().await?);
+        let mut frame = vec![0; length];
+        self.half.read_exact(&mut frame).await?;
+        let mut json = vec![0; length];
+        let length = self
+            .cipher
+            .read_message(self.frames, &frame, &mut json)
+            .map_err(|_tag| invalid("a control frame was damaged, repeated or forged".into()))?;
+        self.frames += 1;
+        serde_json::from_slice(&json[..length]).map_err(|error| invalid(error.to_string()))
+    }
+}
+
+impl SecureWriter {
+    pub(crate) async fn send(&mut self, message: &Message) -> io::Result<()> {
+        let json = serde_json::to_vec(message).map_err(|error| invalid(error.to_string()))?;
+        let length = u16::try_from(json.len() + TAG_BYTES)
+            .map_err(|_| invalid(format!("a message of {} bytes is too long", json.len())))?;
+        let mut frame = vec![0; 2 + usize::from(length)];
+        frame[..2].copy_from_slice(&length.to_le_bytes());
+        self.cipher
+            .write_message(self.frames, &json, &mut frame[2..])
+            .map_err(|error| invalid(error.to_string()))?;
+        self.frames += 1;
+        self.half.write_all(&frame).await
+    }
+
+    /// Says that no more will come; what was sent still arrives.
+    pub(crate) async fn finish(&mut self) {
+        // The peer may be gone already: then it needs no telling.
+        self.half.shutdown().await.ok();
+    }
+}
+
+/// The bare connection under a link, for data that goes over it in plain.
+pub(crate) fn into_stream((reader, writer): SecureLink) -> io::Result<std::net::TcpStream> {
+    let stream = reader
+        .half
+        .reunite(writer.half)
+        .map_err(|error| invalid(error.to_string()))?;
+    let stream = stream.into_std()?;
+    stream.set_nonblocking(false)?;
+    Ok(stream)
+}
+
+fn invalid(what: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what)
+}

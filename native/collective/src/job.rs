@@ -1,0 +1,70 @@
+//! One rank's view of the job it belongs to: its configuration, session key and clock.
+
+use std::time::Instant;
+
+use sha2::{Digest, Sha256};
+
+use crate::config::Config;
+use crate::error::Scene;
+use crate::hello::{Hello, Purpose};
+use crate::secret::Secret;
+
+#[derive(Debug)]
+pub(crate) struct Job {
+    pub(crate) config: Config,
+    pub(crate) key: Secret,
+    pub(crate) started: Instant,
+    id: [u8; 32],
+}
+
+impl Job {
+    pub(crate) fn new(config: &Config, secret: &Secret) -> Self {
+        let mut id = Sha256::new();
+        id.update(b"flambeau collective job 1");
+        id.update(config.stage_id.to_le_bytes());
+        id.update(config.run_id.as_bytes());
+        Self {
+            config: config.clone(),
+            key: secret.session_key(config),
+            started: Instant::now(),
+            id: id.finalize().into(),
+        }
+    }
+
+    pub(crate) fn rank(&self) -> usize {
+        self.config.rank
+    }
+
+    pub(crate) fn world_size(&self) -> usize {
+        self.config.world_size
+    }
+
+    pub(crate) fn next_rank(&self) -> usize {
+        (self.rank() + 1) % self.world_size()
+    }
+
+    pub(crate) fn previous_rank(&self) -> usize {
+        (self.rank() + self.world_size() - 1) % self.world_size()
+    }
+
+    /// The hello this rank sends to `to`.
+    pub(crate) fn hello(&self, purpose: Purpose, to: usize) -> Hello {
+        Hello {
+            purpose,
+            from: self.rank(),
+            to,
+            world_size: self.world_size(),
+            stage_attempt: self.config.stage_attempt,
+            job: self.id,
+        }
+    }
+
+    /// The rendezvous as the scene of an error.
+    pub(crate) fn rendezvous_scene(&self) -> Box<Scene> {
+        Box::new(Scene {
+            rank: self.rank(),
+            operation: "rendezvous".to_owned(),
+            elapsed: self.started.elapsed(),
+        })
+    }
+}

@@ -1,0 +1,35 @@
+//! Ranks on a network: rendezvous, authenticated links, allreduce, broadcast, failure detection.
+//!
+//! Every rank builds one [`Communicator`] from the same [`Config`] (but for its rank) and the same
+//! [`Secret`]. Rank 0 listens and the others find it; no third party takes part. Each rank then
+//! holds one encrypted control connection to rank 0 (heartbeats, abort, exit barrier), served by
+//! one thread, and two data connections: to the next rank of the ring, and from the previous one.
+//!
+//! Nothing here recovers from a failure: the crate makes sure that every rank hears of it, with
+//! its first cause, within a bounded time. After an error a communicator only repeats that error.
+//! All state belongs to a communicator; any number of them may live in one process.
+
+mod abort;
+mod accept;
+mod cause;
+mod chunks;
+mod communicator;
+mod config;
+mod control;
+mod dial;
+mod element;
+mod error;
+mod handshake;
+mod hello;
+mod job;
+mod link;
+mod message;
+mod rendezvous;
+mod ring;
+mod secret;
+
+pub use abort::{AbortHandle, AbortReason};
+pub use communicator::Communicator;
+pub use config::Config;
+pub use error::{Error, Scene};
+pub use secret::Secret;

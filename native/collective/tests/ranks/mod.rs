@@ -1,0 +1,94 @@
+//! Ranks of a job for tests: threads of this process, on loopback, under a deadline.
+
+#![allow(
+    dead_code,
+    reason = "every test binary uses its own part of this module"
+)]
+
+use std::net::TcpListener;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use flambeau_collective::{AbortHandle, Communicator, Config, Error, Secret};
+
+/// A deadline generous enough for a busy machine.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+
+pub(crate) fn secret() -> Secret {
+    Secret::new([42; 32])
+}
+
+/// The configuration of rank 0 of a job like no other in this process.
+pub(crate) fn job(world_size: usize) -> Config {
+    static JOBS: AtomicU64 = AtomicU64::new(0);
+    let job = JOBS.fetch_add(1, Ordering::Relaxed);
+    let free = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+    Config {
+        run_id: format!("test-{}-{job}", std::process::id()),
+        stage_id: 3,
+        stage_attempt: 0,
+        rank: 0,
+        world_size,
+        hosts: vec!["127.0.0.1".to_owned(); world_size],
+        bind_host: "127.0.0.1".to_owned(),
+        // Room for the range above it.
+        port: free.local_addr().expect("its address").port().min(65_000),
+        port_retries: 32,
+        rendezvous_timeout_ms: 20_000,
+        progress_timeout_ms: 20_000,
+        heartbeat_ms: 200,
+        dead_after_ms: 5_000,
+    }
+}
+
+pub(crate) fn with_rank(job: &Config, rank: usize) -> Config {
+    Config {
+        rank,
+        ..job.clone()
+    }
+}
+
+/// Runs `play` as every rank of `job`, each in its own thread; returns what they return, by rank.
+pub(crate) fn run_ranks<R: Send + 'static>(
+    job: &Config,
+    deadline: Duration,
+    play: impl Fn(Result<Communicator, Error>, AbortHandle) -> R + Send + Sync + 'static,
+) -> Vec<R> {
+    let play = Arc::new(play);
+    let configs = (0..job.world_size)
+        .map(|rank| with_rank(job, rank))
+        .collect();
+    run_all(configs, deadline, move |config| {
+        let abort = AbortHandle::new();
+        play(Communicator::connect(&config, &secret(), &abort), abort)
+    })
+}
+
+/// Runs `play` on every configuration, each in its own thread; returns what they return, in order.
+pub(crate) fn run_all<R: Send + 'static>(
+    configs: Vec<Config>,
+    deadline: Duration,
+    play: impl Fn(Config) -> R + Send + Sync + 'static,
+) -> Vec<R> {
+    let end = Instant::now() + deadline;
+    let play = Arc::new(play);
+    let count = configs.len();
+    let (sender, results) = mpsc::channel();
+    for (index, config) in configs.into_iter().enumerate() {
+        let (play, sender) = (Arc::clone(&play), sender.clone());
+        thread::spawn(move || sender.send((index, play(config))));
+    }
+    drop(sender);
+    let mut by_index: Vec<Option<R>> = (0..count).map(|_| None).collect();
+    for _ in 0..count {
+        let left = end.saturating_duration_since(Instant::now());
+        let (index, result) = results.recv_timeout(left).expect("every rank ends in time");
+        by_index[index] = Some(result);
+    }
+    by_index
+        .into_iter()
+        .map(|result| result.expect("one result for each"))
+        .collect()
+}

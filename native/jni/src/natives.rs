@@ -1,0 +1,229 @@
+//! The exported functions, one per native method of `io.flambeau.jni.Native`. Each decodes its
+//! arguments, calls a session and encodes the result inside [`guard`], which no panic and no
+//! error leaves but as a Java exception.
+#![expect(unsafe_code, reason = "exported symbols, and addresses from the JVM")]
+#![expect(unreachable_pub, reason = "the JVM reaches them by their symbols")]
+
+use crate::error::Error;
+use crate::import::{BatchAddresses, with_batch};
+use crate::session::{Inputs, Session};
+use crate::sessions;
+use crate::throw::ThrowFlambeau;
+use arrow_array::RecordBatch;
+use flambeau_train::libtorch;
+use flambeau_train::session::Stream;
+use jni::objects::{JByteArray, JClass, JLongArray, JString};
+use jni::sys::{jboolean, jint, jlong};
+use jni::{Env, EnvUnowned};
+use std::time::Duration;
+
+fn guard<'l, T: Default>(
+    mut env: EnvUnowned<'l>,
+    body: impl FnOnce(&mut Env<'l>) -> Result<T, Error>,
+) -> T {
+    env.with_env(body).resolve::<ThrowFlambeau>()
+}
+
+/// `String version()`: JSON with this library's version and build and libtorch's version.
+#[unsafe(no_mangle)]
+pub extern "system" fn Java_io_flambeau_jni_Native_version<'l>(
+    env: EnvUnowned<'l>,
+    _class: JClass<'l>,
+) -> JString<'l> {
+    guard(env, |env| {
+        let version = serde_json::json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "build": option_env!("FLAMBEAU_BUILD").unwrap_or("dev"),
+            "libtorch": libtorch::VERSION,
+        });
+        Ok(env.new_string(version.to_string())?)
+    })
+}
+
+/// `long open(String config, byte[] schema, byte[] model, byte[] secret)`.
+#[unsafe(no_mangle)]
+pub extern "system" fn Java_io_flambeau_jni_Native_open<'l>(
+    env: EnvUnowned<'l>,
+    _class: JClass<'l>,
+    config: JString<'l>,
+    schema: JByteArray<'l>,
+    model: JByteArray<'l>,
+    secret: JByteArray<'l>,
+) -> jlong {
+    guard(env, |env| {
+        let config = config.try_to_string(env)?;
+        let schema = bytes(env, &schema)?;
+        let model = bytes(env, &model)?;
+        let secret = bytes(env, &secret)?;
+        let session = Session::open(
+            &config,
+            Inputs {
+                schema,
+                model,
+                secret,
+            },
+        )?;
+        Ok(sessions::add(session))
+    })
+}
+
+/// `boolean feed(long session, int stream, int rows, long[] nodes, long[] buffers)`.
+#[unsafe(no_mangle)]
+pub extern "system" fn Java_io_flambeau_jni_Native_feed<'l>(
+    env: EnvUnowned<'l>,
+    _class: JClass<'l>,
+    session: jlong,
+    stream: jint,
+    rows: jint,
+    nodes: JLongArray<'l>,
+    buffers: JLongArray<'l>,
+) -> jboolean {
+    guard(env, |env| {
+        let stream = if stream == 0 {
+            Stream::Training
+        } else {
+            Stream::Validation
+        };
+        let session = sessions::get(session)?;
+        let Some(room) = session.room()? else {
+            return Ok(false);
+        };
+        let addresses = addresses(env, rows, &nodes, &buffers)?;
+        let feed = |batch: &RecordBatch| session.feed(room, stream, batch);
+        // SAFETY: the Java caller holds the batch open until this call returns.
+        unsafe { with_batch(session.schema(), &addresses, feed) }??;
+        Ok(true)
+    })
+}
+
+/// `void finish(long session)`.
+#[unsafe(no_mangle)]
+pub extern "system" fn Java_io_flambeau_jni_Native_finish<'l>(
+    env: EnvUnowned<'l>,
+    _class: JClass<'l>,
+    session: jlong,
+) {
+    guard(env, |_| sessions::get(session)?.finish())
+}
+
+/// `String poll(long session, int timeoutMillis)`: the next event, or null.
+#[unsafe(no_mangle)]
+pub extern "system" fn Java_io_flambeau_jni_Native_poll<'l>(
+    env: EnvUnowned<'l>,
+    _class: JClass<'l>,
+    session: jlong,
+    timeout_millis: jint,
+) -> JString<'l> {
+    guard(env, |env| {
+        let timeout = Duration::from_millis(u64::try_from(timeout_millis).unwrap_or(0));
+        match sessions::get(session)?.poll(timeout)? {
+            Some(event) => Ok(env.new_string(event)?),
+            None => Ok(JString::null()),
+        }
+    })
+}
+
+/// `byte[] transform(long session, int rows, long[] nodes, long[] buffers)`.
+#[unsafe(no_mangle)]
+pub extern "system" fn Java_io_flambeau_jni_Native_transform<'l>(
+    env: EnvUnowned<'l>,
+    _class: JClass<'l>,
+    session: jlong,
+    rows: jint,
+    nodes: JLongArray<'l>,
+    buffers: JLongArray<'l>,
+) -> JByteArray<'l> {
+    guard(env, |env| {
+        let session = sessions::get(session)?;
+        let addresses = addresses(env, rows, &nodes, &buffers)?;
+        let transform = |batch: &RecordBatch| session.transform(batch);
+        // SAFETY: the Java caller holds the batch open until this call returns.
+        let bytes = unsafe { with_batch(session.schema(), &addresses, transform) }??;
+        Ok(env.byte_array_from_slice(&bytes)?)
+    })
+}
+
+/// `void cancel(long session)`: from any thread; a session already closed is left alone.
+#[unsafe(no_mangle)]
+pub extern "system" fn Java_io_flambeau_jni_Native_cancel<'l>(
+    env: EnvUnowned<'l>,
+    _class: JClass<'l>,
+    session: jlong,
+) {
+    guard(env, |_| {
+        if let Ok(session) = sessions::get(session) {
+            session.cancel();
+        }
+        Ok(())
+    })
+}
+
+/// `void close(long session)`: idempotent; ends running work and joins its threads.
+#[unsafe(no_mangle)]
+pub extern "system" fn Java_io_flambeau_jni_Native_close<'l>(
+    env: EnvUnowned<'l>,
+    _class: JClass<'l>,
+    session: jlong,
+) {
+    guard(env, |_| {
+        if let Some(session) = sessions::remove(session) {
+            session.close();
+        }
+        Ok(())
+    })
+}
+
+/// `int liveSessions()`.
+#[unsafe(no_mangle)]
+pub extern "system" fn Java_io_flambeau_jni_Native_liveSessions<'l>(
+    env: EnvUnowned<'l>,
+    _class: JClass<'l>,
+) -> jint {
+    guard(env, |_| {
+        Ok(jint::try_from(sessions::count()).unwrap_or(jint::MAX))
+    })
+}
+
+/// `void fault(String kind)`: fails on purpose, so that tests can see what becomes of a panic
+/// ("panic"), of a C++ exception in libtorch ("torch") and of a bad setting (anything else).
+#[unsafe(no_mangle)]
+#[expect(clippy::panic, reason = "its purpose")]
+pub extern "system" fn Java_io_flambeau_jni_Native_fault<'l>(
+    env: EnvUnowned<'l>,
+    _class: JClass<'l>,
+    kind: JString<'l>,
+) {
+    guard(env, |env| match kind.try_to_string(env)?.as_str() {
+        "panic" => panic!("on purpose"),
+        "torch" => Ok(libtorch::refuse_mismatched_shapes()?),
+        kind => Err(flambeau_train::Error::Config(format!("no fault '{kind}'")).into()),
+    })
+}
+
+/// A Java byte array; null reads as empty.
+fn bytes(env: &mut Env<'_>, array: &JByteArray<'_>) -> Result<Vec<u8>, Error> {
+    if array.is_null() {
+        return Ok(Vec::new());
+    }
+    Ok(env.convert_byte_array(array)?)
+}
+
+fn addresses(
+    env: &mut Env<'_>,
+    rows: jint,
+    nodes: &JLongArray<'_>,
+    buffers: &JLongArray<'_>,
+) -> Result<BatchAddresses, Error> {
+    let rows = usize::try_from(rows).map_err(|_| Error::Batch(format!("{rows} rows")))?;
+    Ok(BatchAddresses {
+        rows,
+        nodes: longs(env, nodes)?,
+        buffers: longs(env, buffers)?,
+    })
+}
+
+fn longs(env: &mut Env<'_>, array: &JLongArray<'_>) -> Result<Vec<i64>, Error> {
+    let mut values = vec![0; array.len(env)?];
+    array.get_region(env, 0, &mut values)?;
+    Ok(values)
+}

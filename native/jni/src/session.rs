@@ -1,0 +1,169 @@
+//! What a handle stands for.
+
+use crate::error::Error;
+use crate::transform::{Drain, Encode};
+use arrow_array::RecordBatch;
+use arrow_schema::Schema;
+use flambeau_train::config::{Columns, FitSession, PredictSession};
+use flambeau_train::predict::Predictor;
+use flambeau_train::session::{Fit, Room, Stream};
+use serde::Deserialize;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// How long a call waits for room before its caller may look for an interruption.
+const PATIENCE: Duration = Duration::from_millis(100);
+
+/// The configuration document of `Native.open`.
+#[derive(Debug, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+enum Config {
+    Fit(Box<FitSession>),
+    Predict(PredictSession),
+    Drain { columns: Columns },
+    Encode { columns: Vec<String> },
+}
+
+/// One open handle: a kind of work on record batches of one schema.
+#[derive(Debug)]
+pub(crate) struct Session {
+    schema: Arc<Schema>,
+    work: Work,
+}
+
+#[derive(Debug)]
+enum Work {
+    Fit(Box<Fit>),
+    Predict(Box<Mutex<Predictor>>),
+    Drain(Mutex<Drain>),
+    Encode(Encode),
+}
+
+/// What `Native.open` is given besides the configuration.
+#[derive(Debug)]
+pub(crate) struct Inputs {
+    /// The Arrow schema as an encapsulated IPC message.
+    pub(crate) schema: Vec<u8>,
+    /// Keras JSON text or the bytes of a `.keras` file.
+    pub(crate) model: Vec<u8>,
+    /// The job's secret.
+    pub(crate) secret: Vec<u8>,
+}
+
+impl Session {
+    pub(crate) fn open(config: &str, inputs: Inputs) -> Result<Self, Error> {
+        let schema = arrow_ipc::convert::try_schema_from_ipc_buffer(&inputs.schema)
+            .map_err(|error| Error::Batch(format!("schema: {error}")))?;
+        let work = match serde_json::from_str(config)? {
+            Config::Fit(config) => {
+                let secret = secret(&inputs.secret)?;
+                Work::Fit(Box::new(Fit::open(
+                    *config,
+                    &schema,
+                    &inputs.model,
+                    secret,
+                )?))
+            }
+            Config::Predict(config) => {
+                let predictor = Predictor::open(&config, &schema, &inputs.model)?;
+                Work::Predict(Box::new(Mutex::new(predictor)))
+            }
+            Config::Drain { columns } => Work::Drain(Mutex::new(Drain::new(&schema, columns))),
+            Config::Encode { columns } => Work::Encode(Encode::new(&schema, &columns)?),
+        };
+        Ok(Self {
+            schema: Arc::new(schema),
+            work,
+        })
+    }
+
+    /// Of the record batches that the session takes.
+    pub(crate) fn schema(&self) -> &Arc<Schema> {
+        &self.schema
+    }
+
+    /// Waits a moment for room for a batch.
+    pub(crate) fn room(&self) -> Result<Option<Room>, Error> {
+        let Work::Fit(fit) = &self.work else {
+            return Err(self.has_no("feed"));
+        };
+        Ok(fit.room(PATIENCE)?)
+    }
+
+    pub(crate) fn feed(
+        &self,
+        room: Room,
+        stream: Stream,
+        batch: &RecordBatch,
+    ) -> Result<(), Error> {
+        let Work::Fit(fit) = &self.work else {
+            return Err(self.has_no("feed"));
+        };
+        fit.feed(room, stream, batch);
+        Ok(())
+    }
+
+    pub(crate) fn finish(&self) -> Result<(), Error> {
+        let Work::Fit(fit) = &self.work else {
+            return Err(self.has_no("finish"));
+        };
+        fit.finish();
+        Ok(())
+    }
+
+    /// The next event as JSON.
+    pub(crate) fn poll(&self, timeout: Duration) -> Result<Option<String>, Error> {
+        let Work::Fit(fit) = &self.work else {
+            return Err(self.has_no("poll"));
+        };
+        let event = fit.poll(timeout)?;
+        Ok(event
+            .map(|event| serde_json::to_string(&event))
+            .transpose()?)
+    }
+
+    pub(crate) fn transform(&self, batch: &RecordBatch) -> Result<Vec<u8>, Error> {
+        match &self.work {
+            Work::Fit(_) => Err(self.has_no("transform")),
+            Work::Predict(predictor) => Ok(lock(predictor).predict(batch)?),
+            Work::Drain(drain) => lock(drain).take(batch),
+            Work::Encode(encode) => encode.records(batch),
+        }
+    }
+
+    pub(crate) fn cancel(&self) {
+        if let Work::Fit(fit) = &self.work {
+            fit.cancel();
+        }
+    }
+
+    pub(crate) fn close(&self) {
+        if let Work::Fit(fit) = &self.work {
+            fit.close();
+        }
+    }
+
+    fn has_no(&self, method: &'static str) -> Error {
+        let kind = match self.work {
+            Work::Fit(_) => "fit",
+            Work::Predict(_) => "predict",
+            Work::Drain(_) => "drain",
+            Work::Encode(_) => "encode",
+        };
+        Error::WrongKind { kind, method }
+    }
+}
+
+fn secret(bytes: &[u8]) -> Result<flambeau_collective::Secret, Error> {
+    let bytes: [u8; 32] = bytes.try_into().map_err(|_| {
+        let reason = format!("the job secret has {} bytes, 32 expected", bytes.len());
+        flambeau_train::Error::Config(reason)
+    })?;
+    Ok(flambeau_collective::Secret::new(bytes))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    // One task thread uses a transform session; after a panic its next call starts afresh on a
+    // state that every call leaves whole.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,221 @@
+//! Typed reading of Keras config dictionaries. What a reader does not ask for must be null or
+//! false, so that an option which would change the result is an error, never ignored.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+
+use serde_json::{Map, Value};
+
+use crate::error::{Error, Result};
+
+/// Where an object was named: `{"class_name", "config"}`, or its bare name with an empty config.
+#[derive(Debug, Clone)]
+pub struct Named {
+    /// Keras's class or function name.
+    pub class: String,
+    /// Its arguments.
+    pub config: Map<String, Value>,
+}
+
+impl Named {
+    /// Reads a name, Keras 2's `{"class_name", "config"}`, or Keras 3's object with `module` and
+    /// `registered_name` (also of a function, whose `config` is its name). `place` names the
+    /// owner in errors.
+    pub fn from_value(value: &Value, place: &str) -> Result<Self> {
+        let invalid = || Error::InvalidConfig {
+            place: place.to_owned(),
+            reason: format!("{value} is neither a name nor {{\"class_name\": .., \"config\": ..}}"),
+        };
+        match value {
+            Value::String(name) => Ok(Self {
+                class: name.clone(),
+                config: Map::new(),
+            }),
+            Value::Object(object) => {
+                let class = object
+                    .get("class_name")
+                    .and_then(Value::as_str)
+                    .ok_or_else(invalid)?;
+                match object.get("config") {
+                    Some(Value::String(function)) if class == "function" => Ok(Self {
+                        class: function.clone(),
+                        config: Map::new(),
+                    }),
+                    Some(Value::Object(config)) => Ok(Self {
+                        class: class.to_owned(),
+                        config: config.clone(),
+                    }),
+                    None | Some(Value::Null) => Ok(Self {
+                        class: class.to_owned(),
+                        config: Map::new(),
+                    }),
+                    Some(_) => Err(invalid()),
+                }
+            }
+            _ => Err(invalid()),
+        }
+    }
+}
+
+/// The arguments of one object, with the keys read so far.
+#[derive(Debug)]
+pub struct Options<'a> {
+    place: String,
+    map: &'a Map<String, Value>,
+    read: RefCell<BTreeSet<&'static str>>,
+}
+
+impl<'a> Options<'a> {
+    /// `place` names the object in errors, such as `layer "dense" (Dense)`.
+    pub fn new(place: impl Into<String>, map: &'a Map<String, Value>) -> Self {
+        Self {
+            place: place.into(),
+            map,
+            read: RefCell::default(),
+        }
+    }
+
+    /// What errors call the object.
+    pub fn place(&self) -> &str {
+        &self.place
+    }
+
+    /// The value of `key`; `None` if absent or null.
+    pub fn value(&self, key: &'static str) -> Option<&'a Value> {
+        self.read.borrow_mut().insert(key);
+        self.map.get(key).filter(|value| !value.is_null())
+    }
+
+    /// Marks keys that have no influence here as read.
+    pub fn ignore(&self, keys: &[&'static str]) {
+        self.read.borrow_mut().extend(keys);
+    }
+
+    /// A boolean; absent or null gives `default`.
+    pub fn bool(&self, key: &'static str, default: bool) -> Result<bool> {
+        self.optional(key, "true or false", Value::as_bool)
+            .map(|v| v.unwrap_or(default))
+    }
+
+    /// A number; absent or null gives `default`.
+    pub fn f64(&self, key: &'static str, default: f64) -> Result<f64> {
+        self.optional_f64(key).map(|v| v.unwrap_or(default))
+    }
+
+    /// A number that may be absent or null.
+    pub fn optional_f64(&self, key: &'static str) -> Result<Option<f64>> {
+        self.optional(key, "a number", Value::as_f64)
+    }
+
+    /// An integer; absent or null gives `default`.
+    pub fn i64(&self, key: &'static str, default: i64) -> Result<i64> {
+        self.optional(key, "an integer", Value::as_i64)
+            .map(|v| v.unwrap_or(default))
+    }
+
+    /// A positive integer that must be there.
+    pub fn count(&self, key: &'static str) -> Result<i64> {
+        self.optional(key, "a positive integer", positive)?
+            .ok_or_else(|| self.invalid(format!("{key} is missing; it must be a positive integer")))
+    }
+
+    /// A string; absent or null gives `default`.
+    pub fn str(&self, key: &'static str, default: &'a str) -> Result<&'a str> {
+        self.optional(key, "a string", Value::as_str)
+            .map(|v| v.unwrap_or(default))
+    }
+
+    /// One positive integer for both spatial axes, or a list of two; `None` if absent or null.
+    pub fn pair(&self, key: &'static str) -> Result<Option<[i64; 2]>> {
+        self.optional(
+            key,
+            "a positive integer or a list of two",
+            |value| match value {
+                Value::Array(items) => match items.as_slice() {
+                    [a, b] => Some([positive(a)?, positive(b)?]),
+                    _ => None,
+                },
+                _ => positive(value).map(|n| [n, n]),
+            },
+        )
+    }
+
+    /// As [`Self::pair`], but it must be there.
+    pub fn required_pair(&self, key: &'static str) -> Result<[i64; 2]> {
+        self.pair(key)?
+            .ok_or_else(|| self.invalid(format!("{key} is missing")))
+    }
+
+    /// Demands that `key` is absent, null or one of `allowed`; gives the value, else `default`.
+    pub fn choice(
+        &self,
+        key: &'static str,
+        default: &'static str,
+        allowed: &[&'static str],
+    ) -> Result<&'static str> {
+        let Some(value) = self.value(key) else {
+            return Ok(default);
+        };
+        let found = allowed
+            .iter()
+            .find(|choice| value.as_str() == Some(**choice));
+        found
+            .copied()
+            .ok_or_else(|| self.unsupported(key, value, &allowed.join(", ")))
+    }
+
+    /// Every key that was not read must be null, false, or empty: else it is an option that this
+    /// crate does not implement.
+    pub fn finish(self) -> Result<()> {
+        let read = self.read.borrow();
+        let inert = |value: &Value| match value {
+            Value::Null | Value::Bool(false) => true,
+            Value::Object(map) => map.is_empty(),
+            Value::Array(items) => items.is_empty(),
+            _ => false,
+        };
+        match self
+            .map
+            .iter()
+            .find(|(key, value)| !read.contains(key.as_str()) && !inert(value))
+        {
+            Some((key, value)) => Err(self.unsupported(key, value, "leaving it out")),
+            None => Ok(()),
+        }
+    }
+
+    /// An error about a value of this object.
+    pub fn invalid(&self, reason: impl Into<String>) -> Error {
+        Error::InvalidConfig {
+            place: self.place.clone(),
+            reason: reason.into(),
+        }
+    }
+
+    /// An error about an option that is valid in Keras but not implemented.
+    pub fn unsupported(&self, key: &str, value: &Value, supported: &str) -> Error {
+        Error::Unsupported {
+            place: self.place.clone(),
+            what: format!("{key} = {value}"),
+            supported: supported.to_owned(),
+        }
+    }
+
+    fn optional<T>(
+        &self,
+        key: &'static str,
+        expected: &str,
+        read: impl FnOnce(&'a Value) -> Option<T>,
+    ) -> Result<Option<T>> {
+        self.value(key)
+            .map(|value| {
+                read(value)
+                    .ok_or_else(|| self.invalid(format!("{key} = {value} must be {expected}")))
+            })
+            .transpose()
+    }
+}
+
+fn positive(value: &Value) -> Option<i64> {
+    value.as_i64().filter(|&n| n > 0)
+}

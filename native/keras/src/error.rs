@@ -1,0 +1,91 @@
+//! What can go wrong with a model, one variant per thing the caller can do about it.
+
+use tch::TchError;
+
+/// An error of this crate.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The text is not JSON: give the text of `model.to_json()` or a `.keras` file.
+    #[error(
+        "the model config is not valid JSON; pass the text of model.to_json() or a .keras file"
+    )]
+    NotJson(#[source] serde_json::Error),
+
+    /// The config lacks a key or holds a value that Keras would not write: fix the config.
+    #[error("{place}: {reason}")]
+    InvalidConfig {
+        /// What was read, such as `layer "conv2d" (Conv2D)` or `optimizer Adam`.
+        place: String,
+        /// Which key is wrong and what it should be.
+        reason: String,
+    },
+
+    /// A class, rule or option of Keras that is not implemented: change the model or its settings.
+    #[error("{place}: {what} is not supported; supported: {supported}")]
+    Unsupported {
+        /// Where it was asked for, such as `layer "conv2d" (Conv2D)` or `loss`.
+        place: String,
+        /// The class, or the option with its value.
+        what: String,
+        /// What can be used instead.
+        supported: String,
+    },
+
+    /// Shapes do not fit: of a layer's inputs in the model, or of labels and outputs in a batch.
+    #[error("{place}: {reason}")]
+    ShapeMismatch {
+        /// The layer, loss or metric that saw the shapes.
+        place: String,
+        /// The shapes met and those expected.
+        reason: String,
+    },
+
+    /// A slice of parameters, gradients or optimizer state has the wrong length.
+    #[error("{what} has {actual} elements, expected {expected}")]
+    LengthMismatch {
+        /// The slice.
+        what: String,
+        /// The length it must have.
+        expected: usize,
+        /// The length it has.
+        actual: usize,
+    },
+
+    /// The archive is damaged or of another format: save the model again with Keras 3.
+    #[error("the model archive cannot be {action}")]
+    Archive {
+        /// `read` or `written`.
+        action: &'static str,
+        /// The format's own error.
+        #[source]
+        source: flambeau_formats::Error,
+    },
+
+    /// The weights in an archive are not those of its config: save both from one model.
+    #[error("{place}: the archive holds {reason}")]
+    WeightsMismatch {
+        /// The layer or the variable.
+        place: String,
+        /// What is in the archive, and what is expected.
+        reason: String,
+    },
+
+    /// A layer failed while it ran.
+    #[error("layer \"{layer}\" ({class}) failed")]
+    Layer {
+        /// Name of the layer.
+        layer: String,
+        /// Its Keras class.
+        class: &'static str,
+        /// Why it failed.
+        #[source]
+        source: Box<Error>,
+    },
+
+    /// An operation of libtorch failed, for example because memory ran out.
+    #[error("libtorch: {0}")]
+    Torch(#[from] TchError),
+}
+
+/// Result of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;

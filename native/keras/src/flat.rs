@@ -1,0 +1,79 @@
+//! Raw access to the memory of flat f32 tensors, so that optimizers and allreduce work on slices.
+#![expect(unsafe_code, reason = "libtorch hands out memory only as raw pointers")]
+
+use std::ops::Range;
+
+use tch::{Device, Kind, Tensor};
+
+use crate::error::Result;
+
+/// A contiguous one-dimensional f32 tensor in CPU memory, owned here and never resized.
+#[derive(Debug)]
+pub(crate) struct Flat {
+    tensor: Tensor,
+    len: usize,
+}
+
+impl Flat {
+    /// `len` zeros.
+    pub(crate) fn zeros(len: usize) -> Result<Self> {
+        let tensor = Tensor::f_zeros([len as i64], (Kind::Float, Device::Cpu))?;
+        Ok(Self { tensor, len })
+    }
+
+    /// A tensor of `shape` that shares the memory from element `offset` on.
+    pub(crate) fn view(&self, offset: usize, shape: &[i64]) -> Result<Tensor> {
+        let count = shape.iter().product();
+        Ok(self
+            .tensor
+            .f_narrow(0, offset as i64, count)?
+            .f_view(shape)?
+            .f_detach()?)
+    }
+
+    pub(crate) fn as_slice(&self) -> &[f32] {
+        if self.len == 0 {
+            return &[];
+        }
+        // SAFETY: `zeros` made a contiguous CPU tensor of `len` f32, which lives as long as
+        // `self`. libtorch writes to it only inside calls that write to a view of it; views are
+        // lent as `&Tensor` by the store that owns `self`, nobody writes through them, and
+        // writes through `as_mut_slice` need `&mut self`.
+        unsafe { std::slice::from_raw_parts(self.tensor.data_ptr().cast::<f32>(), self.len) }
+    }
+
+    pub(crate) fn as_mut_slice(&mut self) -> &mut [f32] {
+        if self.len == 0 {
+            return &mut [];
+        }
+        // SAFETY: as in `as_slice`; `&mut self` excludes every other slice, and libtorch reads
+        // views of this memory only inside calls, none of which runs during the borrow: tensors
+        // are not `Sync`, and the store that lends the views is mutably borrowed too.
+        unsafe { std::slice::from_raw_parts_mut(self.tensor.data_ptr().cast::<f32>(), self.len) }
+    }
+}
+
+/// Copies each tensor, whatever its strides, into its span of `out` in row-major order; an
+/// undefined tensor (a variable that the loss does not depend on) gives zeros.
+pub(crate) fn gather(tensors: &[Tensor], spans: &[Range<usize>], out: &mut [f32]) -> Result<()> {
+    for (tensor, span) in tensors.iter().zip(spans) {
+        let part = &mut out[span.clone()];
+        if !tensor.defined() {
+            part.fill(0.0);
+            continue;
+        }
+        // SAFETY: the blob covers exactly `part`, which is borrowed mutably for as long as
+        // `target` lives; `f_copy_` checks shapes and converts, and keeps no reference.
+        let mut target = unsafe {
+            Tensor::f_from_blob(
+                part.as_mut_ptr().cast::<u8>(),
+                &tensor.size(),
+                &[],
+                Kind::Float,
+                Device::Cpu,
+            )?
+        };
+        target.f_copy_(tensor)?;
+    }
+    Ok(())
+}

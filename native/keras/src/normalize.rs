@@ -1,0 +1,156 @@
+//! Brings a model config of Keras 2, or of Keras 3 without an `InputLayer`, to the form that
+//! Keras 3 writes. What Keras 3 wrote stays as it is.
+
+use serde_json::{Map, Value, json};
+
+use crate::error::{Error, Result};
+
+/// A model config in Keras 3's form, and its `compile_config` if there is one.
+#[derive(Debug)]
+pub(crate) struct Normalized {
+    pub(crate) model: Value,
+    pub(crate) compile: Option<Value>,
+}
+
+/// Errors: not an object with `class_name` and `config`, a model that is neither Sequential nor
+/// Functional, or one whose input shape is not given.
+pub(crate) fn normalize(mut document: Value) -> Result<Normalized> {
+    let class = document
+        .get("class_name")
+        .and_then(Value::as_str)
+        .unwrap_or_default()
+        .to_owned();
+    let (module, class, registered) = match class.as_str() {
+        "Sequential" => ("keras", "Sequential", Value::Null),
+        "Functional" | "Model" => (
+            "keras.src.models.functional",
+            "Functional",
+            json!("Functional"),
+        ),
+        _ => {
+            return Err(Error::Unsupported {
+                place: "model".to_owned(),
+                what: format!("class_name \"{class}\""),
+                supported: "Sequential, Functional".to_owned(),
+            });
+        }
+    };
+    let mut config = match document["config"].take() {
+        // Before Keras 2.2.3 a Sequential's config was the list of its layers.
+        Value::Array(layers) => Map::from_iter([("layers".to_owned(), Value::Array(layers))]),
+        Value::Object(config) => config,
+        _ => return Err(invalid("config must be an object")),
+    };
+    let Some(Value::Array(layers)) = config.get_mut("layers") else {
+        return Err(invalid("config.layers must be a list"));
+    };
+    let shape = layers.first().and_then(first_input_shape).cloned();
+    layers.iter_mut().for_each(upgrade_layer);
+    if class == "Sequential" && layers.first().is_none_or(|layer| !is_input(layer)) {
+        let shape = config
+            .get("build_input_shape")
+            .filter(|shape| !shape.is_null())
+            .cloned()
+            .or(shape)
+            .ok_or_else(|| {
+                invalid("the input shape is unknown: start the model with keras.Input or build it")
+            })?;
+        if let Some(Value::Array(layers)) = config.get_mut("layers") {
+            layers.insert(0, input_layer(shape));
+        }
+    }
+    config
+        .entry("name")
+        .or_insert_with(|| json!(class.to_lowercase()));
+    let model = json!({
+        "module": module, "class_name": class, "config": config, "registered_name": registered,
+    });
+    let compile = document.get_mut("compile_config").map(Value::take);
+    let compile = compile.filter(|value| value.as_object().is_some_and(|map| !map.is_empty()));
+    Ok(Normalized { model, compile })
+}
+
+fn invalid(reason: &str) -> Error {
+    Error::InvalidConfig {
+        place: "model".to_owned(),
+        reason: reason.to_owned(),
+    }
+}
+
+fn is_input(layer: &Value) -> bool {
+    layer["class_name"] == "InputLayer"
+}
+
+/// The shape with batch that a first layer carries in Keras 2, or was built with in Keras 3.
+fn first_input_shape(layer: &Value) -> Option<&Value> {
+    ["/config/batch_input_shape", "/build_config/input_shape"]
+        .iter()
+        .filter_map(|path| layer.pointer(path))
+        .find(|shape| !shape.is_null())
+}
+
+fn input_layer(batch_shape: Value) -> Value {
+    json!({
+        "module": "keras.layers",
+        "class_name": "InputLayer",
+        "config": {
+            "batch_shape": batch_shape, "dtype": "float32", "sparse": false, "ragged": false,
+            "name": "input_layer",
+        },
+        "registered_name": null,
+    })
+}
+
+fn upgrade_layer(layer: &mut Value) {
+    let input = is_input(layer);
+    let class = layer["class_name"].as_str().unwrap_or_default().to_owned();
+    add_module(layer, "keras.layers");
+    let Some(Value::Object(config)) = layer.get_mut("config") else {
+        return;
+    };
+    if let Some(shape) = config.remove("batch_input_shape")
+        && input
+    {
+        config.entry("batch_shape").or_insert(shape);
+    }
+    if class == "LeakyReLU"
+        && let Some(slope) = config.remove("alpha")
+    {
+        config.entry("negative_slope").or_insert(slope);
+    }
+    if class == "BatchNormalization"
+        && let Some(Value::Array(axes)) = config.get("axis")
+        && let [axis] = axes.as_slice()
+    {
+        let axis = axis.clone();
+        config.insert("axis".to_owned(), axis);
+    }
+    if let Some(dtype) = config.get_mut("dtype")
+        && dtype["class_name"] == "Policy"
+    {
+        *dtype = dtype
+            .pointer_mut("/config/name")
+            .map(Value::take)
+            .unwrap_or_default();
+    }
+    for (_, initializer) in config
+        .iter_mut()
+        .filter(|(key, _)| key.ends_with("_initializer"))
+    {
+        if initializer.get("module").is_none()
+            && let Some(Value::Object(arguments)) = initializer.get_mut("config")
+        {
+            arguments.remove("dtype");
+        }
+        add_module(initializer, "keras.initializers");
+    }
+}
+
+/// Marks a serialized object of Keras 2 as one of Keras 3.
+fn add_module(object: &mut Value, module: &str) {
+    let Value::Object(map) = object else { return };
+    if map.contains_key("class_name") && !map.contains_key("module") {
+        map.insert("module".to_owned(), json!(module));
+        map.entry("registered_name").or_insert(Value::Null);
+    }
+}

@@ -1,0 +1,77 @@
+//! One pass over gradients, parameters and slots: the only loops of the optimizers. They are
+//! compiled for AVX-512, AVX2 and the baseline and chosen at run time; no version contracts
+//! multiplications and additions, so all give the same bits.
+
+use multiversion::multiversion;
+
+/// `rule(gradient, parameter)` for each element.
+#[multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2"))]
+pub(super) fn sweep<F: Fn(f32, &mut f32)>(grads: &[f32], params: &mut [f32], rule: F) {
+    for (&g, p) in grads.iter().zip(params) {
+        rule(g, p);
+    }
+}
+
+/// `rule(gradient, parameter, a)` for each element.
+#[multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2"))]
+pub(super) fn sweep_1<F: Fn(f32, &mut f32, &mut f32)>(
+    grads: &[f32],
+    params: &mut [f32],
+    a: &mut [f32],
+    rule: F,
+) {
+    for ((&g, p), a) in grads.iter().zip(params).zip(a) {
+        rule(g, p, a);
+    }
+}
+
+/// `rule(gradient, parameter, a, b)` for each element.
+#[multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2"))]
+pub(super) fn sweep_2<F: Fn(f32, &mut f32, &mut f32, &mut f32)>(
+    grads: &[f32],
+    params: &mut [f32],
+    a: &mut [f32],
+    b: &mut [f32],
+    rule: F,
+) {
+    for (((&g, p), a), b) in grads.iter().zip(params).zip(a).zip(b) {
+        rule(g, p, a, b);
+    }
+}
+
+/// `rule(gradient, parameter, a, b, c)` for each element.
+#[multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2"))]
+pub(super) fn sweep_3<F: Fn(f32, &mut f32, &mut f32, &mut f32, &mut f32)>(
+    grads: &[f32],
+    params: &mut [f32],
+    a: &mut [f32],
+    b: &mut [f32],
+    c: &mut [f32],
+    rule: F,
+) {
+    for ((((&g, p), a), b), c) in grads.iter().zip(params).zip(a).zip(b).zip(c) {
+        rule(g, p, a, b, c);
+    }
+}
+
+/// Replaces each value by `change(value)`.
+#[multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2"))]
+pub(super) fn map<F: Fn(f32) -> f32>(values: &mut [f32], change: F) {
+    for value in values {
+        *value = change(*value);
+    }
+}
+
+/// Sum of squares, in f64 and in a fixed order.
+#[multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2"))]
+pub(super) fn sum_of_squares(values: &[f32]) -> f64 {
+    let mut lanes = [0_f64; 16];
+    let (blocks, rest) = values.as_chunks::<16>();
+    for block in blocks {
+        for (lane, &x) in lanes.iter_mut().zip(block) {
+            *lane += f64::from(x) * f64::from(x);
+        }
+    }
+    let rest: f64 = rest.iter().map(|&x| f64::from(x) * f64::from(x)).sum();
+    lanes.iter().sum::<f64>() + rest
+}

@@ -1,0 +1,241 @@
+//! The files that rank 0 leaves: checkpoints, TensorBoard events, the model, the history.
+//!
+//! Everything is written to a local folder first; the caller is told when a file is whole and
+//! moves it to the model directory, wherever that is. A pointer is told after what it points to.
+
+use crate::error::Error;
+use crate::event::{Event, FitResult, History, Logs};
+use crate::resume::State;
+use crate::step::Trainer;
+use crossbeam::channel::Sender;
+use flambeau_formats::events::{EventWriter, file_name};
+use flambeau_formats::{checkpoint, pointer};
+use serde_json::Value;
+use std::fs::File;
+use std::io::BufWriter;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// Between two copies of the event file, so that TensorBoard follows a long epoch.
+const EVENTS_INTERVAL: Duration = Duration::from_secs(30);
+
+/// The exported model's place in the model directory.
+const EXPORT: &str = "export/model.keras";
+
+/// Rank 0's files of one fit.
+#[derive(Debug)]
+pub struct Artifacts {
+    directory: PathBuf,
+    tell: Sender<Event>,
+    events: EventWriter<BufWriter<File>>,
+    events_name: String,
+    events_told: Instant,
+    /// The optimizer, loss and metrics asked for, as Keras's compile config.
+    compile: Value,
+    keep: usize,
+}
+
+impl Artifacts {
+    /// Starts an event file in `directory`, which must exist, and writes `model.json`.
+    ///
+    /// # Errors
+    /// [`Error::Storage`].
+    pub fn start(
+        directory: PathBuf,
+        trainer: &Trainer,
+        compile: Value,
+        keep: usize,
+        tell: Sender<Event>,
+    ) -> Result<Self, Error> {
+        let now = unix_time();
+        let events_name = file_name(now.as_secs(), &host(), std::process::id(), 0);
+        let path = directory.join(&events_name);
+        let file = File::create_new(&path).map_err(|error| cannot_write(&path, error))?;
+        let events = EventWriter::new(BufWriter::new(file), now.as_secs_f64())
+            .map_err(|error| cannot_write(&path, error))?;
+        let events_told = Instant::now();
+        let artifacts = Self {
+            directory,
+            tell,
+            events,
+            events_name,
+            events_told,
+            compile,
+            keep,
+        };
+        artifacts.write("model.json", trainer.model().to_json().as_bytes())?;
+        Ok(artifacts)
+    }
+
+    /// Takes down how training goes after `step` steps.
+    ///
+    /// # Errors
+    /// [`Error::Storage`].
+    pub fn step(&mut self, step: u64, logs: &Logs, rows_per_second: f64) -> Result<(), Error> {
+        let mut values = scalars("batch_", logs);
+        values.push(("rows_per_second".to_owned(), to_f32(rows_per_second)));
+        self.scalars(step, &values)?;
+        if self.events_told.elapsed() > EVENTS_INTERVAL {
+            self.show_events()?;
+        }
+        Ok(())
+    }
+
+    /// Takes down an epoch, by the tags that Keras's TensorBoard callback uses.
+    ///
+    /// # Errors
+    /// [`Error::Storage`].
+    pub fn epoch(&mut self, state: &State, logs: &Logs) -> Result<(), Error> {
+        self.scalars(state.epochs as u64, &scalars("epoch_", logs))?;
+        self.show_events()
+    }
+
+    /// Leaves a checkpoint, moves the pointer to it, and drops the oldest beyond the number kept.
+    ///
+    /// # Errors
+    /// [`Error::Storage`].
+    pub fn checkpoint(&mut self, trainer: &Trainer, state: &State) -> Result<(), Error> {
+        let checkpoint = state.checkpoint(trainer)?;
+        let committed = pointer::commit(&self.directory, &checkpoint, self.keep)
+            .map_err(|error| cannot_write(&self.directory, error))?;
+        self.show(checkpoint::file_name(state.step));
+        self.show(pointer::FILE.to_owned());
+        for name in committed.removed {
+            self.tell(Event::Remove { name });
+        }
+        Ok(())
+    }
+
+    /// Leaves the history and the trained model.
+    ///
+    /// # Errors
+    /// [`Error::Storage`] and [`Error::Keras`].
+    pub fn finish(mut self, trainer: &Trainer, state: &State) -> Result<FitResult, Error> {
+        self.show_events()?;
+        let history = serde_json::to_vec_pretty(&state.history).map_err(std::io::Error::other);
+        let history = history.map_err(|error| cannot_write(&self.directory, error))?;
+        self.write("history.json", &history)?;
+        let (model, optimizer) = (trainer.model(), trainer.optimizer());
+        let archive = model.to_archive(Some(&self.compile), Some(optimizer))?;
+        let path = self.write(EXPORT, &archive)?;
+        Ok(FitResult {
+            model: Some(path),
+            ..result(trainer, state)
+        })
+    }
+
+    fn scalars(&mut self, step: u64, values: &[(String, f32)]) -> Result<(), Error> {
+        let values: Vec<_> = values
+            .iter()
+            .map(|(tag, value)| (tag.as_str(), *value))
+            .collect();
+        let written = self
+            .events
+            .scalars(step, unix_time().as_secs_f64(), &values);
+        written.map_err(|error| cannot_write(&self.directory.join(&self.events_name), error))
+    }
+
+    fn show_events(&mut self) -> Result<(), Error> {
+        let path = self.directory.join(&self.events_name);
+        self.events
+            .flush()
+            .map_err(|error| cannot_write(&path, error))?;
+        self.events_told = Instant::now();
+        self.show(self.events_name.clone());
+        Ok(())
+    }
+
+    fn write(&self, name: &str, bytes: &[u8]) -> Result<PathBuf, Error> {
+        let path = self.directory.join(name);
+        let folder = path.parent().unwrap_or(&self.directory);
+        std::fs::create_dir_all(folder)
+            .and_then(|()| std::fs::write(&path, bytes))
+            .map_err(|error| cannot_write(&path, error))?;
+        self.show(name.to_owned());
+        Ok(path)
+    }
+
+    fn show(&self, name: String) {
+        self.tell(Event::File {
+            path: self.directory.join(&name),
+            name,
+        });
+    }
+
+    fn tell(&self, event: Event) {
+        // A closed session has nobody left to move files for.
+        self.tell.send(event).ok();
+    }
+}
+
+/// What any rank can say of a finished fit.
+pub fn result(trainer: &Trainer, state: &State) -> FitResult {
+    FitResult {
+        history: History::clone(&state.history),
+        epochs: state.epochs,
+        steps: state.step,
+        rows: state.rows.clone(),
+        model: None,
+        digest: digest(trainer),
+    }
+}
+
+/// SHA-256 over all variables as little-endian f32, hexadecimal.
+fn digest(trainer: &Trainer) -> String {
+    use sha2::{Digest, Sha256};
+    let mut hash = Sha256::new();
+    let model = trainer.model();
+    for value in [
+        model.trainable().as_slice(),
+        model.non_trainable().as_slice(),
+    ]
+    .concat()
+    {
+        hash.update(value.to_le_bytes());
+    }
+    hash.finalize()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}
+
+fn scalars(prefix: &str, logs: &Logs) -> Vec<(String, f32)> {
+    let values = logs
+        .iter()
+        .filter_map(|(name, value)| Some((name, value.as_f64()?)));
+    values
+        .map(|(name, value)| (format!("{prefix}{name}"), to_f32(value)))
+        .collect()
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "TensorBoard shows float32")]
+fn to_f32(value: f64) -> f32 {
+    value as f32
+}
+
+fn unix_time() -> Duration {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+}
+
+fn host() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let name = name.trim();
+    if name.is_empty() {
+        "localhost".to_owned()
+    } else {
+        name.to_owned()
+    }
+}
+
+pub(crate) fn cannot_write(
+    path: &Path,
+    error: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+) -> Error {
+    Error::Storage {
+        what: "cannot write",
+        path: path.to_owned(),
+        source: error.into(),
+    }
+}

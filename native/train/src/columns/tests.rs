@@ -1,0 +1,247 @@
+//! What decoding gives, and what it refuses.
+
+use super::*;
+use arrow_array::builder::{BinaryBuilder, Float64Builder, Int32Builder, ListBuilder};
+use arrow_array::{ArrayRef, BinaryArray, Float64Array, Int8Array, Int32Array, StructArray};
+use arrow_schema::{DataType, Field};
+use std::sync::Arc;
+
+fn batch(columns: Vec<(&str, ArrayRef)>) -> RecordBatch {
+    RecordBatch::try_from_iter_with_nullable(
+        columns.into_iter().map(|(name, array)| (name, array, true)),
+    )
+    .unwrap()
+}
+
+fn columns(features: &[&str], label: Option<&str>, null_policy: NullPolicy) -> Columns {
+    Columns {
+        features: features.iter().map(ToString::to_string).collect(),
+        label: label.map(str::to_owned),
+        weight: None,
+        null_policy,
+    }
+}
+
+fn wanted(input: &[i64], classes: Option<i64>) -> Wanted {
+    let label = classes.map(|classes| LabelSpec::Class { classes });
+    Wanted {
+        input: input.to_vec(),
+        label,
+    }
+}
+
+fn decode(batch: &RecordBatch, columns: &Columns, wanted: Wanted) -> Result<Block, DataError> {
+    Decoder::new(batch.schema_ref(), columns, wanted)?.decode(batch)
+}
+
+fn ints(values: &[Option<i32>]) -> ArrayRef {
+    Arc::new(values.iter().copied().collect::<Int32Array>())
+}
+
+fn doubles(values: &[Option<f64>]) -> ArrayRef {
+    Arc::new(values.iter().copied().collect::<Float64Array>())
+}
+
+#[test]
+fn scalar_columns_are_concatenated_row_by_row() {
+    let a = ints(&[Some(1), Some(2)]);
+    let b = doubles(&[Some(0.5), Some(1.5)]);
+    let c: ArrayRef = Arc::new(Int8Array::from(vec![-1, -2]));
+    let batch = batch(vec![("c", c), ("a", a), ("b", b)]);
+    let columns = columns(&["a", "b", "c"], None, NullPolicy::Error);
+    let block = decode(&batch, &columns, wanted(&[3], None)).unwrap();
+    assert_eq!(
+        block.features,
+        Features::F32(vec![1.0, 0.5, -1.0, 2.0, 1.5, -2.0])
+    );
+    assert_eq!(block.labels, Labels::None);
+}
+
+#[test]
+fn one_binary_column_stays_bytes() {
+    let bytes: ArrayRef = Arc::new(BinaryArray::from_vec(vec![b"abcd", b"efgh"]));
+    let batch = batch(vec![("image", bytes)]);
+    let columns = columns(&["image"], None, NullPolicy::Error);
+    let block = decode(&batch, &columns, wanted(&[2, 2, 1], None)).unwrap();
+    assert_eq!(block.features, Features::U8(b"abcdefgh".to_vec()));
+}
+
+#[test]
+fn a_sliced_batch_is_read_from_its_offset() {
+    let bytes: ArrayRef = Arc::new(BinaryArray::from_vec(vec![b"ab", b"cd", b"ef"]));
+    let label = ints(&[Some(0), Some(1), Some(2)]);
+    let batch = batch(vec![("image", bytes), ("label", label)]).slice(1, 2);
+    let columns = columns(&["image"], Some("label"), NullPolicy::Error);
+    let block = decode(&batch, &columns, wanted(&[2], Some(3))).unwrap();
+    assert_eq!(block.features, Features::U8(b"cdef".to_vec()));
+    assert_eq!(block.labels, Labels::Classes(vec![1, 2]));
+}
+
+#[test]
+fn arrays_become_rows_of_floats_and_must_agree_in_length() {
+    let mut lists = ListBuilder::new(Int32Builder::new());
+    lists.append_value([Some(1), Some(2)]);
+    lists.append_value([Some(3)]);
+    let batch = batch(vec![("image", Arc::new(lists.finish()))]);
+    let columns = columns(&["image"], None, NullPolicy::Error);
+    let error = decode(&batch, &columns, wanted(&[2], None)).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "column 'image' has 1 values in row 1 of the partition, 2 expected: pad or filter the rows"
+    );
+}
+
+fn vectors(rows: &[(Option<&[i32]>, &[f64], i32)]) -> ArrayRef {
+    let mut indices = ListBuilder::new(Int32Builder::new());
+    let mut values = ListBuilder::new(Float64Builder::new());
+    for (index, value, _) in rows {
+        match index {
+            Some(index) => indices.append_value(index.iter().map(|&i| Some(i))),
+            None => indices.append(false),
+        }
+        values.append_value(value.iter().map(|&v| Some(v)));
+    }
+    let kinds: Vec<i8> = rows
+        .iter()
+        .map(|(index, ..)| i8::from(index.is_none()))
+        .collect();
+    let sizes: Vec<Option<i32>> = rows
+        .iter()
+        .map(|(index, _, size)| index.is_some().then_some(*size))
+        .collect();
+    let field =
+        |name: &str, array: &ArrayRef| Arc::new(Field::new(name, array.data_type().clone(), true));
+    let arrays: [(&str, ArrayRef); 4] = [
+        ("type", Arc::new(Int8Array::from(kinds))),
+        ("size", ints(&sizes)),
+        ("indices", Arc::new(indices.finish())),
+        ("values", Arc::new(values.finish())),
+    ];
+    let fields: Vec<_> = arrays
+        .iter()
+        .map(|(name, array)| (field(name, array), array.clone()))
+        .collect();
+    Arc::new(StructArray::from(fields))
+}
+
+#[test]
+fn sparse_vectors_are_made_dense_beside_dense_ones() {
+    let rows = vectors(&[(None, &[1.0, 2.0, 3.0], 0), (Some(&[2]), &[9.0], 3)]);
+    let batch = batch(vec![("v", rows)]);
+    let columns = columns(&["v"], None, NullPolicy::Error);
+    let block = decode(&batch, &columns, wanted(&[3], None)).unwrap();
+    assert_eq!(
+        block.features,
+        Features::F32(vec![1.0, 2.0, 3.0, 0.0, 0.0, 9.0])
+    );
+}
+
+#[test]
+fn a_null_is_refused_zeroed_or_dropped_by_policy() {
+    let a = ints(&[Some(1), None, Some(3)]);
+    let label = ints(&[Some(0), Some(1), None]);
+    let batch = batch(vec![("a", a), ("label", label)]);
+    let run = |policy| {
+        decode(
+            &batch,
+            &columns(&["a"], Some("label"), policy),
+            wanted(&[1], Some(2)),
+        )
+    };
+    assert_eq!(
+        run(NullPolicy::Error).unwrap_err().to_string(),
+        "column 'a' is null in row 1 of the partition: clean the data or set nullPolicy to 'zero' \
+         or 'drop'"
+    );
+    let zeroed = run(NullPolicy::Zero).unwrap();
+    assert_eq!(zeroed.features, Features::F32(vec![1.0, 0.0, 3.0]));
+    assert_eq!(zeroed.labels, Labels::Classes(vec![0, 1, 0]));
+    let dropped = run(NullPolicy::Drop).unwrap();
+    assert_eq!(dropped.rows, 1);
+    assert_eq!(dropped.features, Features::F32(vec![1.0]));
+}
+
+#[test]
+fn bytes_under_a_null_are_zeros() {
+    let mut bytes = BinaryBuilder::new();
+    bytes.append_value(b"ab");
+    bytes.append_null();
+    let batch = batch(vec![("image", Arc::new(bytes.finish()))]);
+    let columns = columns(&["image"], None, NullPolicy::Zero);
+    let block = decode(&batch, &columns, wanted(&[2], None)).unwrap();
+    assert_eq!(block.features, Features::U8(b"ab\0\0".to_vec()));
+}
+
+#[test]
+fn rows_are_counted_over_batches_in_messages() {
+    let a = ints(&[Some(0), Some(0)]);
+    let good = batch(vec![("a", a.clone()), ("label", ints(&[Some(0), Some(1)]))]);
+    let bad = batch(vec![("a", a), ("label", ints(&[Some(1), Some(10)]))]);
+    let columns = columns(&["a"], Some("label"), NullPolicy::Error);
+    let mut decoder = Decoder::new(good.schema_ref(), &columns, wanted(&[1], Some(10))).unwrap();
+    decoder.decode(&good).unwrap();
+    assert_eq!(
+        decoder.decode(&bad).unwrap_err().to_string(),
+        "label 10 of column 'label' in row 3 of the partition is out of range [0, 10): the \
+         model's output has 10 classes"
+    );
+}
+
+#[test]
+fn a_fractional_class_id_is_refused() {
+    let batch = batch(vec![
+        ("a", ints(&[Some(0)])),
+        ("label", doubles(&[Some(1.5)])),
+    ]);
+    let columns = columns(&["a"], Some("label"), NullPolicy::Error);
+    let error = decode(&batch, &columns, wanted(&[1], Some(10))).unwrap_err();
+    assert!(
+        matches!(error, DataError::LabelFraction { row: 0, .. }),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_wrong_column_is_named_with_those_there_are() {
+    let batch = batch(vec![("a", ints(&[Some(0)])), ("b", ints(&[Some(0)]))]);
+    let error = decode(
+        &batch,
+        &columns(&["image"], None, NullPolicy::Error),
+        wanted(&[1], None),
+    );
+    assert_eq!(
+        error.unwrap_err().to_string(),
+        "no column 'image' among the columns [a, b]"
+    );
+}
+
+#[test]
+fn a_wrong_type_is_named_with_those_accepted() {
+    let text: ArrayRef = Arc::new(arrow_array::StringArray::from(vec!["x"]));
+    let batch = batch(vec![("a", text)]);
+    let error = decode(
+        &batch,
+        &columns(&["a"], None, NullPolicy::Error),
+        wanted(&[1], None),
+    );
+    assert_eq!(
+        error.unwrap_err().to_string(),
+        "column 'a' is Utf8; accepted is a number, boolean, binary, an array of numbers or an ML \
+         vector"
+    );
+    assert_eq!(ColumnKind::of(&DataType::Utf8), None);
+}
+
+#[test]
+fn a_total_width_other_than_the_models_is_refused() {
+    let batch = batch(vec![("a", ints(&[Some(0)])), ("b", ints(&[Some(0)]))]);
+    let error = decode(
+        &batch,
+        &columns(&["a", "b"], None, NullPolicy::Error),
+        wanted(&[28, 28, 1], None),
+    );
+    assert_eq!(
+        error.unwrap_err().to_string(),
+        "the feature columns [a, b] hold 2 values a row, the model's input [28, 28, 1] takes 784"
+    );
+}

@@ -1,0 +1,110 @@
+//! What a fit or a prediction is told, as it arrives in one JSON document.
+
+use serde::Deserialize;
+use serde_json::Value;
+use std::path::PathBuf;
+
+/// Which columns of a record batch feed the model.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Columns {
+    /// Feature columns; several are concatenated in this order, row by row.
+    pub features: Vec<String>,
+    /// The label column; none when predicting.
+    pub label: Option<String>,
+    /// The row weight column.
+    pub weight: Option<String>,
+    /// What to do with a null.
+    #[serde(default)]
+    pub null_policy: NullPolicy,
+}
+
+/// What happens to a row that holds a null in a used column, or in an element of one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NullPolicy {
+    /// The job ends with an error naming column and row.
+    #[default]
+    Error,
+    /// A null scalar or element is zero.
+    Zero,
+    /// The row is left out.
+    Drop,
+}
+
+/// How to train. `optimizer`, `loss` and `metrics` are Keras specifications (a name or a
+/// serialized object); absent ones come from the compile settings of the `.keras` archive.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fit {
+    /// Optimizer, for example `"adam"`.
+    #[serde(default)]
+    pub optimizer: Option<Value>,
+    /// Loss, for example `"mse"`.
+    #[serde(default)]
+    pub loss: Option<Value>,
+    /// Metrics, for example `["accuracy"]`.
+    #[serde(default)]
+    pub metrics: Option<Vec<Value>>,
+    /// Rows each rank puts into a step.
+    pub batch_size: usize,
+    /// Passes over the data.
+    pub epochs: usize,
+    /// Whether rows are shuffled in each epoch.
+    #[serde(default = "yes")]
+    pub shuffle: bool,
+    /// Seed of initializers, shuffling and dropout.
+    pub seed: u64,
+    /// Rows of the whole data set where the caller knows them, for the time left in epoch 1.
+    #[serde(default)]
+    pub expected_rows: Option<u64>,
+    /// A checkpoint after every so many epochs; 0 for none.
+    #[serde(default = "one")]
+    pub checkpoint_every_epochs: usize,
+    /// How many checkpoints are kept.
+    #[serde(default = "five")]
+    pub keep_checkpoints: usize,
+}
+
+/// Everything one rank's fit session is opened with.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FitSession {
+    /// This rank; equals `collective.rank`.
+    pub rank: usize,
+    /// Threads for libtorch: the CPUs that Spark gave the task.
+    pub threads: i32,
+    /// Where rank 0 writes its files before they are moved to the model directory.
+    pub local_dir: PathBuf,
+    /// The ranks and how to meet them.
+    pub collective: flambeau_collective::Config,
+    /// The columns.
+    pub columns: Columns,
+    /// The training settings.
+    pub fit: Fit,
+    /// A local checkpoint to go on from; only rank 0 is given one.
+    #[serde(default)]
+    pub resume: Option<PathBuf>,
+}
+
+/// Everything a prediction session is opened with.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PredictSession {
+    /// Threads for libtorch.
+    pub threads: i32,
+    /// The columns; `label` and `weight` stay unset.
+    pub columns: Columns,
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn one() -> usize {
+    1
+}
+
+fn five() -> usize {
+    5
+}

@@ -1,0 +1,433 @@
+//! One Arrow column into f32 slots, whatever numeric type, list or ML vector it holds.
+//!
+//! A row that holds a null is reported to [`Nulls`]; its slots read as zero. The undefined bytes
+//! under a null bit never reach a tensor.
+
+use crate::error::DataError;
+use arrow_array::types::{
+    ArrowPrimitiveType, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
+};
+use arrow_array::{Array, BinaryArray, BooleanArray, ListArray, PrimitiveArray, StructArray};
+use arrow_schema::DataType;
+
+/// Where a column's values go inside a row-major matrix of f32.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Slots {
+    /// First slot of the column within a row.
+    pub(crate) offset: usize,
+    /// Slots the column fills in each row.
+    pub(crate) width: usize,
+    /// Slots of a whole row.
+    pub(crate) stride: usize,
+}
+
+impl Slots {
+    fn of(self, row: usize) -> std::ops::Range<usize> {
+        let start = row * self.stride + self.offset;
+        start..start + self.width
+    }
+}
+
+/// The rows of one batch in which some used column is null.
+#[derive(Debug)]
+pub(crate) struct Nulls {
+    rows: Vec<bool>,
+    first: Option<(String, usize)>,
+}
+
+impl Nulls {
+    pub(crate) fn new(rows: usize) -> Self {
+        Self {
+            rows: vec![false; rows],
+            first: None,
+        }
+    }
+
+    fn add(&mut self, column: &str, row: usize) {
+        self.rows[row] = true;
+        if self.first.as_ref().is_none_or(|(_, first)| row < *first) {
+            self.first = Some((column.to_owned(), row));
+        }
+    }
+
+    /// The first null in row order: its column and its row within the batch.
+    pub(crate) fn first(&self) -> Option<(&str, usize)> {
+        self.first
+            .as_ref()
+            .map(|(column, row)| (column.as_str(), *row))
+    }
+
+    pub(crate) fn is_null(&self, row: usize) -> bool {
+        self.rows[row]
+    }
+}
+
+/// What a column can be, decided once from its Arrow type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ColumnKind {
+    Scalar,
+    Binary,
+    List,
+    /// Spark ML's VectorUDT: `{type: i8, size: i32, indices: [i32], values: [f64]}`.
+    Vector,
+}
+
+/// The types [`ColumnKind::of`] accepts, for messages.
+pub(crate) const ACCEPTED: &str = "a number, boolean, binary, an array of numbers or an ML vector";
+
+impl ColumnKind {
+    pub(crate) fn of(dtype: &DataType) -> Option<Self> {
+        match dtype {
+            dtype if is_number(dtype) => Some(Self::Scalar),
+            DataType::Binary => Some(Self::Binary),
+            DataType::List(item) if is_number(item.data_type()) => Some(Self::List),
+            DataType::Struct(fields) => {
+                let names: Vec<_> = fields.iter().map(|field| field.name().as_str()).collect();
+                (names == ["type", "size", "indices", "values"]).then_some(Self::Vector)
+            }
+            _ => None,
+        }
+    }
+}
+
+fn is_number(dtype: &DataType) -> bool {
+    matches!(
+        dtype,
+        DataType::Boolean
+            | DataType::Int8
+            | DataType::Int16
+            | DataType::Int32
+            | DataType::Int64
+            | DataType::Float32
+            | DataType::Float64
+    )
+}
+
+/// A column and the name it goes by in messages.
+pub(crate) struct Column<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) array: &'a dyn Array,
+    /// Rows of the stream before this batch, so that messages count rows of the partition.
+    pub(crate) first_row: u64,
+}
+
+impl Column<'_> {
+    /// Values the first non-null row holds; none when every row is null.
+    pub(crate) fn width(&self) -> Option<usize> {
+        let array = self.array;
+        let row = (0..array.len()).find(|&row| array.is_valid(row))?;
+        match ColumnKind::of(array.data_type())? {
+            ColumnKind::Scalar => Some(1),
+            ColumnKind::Binary => downcast::<BinaryArray>(array).map(|a| a.value(row).len()),
+            ColumnKind::List => downcast::<ListArray>(array).map(|a| list_range(a, row).len()),
+            ColumnKind::Vector => Vector::of(array).map(|vector| vector.size(row)),
+        }
+    }
+
+    /// Writes every row's values into `out`.
+    ///
+    /// # Errors
+    /// [`DataError::Width`] for a row with another number of values than `slots.width`.
+    pub(crate) fn fill(
+        &self,
+        out: &mut [f32],
+        slots: Slots,
+        nulls: &mut Nulls,
+    ) -> Result<(), DataError> {
+        match ColumnKind::of(self.array.data_type()) {
+            Some(ColumnKind::Scalar) => self.fill_scalars(out, slots, nulls),
+            Some(ColumnKind::Binary) => self.fill_binary(out, slots, nulls),
+            Some(ColumnKind::List) => self.fill_lists(out, slots, nulls),
+            Some(ColumnKind::Vector) => self.fill_vectors(out, slots, nulls),
+            None => Err(self.wrong_type()),
+        }
+    }
+
+    /// Copies the bytes of a binary column, rows packed one after the other.
+    pub(crate) fn bytes(&self, width: usize, nulls: &mut Nulls) -> Result<Vec<u8>, DataError> {
+        let array = downcast::<BinaryArray>(self.array).ok_or_else(|| self.wrong_type())?;
+        let mut out = Vec::with_capacity(array.len() * width);
+        let offsets = array.value_offsets();
+        let regular = array.null_count() == 0
+            && offsets
+                .windows(2)
+                .all(|pair| usize::try_from(pair[1] - pair[0]) == Ok(width));
+        if regular && let Some(first) = offsets.first() {
+            let start = usize::try_from(*first).unwrap_or(0);
+            out.extend_from_slice(&array.value_data()[start..start + array.len() * width]);
+            return Ok(out);
+        }
+        for row in 0..array.len() {
+            if array.is_null(row) {
+                nulls.add(self.name, row);
+                out.resize(out.len() + width, 0);
+            } else {
+                let value = array.value(row);
+                self.check_width(row, value.len(), width)?;
+                out.extend_from_slice(value);
+            }
+        }
+        Ok(out)
+    }
+
+    pub(crate) fn wrong_type(&self) -> DataError {
+        DataError::Type {
+            column: self.name.to_owned(),
+            dtype: self.array.data_type().to_string(),
+            accepted: ACCEPTED,
+        }
+    }
+
+    fn check_width(&self, row: usize, found: usize, expected: usize) -> Result<(), DataError> {
+        if found == expected {
+            return Ok(());
+        }
+        Err(DataError::Width {
+            column: self.name.to_owned(),
+            row: self.first_row + row as u64,
+            found,
+            expected,
+        })
+    }
+
+    fn fill_scalars(
+        &self,
+        out: &mut [f32],
+        slots: Slots,
+        nulls: &mut Nulls,
+    ) -> Result<(), DataError> {
+        self.check_width(0, 1, slots.width)?;
+        let numbers = Numbers::of(self.array).ok_or_else(|| self.wrong_type())?;
+        numbers.scatter(&mut out[slots.offset..], slots.stride);
+        if self.array.null_count() > 0 {
+            for row in (0..self.array.len()).filter(|&row| self.array.is_null(row)) {
+                nulls.add(self.name, row);
+                out[slots.of(row)].fill(0.0);
+            }
+        }
+        Ok(())
+    }
+
+    fn fill_binary(
+        &self,
+        out: &mut [f32],
+        slots: Slots,
+        nulls: &mut Nulls,
+    ) -> Result<(), DataError> {
+        let bytes = self.bytes(slots.width, nulls)?;
+        for (row, bytes) in bytes.chunks_exact(slots.width.max(1)).enumerate() {
+            for (slot, byte) in out[slots.of(row)].iter_mut().zip(bytes) {
+                *slot = f32::from(*byte);
+            }
+        }
+        Ok(())
+    }
+
+    fn fill_lists(
+        &self,
+        out: &mut [f32],
+        slots: Slots,
+        nulls: &mut Nulls,
+    ) -> Result<(), DataError> {
+        let lists = downcast::<ListArray>(self.array).ok_or_else(|| self.wrong_type())?;
+        let numbers = Numbers::of(lists.values().as_ref()).ok_or_else(|| self.wrong_type())?;
+        let elements = lists.values();
+        for row in 0..lists.len() {
+            let slot = &mut out[slots.of(row)];
+            if lists.is_null(row) {
+                nulls.add(self.name, row);
+                slot.fill(0.0);
+                continue;
+            }
+            let range = list_range(lists, row);
+            self.check_width(row, range.len(), slots.width)?;
+            numbers.copy(range.start, slot);
+            if elements.null_count() > 0 {
+                for (element, value) in range.zip(slot) {
+                    if elements.is_null(element) {
+                        nulls.add(self.name, row);
+                        *value = 0.0;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn fill_vectors(
+        &self,
+        out: &mut [f32],
+        slots: Slots,
+        nulls: &mut Nulls,
+    ) -> Result<(), DataError> {
+        let vector = Vector::of(self.array).ok_or_else(|| self.wrong_type())?;
+        for row in 0..self.array.len() {
+            let slot = &mut out[slots.of(row)];
+            if self.array.is_null(row) {
+                nulls.add(self.name, row);
+                slot.fill(0.0);
+                continue;
+            }
+            self.check_width(row, vector.size(row), slots.width)?;
+            vector.copy(row, slot);
+        }
+        Ok(())
+    }
+}
+
+/// Spark ML's vector column: dense rows have their values, sparse rows indices and values.
+struct Vector<'a> {
+    sizes: &'a PrimitiveArray<Int32Type>,
+    indices: &'a ListArray,
+    values: &'a ListArray,
+    index: &'a [i32],
+    value: &'a [f64],
+}
+
+impl<'a> Vector<'a> {
+    fn of(array: &'a dyn Array) -> Option<Self> {
+        let fields = downcast::<StructArray>(array)?;
+        let sizes = downcast(fields.column(1).as_ref())?;
+        let indices: &ListArray = downcast(fields.column(2).as_ref())?;
+        let values: &ListArray = downcast(fields.column(3).as_ref())?;
+        let index = downcast::<PrimitiveArray<Int32Type>>(indices.values().as_ref())?.values();
+        let value = downcast::<PrimitiveArray<Float64Type>>(values.values().as_ref())?.values();
+        Some(Self {
+            sizes,
+            indices,
+            values,
+            index,
+            value,
+        })
+    }
+
+    fn is_sparse(&self, row: usize) -> bool {
+        self.indices.is_valid(row)
+    }
+
+    fn size(&self, row: usize) -> usize {
+        if self.is_sparse(row) {
+            usize::try_from(self.sizes.value(row)).unwrap_or(0)
+        } else {
+            list_range(self.values, row).len()
+        }
+    }
+
+    /// `out` has `size(row)` slots. Indices outside the vector cannot come from Spark, whose
+    /// constructor refuses them, and are left out.
+    fn copy(&self, row: usize, out: &mut [f32]) {
+        let values = &self.value[list_range(self.values, row)];
+        if self.is_sparse(row) {
+            out.fill(0.0);
+            let indices = &self.index[list_range(self.indices, row)];
+            for (index, value) in indices.iter().zip(values) {
+                if let Some(slot) = usize::try_from(*index).ok().and_then(|i| out.get_mut(i)) {
+                    *slot = value.to_f32();
+                }
+            }
+        } else {
+            for (slot, value) in out.iter_mut().zip(values) {
+                *slot = value.to_f32();
+            }
+        }
+    }
+}
+
+fn downcast<T: 'static>(array: &dyn Array) -> Option<&T> {
+    array.as_any().downcast_ref::<T>()
+}
+
+fn list_range(lists: &ListArray, row: usize) -> std::ops::Range<usize> {
+    let offsets = lists.value_offsets();
+    // The importer has checked that offsets grow from zero within the child array.
+    let at = |i: usize| usize::try_from(offsets[i]).unwrap_or(0);
+    at(row)..at(row + 1)
+}
+
+/// A conversion that loses at most precision: Keras computes in float32.
+pub(crate) trait ToF32: Copy {
+    fn to_f32(self) -> f32;
+}
+
+macro_rules! to_f32 {
+    ($($from:ty),*) => {$(
+        impl ToF32 for $from {
+            #[allow(clippy::cast_possible_truncation, reason = "float32 is the compute type")]
+            fn to_f32(self) -> f32 {
+                self as f32
+            }
+        }
+    )*};
+}
+to_f32!(i8, i16, i32, i64, f32, f64);
+
+/// The values of a numeric array, without its null bitmap.
+enum Numbers<'a> {
+    Bool(&'a BooleanArray),
+    I8(&'a [i8]),
+    I16(&'a [i16]),
+    I32(&'a [i32]),
+    I64(&'a [i64]),
+    F32(&'a [f32]),
+    F64(&'a [f64]),
+}
+
+macro_rules! each {
+    ($numbers:expr, $bools:ident => $on_bools:expr, $slice:ident => $on_slice:expr) => {
+        match $numbers {
+            Numbers::Bool($bools) => $on_bools,
+            Numbers::I8($slice) => $on_slice,
+            Numbers::I16($slice) => $on_slice,
+            Numbers::I32($slice) => $on_slice,
+            Numbers::I64($slice) => $on_slice,
+            Numbers::F32($slice) => $on_slice,
+            Numbers::F64($slice) => $on_slice,
+        }
+    };
+}
+
+impl<'a> Numbers<'a> {
+    fn of(array: &'a dyn Array) -> Option<Self> {
+        fn values<T: ArrowPrimitiveType>(array: &dyn Array) -> Option<&[T::Native]> {
+            downcast::<PrimitiveArray<T>>(array).map(|array| &array.values()[..])
+        }
+        Some(match array.data_type() {
+            DataType::Boolean => Self::Bool(downcast(array)?),
+            DataType::Int8 => Self::I8(values::<Int8Type>(array)?),
+            DataType::Int16 => Self::I16(values::<Int16Type>(array)?),
+            DataType::Int32 => Self::I32(values::<Int32Type>(array)?),
+            DataType::Int64 => Self::I64(values::<Int64Type>(array)?),
+            DataType::Float32 => Self::F32(values::<Float32Type>(array)?),
+            DataType::Float64 => Self::F64(values::<Float64Type>(array)?),
+            _ => return None,
+        })
+    }
+
+    /// Every value into every `stride`-th slot of `out`.
+    fn scatter(&self, out: &mut [f32], stride: usize) {
+        fn slice<T: ToF32>(values: &[T], out: &mut [f32], stride: usize) {
+            for (value, slot) in values.iter().zip(out.iter_mut().step_by(stride)) {
+                *slot = value.to_f32();
+            }
+        }
+        each!(self,
+            bools => for (row, slot) in (0..bools.len()).zip(out.iter_mut().step_by(stride)) {
+                *slot = f32::from(u8::from(bools.value(row)));
+            },
+            values => slice(values, out, stride))
+    }
+
+    /// `out.len()` values from `start` on, side by side.
+    fn copy(&self, start: usize, out: &mut [f32]) {
+        fn slice<T: ToF32>(values: &[T], out: &mut [f32]) {
+            for (value, slot) in values.iter().zip(out) {
+                *slot = value.to_f32();
+            }
+        }
+        each!(self,
+            bools => for (row, slot) in (start..bools.len()).zip(out) {
+                *slot = f32::from(u8::from(bools.value(row)));
+            },
+            values => slice(&values[start..], out))
+    }
+}

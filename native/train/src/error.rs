@@ -1,0 +1,177 @@
+//! What can go wrong in a session, by what the caller can do next.
+
+use std::path::PathBuf;
+
+/// A session's failure.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The job's settings are wrong: the user changes them.
+    #[error("{0}")]
+    Config(String),
+    /// The data does not fit the model or is damaged: the user mends it or names other columns.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// The loss is no longer a number: the user lowers the learning rate or cleans the data.
+    #[error(
+        "the loss is {loss} in epoch {epoch} at step {step}: lower the learning rate, set \
+         clipnorm, or look for NaN and huge values in the data"
+    )]
+    Numeric {
+        /// NaN or an infinity.
+        loss: f32,
+        /// Counted from 1.
+        epoch: usize,
+        /// Counted from 1 over the whole fit.
+        step: u64,
+    },
+    /// The model, its loss, its metrics or its optimizer.
+    #[error(transparent)]
+    Keras(#[from] flambeau_keras::Error),
+    /// Another rank, or the way to it.
+    #[error(transparent)]
+    Collective(#[from] flambeau_collective::Error),
+    /// A local file could not be read or written: retrying elsewhere can help.
+    #[error("{what} {path}: {source}. Check space and permissions of spark.local.dir")]
+    Storage {
+        /// What was being done, for example "cannot write".
+        what: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// libtorch refused an operation that the checks before it should have refused.
+    #[error("libtorch: {0}")]
+    Torch(#[from] tch::TchError),
+    /// The caller cancelled the session.
+    #[error("the session was cancelled")]
+    Cancelled,
+    /// A native thread panicked: a bug.
+    #[error("a bug in Flambeau, please report it: native panic: {0}")]
+    Panic(String),
+}
+
+impl Error {
+    /// Whether every retry would end the same way, so that the job should end at once.
+    pub fn is_deterministic(&self) -> bool {
+        match self {
+            Self::Config(_) | Self::Data(_) | Self::Numeric { .. } => true,
+            Self::Keras(_) | Self::Torch(_) | Self::Panic(_) => true,
+            Self::Collective(error) => !error.is_retryable(),
+            Self::Storage { .. } | Self::Cancelled => false,
+        }
+    }
+}
+
+/// A fault in the rows or their schema. Rows count from 0 within their partition.
+#[derive(Debug, thiserror::Error)]
+pub enum DataError {
+    /// A named column is not there.
+    #[error("no column '{column}' among the columns [{available}]")]
+    NoColumn {
+        /// As configured.
+        column: String,
+        /// Comma separated.
+        available: String,
+    },
+    /// A column's type cannot become a tensor.
+    #[error("column '{column}' is {dtype}; accepted is {accepted}")]
+    Type {
+        /// Column name.
+        column: String,
+        /// Its Arrow type.
+        dtype: String,
+        /// What would do.
+        accepted: &'static str,
+    },
+    /// A row has another number of values than the others.
+    #[error(
+        "column '{column}' has {found} values in row {row} of the partition, {expected} expected: \
+         pad or filter the rows"
+    )]
+    Width {
+        /// Column name.
+        column: String,
+        /// Row.
+        row: u64,
+        /// Values in that row.
+        found: usize,
+        /// Values wanted.
+        expected: usize,
+    },
+    /// The feature columns together do not fill the model's input.
+    #[error(
+        "the feature columns [{columns}] hold {found} values a row, the model's input {shape:?} \
+         takes {expected}"
+    )]
+    FeatureWidth {
+        /// Comma separated.
+        columns: String,
+        /// Values a row.
+        found: usize,
+        /// Values wanted.
+        expected: usize,
+        /// The model's input shape without the batch axis.
+        shape: Vec<i64>,
+    },
+    /// A null where none may be.
+    #[error(
+        "column '{column}' is null in row {row} of the partition: clean the data or set nullPolicy \
+         to 'zero' or 'drop'"
+    )]
+    Null {
+        /// Column name.
+        column: String,
+        /// Row.
+        row: u64,
+    },
+    /// A class id outside the model's output.
+    #[error(
+        "label {value} of column '{column}' in row {row} of the partition is out of range \
+         [0, {classes}): the model's output has {classes} classes"
+    )]
+    LabelRange {
+        /// Column name.
+        column: String,
+        /// Row.
+        row: u64,
+        /// The label.
+        value: f64,
+        /// Width of the output.
+        classes: i64,
+    },
+    /// A class id that is no whole number.
+    #[error(
+        "label {value} of column '{column}' in row {row} of the partition is not a class id: a \
+         sparse loss takes whole numbers"
+    )]
+    LabelFraction {
+        /// Column name.
+        column: String,
+        /// Row.
+        row: u64,
+        /// The label.
+        value: f64,
+    },
+    /// The label column has another width than the loss compares.
+    #[error(
+        "label column '{column}' holds {found} values a row, the loss compares {expected} with the \
+         model's output {shape:?}"
+    )]
+    LabelWidth {
+        /// Column name.
+        column: String,
+        /// Values a row.
+        found: usize,
+        /// Values wanted.
+        expected: usize,
+        /// The model's output shape without the batch axis.
+        shape: Vec<i64>,
+    },
+    /// No rows at all.
+    #[error("the training data has no rows in any of the {partitions} partitions")]
+    Empty {
+        /// Ranks asked.
+        partitions: usize,
+    },
+}

@@ -1,0 +1,90 @@
+//! What a fit tells its caller while it runs.
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// Metric values by name, in the order the model was compiled with: `loss` first.
+pub type Logs = Map<String, Value>;
+
+/// One thing that happened. Rank 0 tells all of them, other ranks `Started` and `Done`.
+#[derive(Debug, Clone, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    /// The first optimizer step is done.
+    Started {
+        /// Seconds since the session was opened.
+        seconds: f64,
+    },
+    /// Training goes on; at most a few a second.
+    Step {
+        /// Counted from 1.
+        epoch: usize,
+        /// Epochs asked for.
+        epochs: usize,
+        /// Steps done in this epoch.
+        step: u64,
+        /// Steps of an epoch, once one is over.
+        steps: Option<u64>,
+        /// Means over the epoch so far.
+        logs: Logs,
+        /// Over all ranks, in this epoch.
+        rows_per_second: f64,
+        /// Until the last epoch ends, where it can be told.
+        seconds_left: Option<f64>,
+    },
+    /// An epoch is over, validation included.
+    Epoch {
+        /// Counted from 1.
+        epoch: usize,
+        /// Epochs asked for.
+        epochs: usize,
+        /// Steps done since the fit began.
+        step: u64,
+        /// Means over the epoch; `val_` for validation.
+        logs: Logs,
+        /// Training rows used, over all ranks.
+        rows: u64,
+        /// How long it took.
+        seconds: f64,
+    },
+    /// A local file is finished and may be moved to `name` in the model directory. Files come in
+    /// the order in which they must become visible.
+    File {
+        /// Where it is.
+        path: PathBuf,
+        /// Where it belongs, relative to the model directory.
+        name: String,
+    },
+    /// A file of the model directory is no longer needed.
+    Remove {
+        /// Relative to the model directory.
+        name: String,
+    },
+    /// The fit is over.
+    Done {
+        /// What came of it.
+        result: FitResult,
+    },
+}
+
+/// What a fit leaves behind.
+#[derive(Debug, Clone, Serialize)]
+pub struct FitResult {
+    /// One value per epoch for each metric.
+    pub history: History,
+    /// Epochs done, earlier attempts included.
+    pub epochs: usize,
+    /// Optimizer steps done, earlier attempts included.
+    pub steps: u64,
+    /// Training rows used in each epoch, over all ranks.
+    pub rows: Vec<u64>,
+    /// The trained model as a `.keras` file; on rank 0 only.
+    pub model: Option<PathBuf>,
+    /// SHA-256 of the final weights, hexadecimal: equal digests are bit-identical weights.
+    pub digest: String,
+}
+
+/// Values of each metric, one per epoch.
+pub type History = BTreeMap<String, Vec<f64>>;

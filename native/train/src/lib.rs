@@ -1,0 +1,26 @@
+//! Record batches to tensors, the dataset, the training loop, prediction and checkpoints.
+//!
+//! Data flows left to right: `columns` decodes a record batch into a [`block::Block`], `dataset`
+//! caches and shuffles blocks into batches, `step` turns a batch into one optimizer update that
+//! every rank agrees on, `fit` runs steps into epochs, and `artifacts` leaves the files behind.
+//! `session` puts a thread and two queues around it for the caller on the other side of JNI.
+
+pub mod artifacts;
+pub mod batch;
+pub mod block;
+pub mod columns;
+pub mod config;
+pub mod dataset;
+mod decode;
+pub mod encode;
+pub mod error;
+pub mod event;
+pub mod fit;
+pub mod libtorch;
+pub mod predict;
+pub mod progress;
+pub mod resume;
+pub mod session;
+pub mod step;
+
+pub use error::Error;

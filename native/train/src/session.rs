@@ -1,0 +1,256 @@
+//! One rank's fit, with a thread of its own: the caller feeds record batches in and takes events
+//! out, and may cancel or close from any thread.
+//!
+//! ```text
+//! caller: feed --decode--> [blocks, at most ROOM] --> trainer thread --> [events] --> poll
+//! ```
+//!
+//! A fault in the rows is handed to the trainer thread, which meets the other ranks first and then
+//! tells them, so that every rank ends with the same cause; the caller sees it at its next call.
+
+mod intake;
+mod trainer_thread;
+
+use crate::columns::{Decoder, Wanted};
+use crate::config::FitSession;
+use crate::error::Error;
+use crate::event::Event;
+use crate::libtorch::keep_freed_memory;
+use arrow_array::RecordBatch;
+use arrow_schema::Schema;
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
+use flambeau_collective::{AbortHandle, AbortReason, Secret};
+use intake::{Channel, Message};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+pub use trainer_thread::panic_message;
+use trainer_thread::{Caller, Setup};
+
+/// Blocks that may wait for the trainer thread. More would only hide a slow trainer.
+const ROOM: usize = 8;
+
+/// Which rows a batch holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stream {
+    /// Rows to train on.
+    Training,
+    /// Rows to measure loss and metrics on after each epoch.
+    Validation,
+}
+
+/// One rank's running fit.
+#[derive(Debug)]
+pub struct Fit {
+    decoders: Mutex<Decoders>,
+    messages: Sender<Message>,
+    room: Receiver<Room>,
+    events: Receiver<Event>,
+    outcome: Arc<Outcome>,
+    stop: Stop,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// The right to feed one batch.
+#[derive(Debug)]
+pub struct Room(());
+
+/// How the trainer thread ended, once it has.
+type Outcome = OnceLock<Result<(), Arc<Error>>>;
+
+/// Ends a fit from outside its thread.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Stop {
+    cancelled: Arc<AtomicBool>,
+    abort: AbortHandle,
+}
+
+impl Stop {
+    fn cancel(&self) {
+        self.cancelled.store(true, Ordering::Release);
+        let message = "its task was cancelled".to_owned();
+        self.abort.abort(AbortReason {
+            deterministic: false,
+            message,
+        });
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::Acquire)
+    }
+}
+
+#[derive(Debug)]
+struct Decoders {
+    training: Decoder,
+    validation: Decoder,
+    /// Set once rows were refused: the trainer thread has the error and will end with it.
+    refused: bool,
+}
+
+impl Fit {
+    /// Checks model, settings and columns, and starts the trainer thread, which meets the other
+    /// ranks while rows are fed. `model` is Keras JSON text or the bytes of a `.keras` file.
+    ///
+    /// # Errors
+    /// [`Error::Keras`], [`Error::Config`] and [`Error::Data`] for what can be seen without rows.
+    pub fn open(
+        config: FitSession,
+        schema: &Schema,
+        model: &[u8],
+        secret: Secret,
+    ) -> Result<Self, Error> {
+        keep_freed_memory();
+        let opened = Instant::now();
+        let setup = Setup::new(&config, model)?;
+        let wanted = Wanted {
+            input: setup.input(),
+            label: Some(setup.label()),
+        };
+        if config.columns.label.is_none() {
+            return Err(Error::Config("training needs a label column".to_owned()));
+        }
+        let decoders = Decoders {
+            training: Decoder::new(schema, &config.columns, wanted.clone())?,
+            validation: Decoder::new(schema, &config.columns, wanted)?,
+            refused: false,
+        };
+        let (messages, incoming) = unbounded();
+        let (room_made, room) = bounded(ROOM);
+        for _ in 0..ROOM {
+            room_made.send(Room(())).ok();
+        }
+        let stop = Stop::default();
+        let (tell, events) = unbounded();
+        let caller = Caller {
+            events: tell,
+            abort: stop.abort.clone(),
+            opened,
+        };
+        let outcome = Arc::new(Outcome::new());
+        let channel = Channel::new(incoming, room_made, stop.clone());
+        let rank = config.rank;
+        let thread = {
+            let (outcome, stop) = (Arc::clone(&outcome), stop.clone());
+            std::thread::Builder::new()
+                .name(format!("flambeau-{rank}"))
+                .spawn(move || {
+                    let run = || setup.run(&config, &secret, channel, &caller);
+                    let result = trainer_thread::guarded(run, &stop);
+                    outcome.set(result.map_err(Arc::new)).ok();
+                })
+        };
+        let thread = thread.map_err(|source| Error::Storage {
+            what: "cannot start a thread beside",
+            path: std::env::current_exe().unwrap_or_default(),
+            source: source.into(),
+        })?;
+        Ok(Self {
+            decoders: Mutex::new(decoders),
+            messages,
+            room,
+            events,
+            outcome,
+            stop,
+            thread: Mutex::new(Some(thread)),
+        })
+    }
+
+    /// Waits up to `timeout` for room for a batch; none if there is none yet.
+    ///
+    /// # Errors
+    /// The session's failure.
+    pub fn room(&self, timeout: Duration) -> Result<Option<Room>, Arc<Error>> {
+        self.failure()?;
+        if lock(&self.decoders).refused {
+            // Nothing more is taken; the failure comes as soon as all ranks know of it.
+            std::thread::sleep(timeout);
+            self.failure()?;
+            return Ok(None);
+        }
+        match self.room.recv_timeout(timeout) {
+            Ok(room) => Ok(Some(room)),
+            Err(RecvTimeoutError::Timeout) => Ok(None),
+            Err(RecvTimeoutError::Disconnected) => {
+                self.wait();
+                self.failure().and(Err(Arc::new(Error::Cancelled)))
+            }
+        }
+    }
+
+    /// Takes the rows of `batch` into our own memory. Bad rows end the fit on every rank; the
+    /// error comes from the next call.
+    pub fn feed(&self, _room: Room, stream: Stream, batch: &RecordBatch) {
+        let mut decoders = lock(&self.decoders);
+        let decoder = match stream {
+            Stream::Training => &mut decoders.training,
+            Stream::Validation => &mut decoders.validation,
+        };
+        let message = match decoder.decode(batch) {
+            Ok(block) => Message::Block(stream, block),
+            Err(error) => {
+                decoders.refused = true;
+                Message::Refused(error)
+            }
+        };
+        // If the trainer thread is gone, its outcome says why.
+        self.messages.send(message).ok();
+    }
+
+    /// Says that no more rows come, in either stream.
+    pub fn finish(&self) {
+        self.messages.send(Message::End).ok();
+    }
+
+    /// The next event, waiting up to `timeout` for it.
+    ///
+    /// # Errors
+    /// The session's failure, after the last event before it.
+    pub fn poll(&self, timeout: Duration) -> Result<Option<Event>, Arc<Error>> {
+        match self.events.recv_timeout(timeout) {
+            Ok(event) => Ok(Some(event)),
+            Err(RecvTimeoutError::Timeout) => Ok(None),
+            Err(RecvTimeoutError::Disconnected) => {
+                self.wait();
+                self.failure().map(|()| None)
+            }
+        }
+    }
+
+    /// Ends the fit early: the trainer thread stops at its next wait or step, and the other ranks
+    /// are told.
+    pub fn cancel(&self) {
+        self.stop.cancel();
+    }
+
+    /// Ends the fit if it still runs, and waits for its thread.
+    pub fn close(&self) {
+        if self.outcome.get().is_none() {
+            self.cancel();
+        }
+        self.wait();
+    }
+
+    fn failure(&self) -> Result<(), Arc<Error>> {
+        self.outcome.get().cloned().unwrap_or(Ok(()))
+    }
+
+    fn wait(&self) {
+        if let Some(thread) = lock(&self.thread).take() {
+            // The thread catches its own panics, so there is nothing to learn from the result.
+            thread.join().ok();
+        }
+    }
+}
+
+impl Drop for Fit {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // What the mutexes guard is whole between any two statements.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,194 @@
+//! What the trainer thread does: meet the other ranks, agree on the state to start from, train.
+
+use crate::artifacts::{self, Artifacts, cannot_write};
+use crate::config::FitSession;
+use crate::dataset::Dataset;
+use crate::error::Error;
+use crate::event::Event;
+use crate::fit::FitLoop;
+use crate::resume::State;
+use crate::session::Stop;
+use crate::session::intake::Channel;
+use crate::step::Trainer;
+use crossbeam::channel::Sender;
+use flambeau_collective::{AbortHandle, AbortReason, Communicator, Secret};
+use flambeau_formats::checkpoint;
+use flambeau_keras::Model;
+use flambeau_keras::losses::{LabelSpec, Loss};
+use flambeau_keras::metrics::{self, Metric};
+use flambeau_keras::optimizers::Optimizer;
+use serde_json::{Value, json};
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Instant;
+
+/// The caller's side of the session, as the trainer thread needs it.
+#[derive(Debug)]
+pub(crate) struct Caller {
+    pub(crate) events: Sender<Event>,
+    pub(crate) abort: AbortHandle,
+    pub(crate) opened: Instant,
+}
+
+/// A model with everything that trains it, checked before any row comes.
+#[derive(Debug)]
+pub(crate) struct Setup {
+    model: Model,
+    loss: Loss,
+    metrics: Vec<Box<dyn Metric>>,
+    optimizer: Optimizer,
+    compile: Value,
+}
+
+impl Setup {
+    pub(crate) fn new(config: &FitSession, model: &[u8]) -> Result<Self, Error> {
+        let settings = &config.fit;
+        if settings.batch_size == 0 || settings.epochs == 0 {
+            let reason = "batchSize and epochs must be at least 1";
+            return Err(Error::Config(reason.to_owned()));
+        }
+        let (mut model, loaded) = Model::from_bytes(model)?;
+        if !loaded.weights {
+            model.initialize(settings.seed)?;
+        }
+        let compiled = loaded.compile.unwrap_or(Value::Null);
+        let choose = |given: &Option<Value>, key: &str| {
+            let value = given.clone().or_else(|| compiled.get(key).cloned());
+            value.filter(|value| !value.is_null()).ok_or_else(|| {
+                let reason = format!("no {key}: set it, or compile the Keras model with one");
+                Error::Config(reason)
+            })
+        };
+        let (loss, optimizer) = (
+            choose(&settings.loss, "loss")?,
+            choose(&settings.optimizer, "optimizer")?,
+        );
+        let metrics = match &settings.metrics {
+            Some(metrics) => metrics.clone(),
+            None => compiled
+                .get("metrics")
+                .and_then(Value::as_array)
+                .cloned()
+                .unwrap_or_default(),
+        };
+        let compile = json!({"optimizer": optimizer, "loss": loss, "metrics": metrics});
+        let loss = Loss::from_config(&loss)?;
+        let metrics = metrics
+            .iter()
+            .map(|metric| metrics::from_config(metric, &loss, model.output_shape()))
+            .collect::<Result<_, _>>()?;
+        let optimizer = Optimizer::from_config(&optimizer, model.trainable())?;
+        Ok(Self {
+            model,
+            loss,
+            metrics,
+            optimizer,
+            compile,
+        })
+    }
+
+    pub(crate) fn input(&self) -> Vec<i64> {
+        self.model.input().shape.clone()
+    }
+
+    pub(crate) fn label(&self) -> LabelSpec {
+        self.loss.label(self.model.output_shape())
+    }
+
+    /// Trains to the end.
+    pub(crate) fn run(
+        self,
+        config: &FitSession,
+        secret: &Secret,
+        mut rows: Channel,
+        caller: &Caller,
+    ) -> Result<(), Error> {
+        let (settings, events) = (&config.fit, &caller.events);
+        tch::set_num_threads(config.threads);
+        let communicator = Communicator::connect(&config.collective, secret, &caller.abort)?;
+        let mut trainer = Trainer::new(
+            self.model,
+            (self.loss, self.metrics),
+            self.optimizer,
+            communicator,
+            settings.seed,
+        );
+        let state = match &config.resume {
+            Some(path) => {
+                let checkpoint = checkpoint::read(path).map_err(|source| Error::Storage {
+                    what: "cannot resume from",
+                    path: path.clone(),
+                    source: source.into(),
+                })?;
+                State::restore(checkpoint, &mut trainer)?
+            }
+            None => State::default(),
+        };
+        let state = state.broadcast(&mut trainer)?;
+        let mut artifacts = if config.rank == 0 {
+            let directory = config.local_dir.clone();
+            std::fs::create_dir_all(&directory).map_err(|error| cannot_write(&directory, error))?;
+            let keep = settings.keep_checkpoints;
+            Some(Artifacts::start(
+                directory,
+                &trainer,
+                self.compile,
+                keep,
+                events.clone(),
+            )?)
+        } else {
+            None
+        };
+        let seed = settings.shuffle.then_some(settings.seed);
+        let mut dataset = Dataset::new(seed, config.rank, settings.epochs > 1);
+        let state = FitLoop {
+            trainer: &mut trainer,
+            settings,
+            events,
+            artifacts: artifacts.as_mut(),
+            opened: caller.opened,
+        }
+        .run(state, &mut dataset, &mut rows)?;
+        let result = match artifacts {
+            Some(artifacts) => artifacts.finish(&trainer, &state)?,
+            None => artifacts::result(&trainer, &state),
+        };
+        trainer.into_communicator().close()?;
+        // The caller may have closed the session already.
+        events.send(Event::Done { result }).ok();
+        Ok(())
+    }
+}
+
+/// Runs the thread's work; a failure of this rank is told to the others with its cause.
+pub(crate) fn guarded(run: impl FnOnce() -> Result<(), Error>, stop: &Stop) -> Result<(), Error> {
+    let result = catch_unwind(AssertUnwindSafe(run))
+        .unwrap_or_else(|payload| Err(Error::Panic(panic_message(payload))));
+    let result = match result {
+        // Whatever was interrupted, the cause is the cancellation.
+        Err(_) if stop.is_cancelled() => Err(Error::Cancelled),
+        result => result,
+    };
+    if let Err(error) = &result {
+        let (deterministic, message) = (error.is_deterministic(), error.to_string());
+        stop.abort.abort(AbortReason {
+            deterministic,
+            message,
+        });
+    }
+    result
+}
+
+/// What a panic says.
+pub fn panic_message(payload: Box<dyn Any + Send>) -> String {
+    let message = match payload.downcast_ref::<&str>() {
+        Some(message) => (*message).to_owned(),
+        None => payload
+            .downcast_ref::<String>()
+            .cloned()
+            .unwrap_or_else(|| "no message".into()),
+    };
+    // Dropping a payload may panic again.
+    std::mem::forget(payload);
+    message
+}

@@ -1,0 +1,165 @@
+//! Every row exactly once per epoch, the same result however the rows are spread, the same bits
+//! from the same seed, and from a checkpoint as without interruption.
+
+mod ranks;
+
+use ranks::{Job, dense, partition, perceptron};
+use serde_json::{Value, json};
+use std::path::Path;
+
+/// The sizes that the predecessor's MNIST job came out with.
+const SIZES: [usize; 10] = [5120, 6144, 6144, 6144, 6144, 6144, 6144, 6144, 6144, 5728];
+
+/// The sizes above dealt to `ranks` ranks, side by side, and one more rank's worth of nothing.
+fn uneven(ranks: usize) -> Vec<usize> {
+    let per_rank = SIZES.len().div_ceil(ranks);
+    SIZES
+        .chunks(per_rank)
+        .map(|sizes| sizes.iter().sum())
+        .collect()
+}
+
+fn partitions(sizes: &[usize]) -> Vec<Vec<arrow_array::RecordBatch>> {
+    let mut first = 0;
+    let dealt = sizes.iter().map(|&size| {
+        first += size;
+        partition(first - size, size)
+    });
+    dealt.collect()
+}
+
+fn weights(directory: &Path) -> Vec<f32> {
+    let pointer = flambeau_formats::pointer::Pointer::read(&directory.join("0"))
+        .unwrap()
+        .unwrap();
+    let path = pointer.newest_path(&directory.join("0"));
+    let checkpoint = flambeau_formats::checkpoint::read(&path).unwrap();
+    let tensors = checkpoint
+        .tensors
+        .into_iter()
+        .filter(|(name, _)| !name.starts_with("optimizer"));
+    tensors.flat_map(|(_, array)| array.data).collect()
+}
+
+fn relative_difference(a: &[f32], b: &[f32]) -> f64 {
+    let norm = |values: &mut dyn Iterator<Item = f32>| {
+        values
+            .map(|value| f64::from(value).powi(2))
+            .sum::<f64>()
+            .sqrt()
+    };
+    let difference = norm(&mut a.iter().zip(b).map(|(a, b)| a - b));
+    difference / norm(&mut b.iter().copied())
+}
+
+#[test]
+fn uneven_and_empty_partitions_use_every_row_once_in_every_epoch() {
+    for mut sizes in [
+        uneven(1),
+        uneven(2),
+        uneven(3),
+        vec![0, 700, 0],
+        vec![1, 0, 64],
+    ] {
+        if sizes.len() == 3 {
+            sizes.push(0);
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let job = Job::new(perceptron(), json!({"epochs": 2, "batch_size": 64}));
+        let result = job.fit(&partitions(&sizes), directory.path());
+        let total = sizes.iter().sum::<usize>() as u64;
+        assert_eq!(result.rows, [total, total], "{sizes:?}");
+        assert!(
+            result.history["loss"][1] < result.history["loss"][0],
+            "{sizes:?}"
+        );
+    }
+}
+
+/// Deals a data set so that each step's global batch holds the same rows as one rank's would.
+fn dealt(ranks: usize, rows: usize, batch_size: usize) -> Vec<Vec<arrow_array::RecordBatch>> {
+    let step = ranks * batch_size;
+    (0..ranks)
+        .map(|rank| {
+            let firsts = (0..rows).step_by(step).map(|at| at + rank * batch_size);
+            firsts
+                .filter(|&first| first < rows)
+                .map(|first| ranks::rows(first, batch_size.min(rows - first)))
+                .collect()
+        })
+        .collect()
+}
+
+#[test]
+fn equal_global_batches_give_the_result_of_one_worker() {
+    for optimizer in ["SGD", "Adam"] {
+        let settings = |ranks: usize| {
+            json!({"shuffle": false, "batch_size": 96 / ranks, "epochs": 3,
+                   "optimizer": {"class_name": optimizer, "config": {"learning_rate": 0.01}}})
+        };
+        let train = |ranks: usize| {
+            let directory = tempfile::tempdir().unwrap();
+            let job = Job::new(perceptron(), settings(ranks));
+            let result = job.fit(&dealt(ranks, 1000, 96 / ranks), directory.path());
+            (weights(directory.path()), result.history["loss"].clone())
+        };
+        let (one, one_loss) = train(1);
+        for ranks in [2, 3] {
+            let (many, many_loss) = train(ranks);
+            let difference = relative_difference(&many, &one);
+            assert!(
+                difference < 1e-5,
+                "{optimizer}, {ranks} ranks: weights {difference}"
+            );
+            for (a, b) in many_loss.iter().zip(&one_loss) {
+                assert!(
+                    (a - b).abs() < 1e-5 * b,
+                    "{optimizer}, {ranks} ranks: loss {a}, {b}"
+                );
+            }
+        }
+    }
+}
+
+fn with_randomness() -> Value {
+    json!([
+        dense("hidden", 16, "relu"),
+        {"class_name": "BatchNormalization", "config": {"name": "norm", "momentum": 0.9}},
+        {"class_name": "Dropout", "config": {"name": "dropout", "rate": 0.3}},
+        dense("logits", 2, "linear")
+    ])
+}
+
+#[test]
+fn the_same_seed_and_world_size_give_the_same_bits() {
+    for sizes in [vec![900], vec![500, 400], vec![300, 600, 10]] {
+        let train = |seed: u64| {
+            let directory = tempfile::tempdir().unwrap();
+            let job = Job::new(with_randomness(), json!({"epochs": 2, "seed": seed}));
+            job.fit(&partitions(&sizes), directory.path()).digest
+        };
+        assert_eq!(train(7), train(7), "{sizes:?}");
+        assert_ne!(train(7), train(8), "{sizes:?}");
+    }
+}
+
+#[test]
+fn a_fit_that_goes_on_from_a_checkpoint_ends_with_the_same_bits() {
+    let partitions = partitions(&[700, 500]);
+    let whole = tempfile::tempdir().unwrap();
+    let mut job = Job::new(with_randomness(), json!({"epochs": 4, "optimizer": "adam"}));
+    let uninterrupted = job.fit(&partitions, whole.path());
+    let first = tempfile::tempdir().unwrap();
+    let mut half = job.clone();
+    half.fit["epochs"] = json!(2);
+    half.fit(&partitions, first.path());
+    let pointer = flambeau_formats::pointer::Pointer::read(&first.path().join("0"))
+        .unwrap()
+        .unwrap();
+    job.resume = Some(pointer.newest_path(&first.path().join("0")));
+    let second = tempfile::tempdir().unwrap();
+    let resumed = job.fit(&partitions, second.path());
+    assert_eq!(resumed.digest, uninterrupted.digest);
+    assert_eq!(resumed.history, uninterrupted.history);
+    assert_eq!(resumed.steps, uninterrupted.steps);
+}

@@ -1,0 +1,103 @@
+//! What every rank ends with when one of them meets a fault.
+
+mod ranks;
+
+use arrow_array::{ArrayRef, Float32Array, Int32Array, RecordBatch};
+use flambeau_train::Error;
+use ranks::{Job, Outcome, partition, perceptron, rows};
+use serde_json::json;
+use std::sync::Arc;
+use std::time::Instant;
+
+fn fail(job: &Job, partitions: &[Vec<RecordBatch>]) -> Vec<Arc<Error>> {
+    let directory = tempfile::tempdir().unwrap();
+    let started = Instant::now();
+    let outcomes: Vec<Outcome> = job.run(partitions, directory.path());
+    assert!(
+        started.elapsed().as_secs() < 30,
+        "took {:?}",
+        started.elapsed()
+    );
+    outcomes
+        .into_iter()
+        .map(|outcome| outcome.unwrap_err())
+        .collect()
+}
+
+fn replace(batch: &RecordBatch, name: &str, column: ArrayRef) -> RecordBatch {
+    let columns = batch.schema().fields().iter().map(|field| {
+        let old = batch.column_by_name(field.name()).unwrap();
+        let new = if field.name() == name { &column } else { old };
+        (field.name().clone(), Arc::clone(new), true)
+    });
+    RecordBatch::try_from_iter_with_nullable(columns.collect::<Vec<_>>()).unwrap()
+}
+
+#[test]
+fn a_label_out_of_range_on_one_rank_ends_all_ranks_with_that_cause() {
+    let label: ArrayRef = Arc::new(Int32Array::from(vec![0, 1, 2]));
+    let bad = replace(&rows(0, 3), "label", label);
+    let job = Job::new(perceptron(), json!({}));
+    let errors = fail(&job, &[partition(0, 500), vec![rows(0, 10), bad]]);
+    assert_eq!(
+        errors[1].to_string(),
+        "label 2 of column 'label' in row 12 of the partition is out of range [0, 2): the model's \
+         output has 2 classes"
+    );
+    let peer = errors[0].to_string();
+    assert!(
+        peer.contains("rank 1 (127.0.0.1) failed: label 2 of column 'label'"),
+        "{peer}"
+    );
+    assert!(
+        errors.iter().all(|error| error.is_deterministic()),
+        "{errors:?}"
+    );
+}
+
+#[test]
+fn a_loss_that_is_no_number_ends_all_ranks_at_the_same_step() {
+    let column: ArrayRef = Arc::new(Float32Array::from(vec![f32::NAN; 10]));
+    let bad = replace(&rows(0, 10), "a", column);
+    let job = Job::new(perceptron(), json!({"shuffle": false}));
+    let errors = fail(&job, &[partition(0, 64), vec![bad]]);
+    for error in errors {
+        assert_eq!(
+            error.to_string(),
+            "the loss is NaN in epoch 1 at step 1: lower the learning rate, set clipnorm, or look \
+             for NaN and huge values in the data"
+        );
+    }
+}
+
+#[test]
+fn no_rows_at_all_is_an_error_on_every_rank() {
+    let job = Job::new(perceptron(), json!({}));
+    for error in fail(&job, &[vec![], vec![], vec![]]) {
+        assert_eq!(
+            error.to_string(),
+            "the training data has no rows in any of the 3 partitions"
+        );
+    }
+}
+
+#[test]
+fn an_unknown_layer_is_named_with_those_supported() {
+    let layers = json!([{"class_name": "Fourier", "config": {"name": "f"}}]);
+    let error = fail(&Job::new(layers, json!({})), &[vec![]])
+        .remove(0)
+        .to_string();
+    assert!(
+        error.contains("Fourier") && error.contains("Dense"),
+        "{error}"
+    );
+}
+
+#[test]
+fn missing_compile_settings_are_named() {
+    let error = fail(&Job::new(perceptron(), json!({"loss": null})), &[vec![]]).remove(0);
+    assert_eq!(
+        error.to_string(),
+        "no loss: set it, or compile the Keras model with one"
+    );
+}

@@ -1,0 +1,171 @@
+//! Fits several ranks in one process, each with its own session, as Spark tasks would.
+
+use arrow_array::{ArrayRef, Float32Array, Int32Array, RecordBatch};
+use flambeau_collective::Secret;
+use flambeau_train::Error;
+use flambeau_train::config::FitSession;
+use flambeau_train::event::{Event, FitResult};
+use flambeau_train::session::{Fit, Stream};
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::{Duration, Instant};
+
+/// Nothing here takes longer, so a hang is a failure with a message.
+const DEADLINE: Duration = Duration::from_secs(120);
+
+/// Four features, two classes.
+pub const WIDTH: usize = 4;
+
+/// What a test varies.
+#[derive(Debug, Clone)]
+pub struct Job {
+    pub model: Value,
+    pub fit: Value,
+    pub resume: Option<PathBuf>,
+    pub run_id: String,
+}
+
+impl Job {
+    pub fn new(layers: Value, fit: Value) -> Self {
+        let mut all = vec![json!({"class_name": "InputLayer", "config": {
+            "batch_shape": [null, WIDTH], "dtype": "float32", "name": "input"}})];
+        all.extend(layers.as_array().unwrap().clone());
+        let model = json!({"class_name": "Sequential", "config": {
+            "name": "net", "trainable": true, "layers": all}});
+        let mut settings = json!({
+            "optimizer": {"class_name": "SGD", "config": {"learning_rate": 0.05, "momentum": 0.9}},
+            "loss": {"class_name": "SparseCategoricalCrossentropy",
+                     "config": {"from_logits": true}},
+            "metrics": ["accuracy"], "batch_size": 32, "epochs": 2, "shuffle": true, "seed": 7});
+        for (key, value) in fit.as_object().unwrap() {
+            settings[key] = value.clone();
+        }
+        static JOBS: AtomicU16 = AtomicU16::new(0);
+        let run_id = format!(
+            "{}-{}",
+            std::process::id(),
+            JOBS.fetch_add(1, Ordering::Relaxed)
+        );
+        Self {
+            model,
+            fit: settings,
+            resume: None,
+            run_id,
+        }
+    }
+
+    fn session(&self, rank: usize, world_size: usize, directory: &Path) -> FitSession {
+        let config = json!({
+            "rank": rank, "threads": 1, "local_dir": directory.join(rank.to_string()),
+            "collective": {
+                "run_id": self.run_id, "stage_id": 1, "stage_attempt": 0, "rank": rank,
+                "world_size": world_size, "hosts": vec!["127.0.0.1"; world_size],
+                "bind_host": "127.0.0.1", "port": 39100, "port_retries": 64,
+                "rendezvous_timeout_ms": 60_000, "progress_timeout_ms": 60_000},
+            "columns": {"features": ["a", "b", "c", "d"], "label": "label", "weight": null,
+                        "null_policy": "error"},
+            "fit": self.fit, "resume": if rank == 0 { json!(self.resume) } else { Value::Null }});
+        serde_json::from_value(config).unwrap()
+    }
+
+    /// Trains on the given partitions, one rank each; what every rank came to.
+    pub fn run(&self, partitions: &[Vec<RecordBatch>], directory: &Path) -> Vec<Outcome> {
+        std::thread::scope(|scope| {
+            let ranks: Vec<_> = (partitions.iter().enumerate())
+                .map(|(rank, batches)| {
+                    let config = self.session(rank, partitions.len(), directory);
+                    scope.spawn(move || self.run_rank(config, batches))
+                })
+                .collect();
+            ranks.into_iter().map(|rank| rank.join().unwrap()).collect()
+        })
+    }
+
+    fn run_rank(&self, config: FitSession, batches: &[RecordBatch]) -> Outcome {
+        let started = Instant::now();
+        let model = self.model.to_string();
+        let schema = rows(0, 1).schema();
+        let fit = Fit::open(config, &schema, model.as_bytes(), Secret::new([5; 32]));
+        let fit = fit.map_err(Arc::new)?;
+        for batch in batches {
+            loop {
+                assert!(started.elapsed() < DEADLINE, "feeding hangs");
+                if let Some(room) = fit.room(Duration::from_millis(50))? {
+                    fit.feed(room, Stream::Training, batch);
+                    break;
+                }
+            }
+        }
+        fit.finish();
+        loop {
+            assert!(started.elapsed() < DEADLINE, "the fit hangs");
+            if let Some(Event::Done { result }) = fit.poll(Duration::from_millis(50))? {
+                fit.close();
+                return Ok(result);
+            }
+        }
+    }
+
+    /// As [`Self::run`], where every rank must succeed; rank 0's result.
+    pub fn fit(&self, partitions: &[Vec<RecordBatch>], directory: &Path) -> FitResult {
+        let mut results: Vec<_> = self
+            .run(partitions, directory)
+            .into_iter()
+            .map(Result::unwrap)
+            .collect();
+        for other in &results[1..] {
+            assert_eq!(other.digest, results[0].digest, "ranks differ");
+        }
+        results.swap_remove(0)
+    }
+}
+
+pub type Outcome = Result<FitResult, Arc<Error>>;
+
+/// Rows `first..first + count` of an endless made-up data set with a rule to learn.
+pub fn rows(first: usize, count: usize) -> RecordBatch {
+    let value = |row: usize, column: usize| {
+        let hash = (row * WIDTH + column).wrapping_mul(2_654_435_761) % 2003;
+        hash as f32 / 1001.5 - 1.0
+    };
+    let column = |column: usize| -> ArrayRef {
+        Arc::new(
+            (first..first + count)
+                .map(|row| value(row, column))
+                .collect::<Float32Array>(),
+        )
+    };
+    let label = (first..first + count).map(|row| {
+        let sum: f32 = (0..WIDTH).map(|column| value(row, column)).sum();
+        Some(i32::from(sum > 0.0))
+    });
+    let label: ArrayRef = Arc::new(label.collect::<Int32Array>());
+    RecordBatch::try_from_iter_with_nullable([
+        ("a", column(0), true),
+        ("b", column(1), true),
+        ("c", column(2), true),
+        ("d", column(3), true),
+        ("label", label, true),
+    ])
+    .unwrap()
+}
+
+/// A partition of `count` rows from `first` on, in batches as a task would feed them.
+pub fn partition(first: usize, count: usize) -> Vec<RecordBatch> {
+    (0..count)
+        .step_by(500)
+        .map(|at| rows(first + at, 500.min(count - at)))
+        .collect()
+}
+
+pub fn dense(name: &str, units: i64, activation: &str) -> Value {
+    json!({"class_name": "Dense", "config": {
+        "name": name, "units": units, "activation": activation, "use_bias": true,
+        "kernel_initializer": "glorot_uniform", "bias_initializer": "zeros"}})
+}
+
+pub fn perceptron() -> Value {
+    json!([dense("hidden", 16, "relu"), dense("logits", 2, "linear")])
+}

@@ -1,0 +1,91 @@
+"""Keras things as the text that crosses to the JVM.
+
+Keras is optional: its objects are recognised only when the caller has imported it already.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+if TYPE_CHECKING:
+    import keras
+
+    Model: TypeAlias = str | os.PathLike[str] | keras.Model
+    Spec: TypeAlias = str | Mapping[str, Any] | keras.Optimizer | keras.Loss | keras.Metric
+
+
+def model_params(model: Model) -> dict[str, str]:
+    """Return the JVM params that describe `model`: either `model` or `modelBytes`.
+
+    A string is Keras JSON text, or a path or URI of a .json or .keras file that Spark can read; a
+    `pathlib.Path` is a local file. A `keras.Model` goes along whole, as the base64 of its .keras
+    file: with its weights, and with its compile settings if it has been compiled.
+
+    Raises TypeError for anything else.
+    """
+    if isinstance(model, str):
+        return {"model": model}
+    if isinstance(model, os.PathLike):
+        return {"model": Path(model).resolve().as_uri()}
+    if _is_keras(model, "Model"):
+        return {"modelBytes": encoded_archive(model)}
+    raise TypeError(
+        f"model is a {_name(model)}; give Keras JSON text, a path or URI of a .json or .keras "
+        "file, or a keras.Model of Keras 3"
+    )
+
+
+def spec(value: Spec) -> str:
+    """Return an optimizer, a loss or a metric as its Keras name or its Keras config in JSON.
+
+    Raises TypeError if it is neither a name, nor a config, nor a Keras object.
+    """
+    if isinstance(value, str):
+        return value
+    if isinstance(value, Mapping):
+        return json.dumps(value)
+    if any(_is_keras(value, kind) for kind in ("Optimizer", "Loss", "Metric")):
+        return json.dumps(sys.modules["keras"].saving.serialize_keras_object(value))
+    raise TypeError(
+        f"{value!r} is a {_name(value)}; give a Keras name such as 'adam', a Keras config such as "
+        "{'class_name': 'Adam', 'config': {}}, or an optimizer, loss or metric of Keras 3"
+    )
+
+
+def encoded_archive(model: keras.Model) -> str:
+    """Return the base64 of the model's .keras file."""
+    with _scratch_file() as path:
+        model.save(path)
+        return base64.b64encode(path.read_bytes()).decode("ascii")
+
+
+def decoded_archive(text: str) -> keras.Model:
+    """Return the model whose .keras file `encoded_archive` gave."""
+    import keras
+
+    with _scratch_file() as path:
+        path.write_bytes(base64.b64decode(text))
+        return keras.models.load_model(path)
+
+
+@contextmanager
+def _scratch_file() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="flambeau-") as folder:
+        yield Path(folder) / "model.keras"
+
+
+def _is_keras(value: object, kind: str) -> bool:
+    keras = sys.modules.get("keras")
+    return keras is not None and isinstance(value, getattr(keras, kind))
+
+
+def _name(value: object) -> str:
+    return f"{type(value).__module__}.{type(value).__qualname__}"

@@ -1,0 +1,141 @@
+"""KerasEstimator and KerasModel: Spark ML stages that train and apply Keras models.
+
+Thin wrappers over the classes of the same name in the jar: params go over, results come back.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, TypedDict
+
+from pyspark.ml.util import JavaMLReadable, JavaMLReader, JavaMLWritable
+from pyspark.ml.wrapper import JavaEstimator, JavaModel
+
+from flambeau.keras_spec import decoded_archive, encoded_archive, model_params, spec
+from flambeau.params import EstimatorParams, ModelParams
+
+if TYPE_CHECKING:
+    import keras
+    from py4j.java_gateway import JavaObject
+    from typing_extensions import Self, Unpack
+
+    from flambeau.keras_spec import Model, Spec
+
+_JVM_PACKAGE = "io.flambeau.ml"
+
+# PySpark finds the Python class of a saved pipeline's stage by importing its JVM class name.
+sys.modules[_JVM_PACKAGE] = sys.modules[__name__]
+
+
+class PredictSettings(TypedDict, total=False):
+    """What KerasModel.setParams takes; every setting is a Param of the same name."""
+
+    featuresCol: str
+    featureCols: Sequence[str]
+    predictionCol: str
+    outputCol: str
+    nullPolicy: str
+
+
+class FitSettings(PredictSettings, total=False):
+    """What KerasEstimator takes; every setting is a Param of the same name, bar `model`."""
+
+    model: Model
+    optimizer: Spec
+    loss: Spec
+    metrics: Sequence[Spec]
+    labelCol: str
+    weightCol: str
+    batchSize: int
+    epochs: int
+    numWorkers: int
+    seed: int
+    shuffle: bool
+    validationIndicatorCol: str
+    validationSplit: float
+    modelDir: str
+    checkpointEveryEpochs: int
+    keepCheckpoints: int
+    verbose: int
+
+
+class _Reader(JavaMLReader[Any]):
+    """Reads stages of the jar's own package instead of one under org.apache.spark."""
+
+    @classmethod
+    def _java_loader_class(cls, clazz: type[JavaMLReadable[Any]]) -> str:
+        return f"{_JVM_PACKAGE}.{clazz.__name__}"
+
+
+class _Persistent(JavaMLReadable[Any], JavaMLWritable):
+    @classmethod
+    def read(cls) -> _Reader:
+        """Return a reader of saved stages of this class."""
+        return _Reader(cls)
+
+
+class KerasModel(JavaModel, ModelParams, _Persistent):
+    """A trained Keras model as a Spark ML transformer.
+
+    `transform(df)` keeps every column of `df` and adds `outputCol`, the model's output, and
+    `predictionCol`, what it means: the most probable class, or the value of a single output.
+    """
+
+    def setParams(self, **settings: Unpack[PredictSettings]) -> Self:
+        """Set what is named; the rest stays as it is."""
+        self._set(**settings)
+        return self
+
+    @property
+    def history(self) -> dict[str, list[float]]:
+        """Loss and metrics per epoch, as Keras's `History.history` has them."""
+        history: dict[str, list[float]] = json.loads(self._call_java("historyJson"))
+        return history
+
+    @classmethod
+    def from_keras(cls, model: keras.Model, **settings: Unpack[PredictSettings]) -> KerasModel:
+        """Make a transformer of a Keras model with the weights it has, without training."""
+        scala = _Reader._load_java_obj(cls)
+        return cls(scala.fromKeras(encoded_archive(model))).setParams(**settings)
+
+    def to_keras(self) -> keras.Model:
+        """Return the trained model as a `keras.Model`; needs Keras on the driver."""
+        return decoded_archive(self._call_java("kerasBase64"))
+
+
+class KerasEstimator(JavaEstimator[KerasModel], EstimatorParams, _Persistent):
+    """Trains a Keras model on the rows of a DataFrame, inside the Spark executors.
+
+    `model` is Keras JSON text, a path or URI of a .json or .keras file, or a `keras.Model`; a
+    .keras file or `keras.Model` brings its weights and, unless given here, its compile settings.
+    `optimizer`, `loss` and `metrics` are Keras names, configs or objects.
+    """
+
+    def __init__(self, **settings: Unpack[FitSettings]) -> None:
+        """Make an estimator; see the class for `model`, and the Params for all other settings."""
+        super().__init__()
+        self._java_obj = self._new_java_obj(f"{_JVM_PACKAGE}.KerasEstimator", self.uid)
+        self._transfer_params_from_java()
+        self.setParams(**settings)
+
+    def setParams(self, **settings: Unpack[FitSettings]) -> Self:
+        """Set what is named; the rest stays as it is."""
+        params: dict[str, Any] = dict(settings)
+        if "model" in settings:
+            self.clear(self.model)
+            self.clear(self.modelBytes)
+            params.pop("model")
+            params.update(model_params(settings["model"]))
+        if "optimizer" in settings:
+            params["optimizer"] = spec(settings["optimizer"])
+        if "loss" in settings:
+            params["loss"] = spec(settings["loss"])
+        if "metrics" in settings:
+            params["metrics"] = [spec(metric) for metric in settings["metrics"]]
+        self._set(**params)
+        return self
+
+    def _create_model(self, java_model: JavaObject) -> KerasModel:
+        return KerasModel(java_model)

@@ -1,0 +1,157 @@
+"""The Params of the estimator and the model, mirrored by name from the jar.
+
+Defaults are not repeated here: a new stage takes them from its JVM companion.
+"""
+
+from __future__ import annotations
+
+from pyspark.ml.param import Param, Params, TypeConverters
+
+
+class ModelParams(Params):
+    """What prediction needs to know, and training too."""
+
+    featuresCol: Param[str] = Param(
+        Params._dummy(),
+        "featuresCol",
+        "feature column: a number, an array of numbers (row-major) or an ML vector",
+        TypeConverters.toString,
+    )
+    featureCols: Param[list[str]] = Param(
+        Params._dummy(),
+        "featureCols",
+        "several feature columns, joined in this order into one row of the model's input",
+        TypeConverters.toListString,
+    )
+    predictionCol: Param[str] = Param(
+        Params._dummy(),
+        "predictionCol",
+        "column for the predicted class, or for the value of a model with one output",
+        TypeConverters.toString,
+    )
+    outputCol: Param[str] = Param(
+        Params._dummy(),
+        "outputCol",
+        "column for the model's output, an array of floats",
+        TypeConverters.toString,
+    )
+    nullPolicy: Param[str] = Param(
+        Params._dummy(),
+        "nullPolicy",
+        "what a null in a used column does: 'error' ends the job, 'zero' reads 0, 'drop' leaves "
+        "the row out",
+        TypeConverters.toString,
+    )
+    loss: Param[str] = Param(
+        Params._dummy(),
+        "loss",
+        "Keras loss: a name, or its config in JSON",
+        TypeConverters.toString,
+    )
+
+
+class EstimatorParams(ModelParams):
+    """What training needs to know."""
+
+    model: Param[str] = Param(
+        Params._dummy(),
+        "model",
+        "Keras JSON text, or a path or URI of a .json or .keras file",
+        TypeConverters.toString,
+    )
+    modelBytes: Param[str] = Param(
+        Params._dummy(),
+        "modelBytes",
+        "a .keras file in base64, set when model is given as a keras.Model",
+        TypeConverters.toString,
+    )
+    optimizer: Param[str] = Param(
+        Params._dummy(),
+        "optimizer",
+        "Keras optimizer: a name, or its config in JSON",
+        TypeConverters.toString,
+    )
+    metrics: Param[list[str]] = Param(
+        Params._dummy(),
+        "metrics",
+        "Keras metrics: names, or configs in JSON",
+        TypeConverters.toListString,
+    )
+    labelCol: Param[str] = Param(
+        Params._dummy(),
+        "labelCol",
+        "label column",
+        TypeConverters.toString,
+    )
+    weightCol: Param[str] = Param(
+        Params._dummy(),
+        "weightCol",
+        "row weight column; without it every row weighs 1",
+        TypeConverters.toString,
+    )
+    batchSize: Param[int] = Param(
+        Params._dummy(),
+        "batchSize",
+        "rows that each worker puts into a step",
+        TypeConverters.toInt,
+    )
+    epochs: Param[int] = Param(
+        Params._dummy(),
+        "epochs",
+        "passes over the rows",
+        TypeConverters.toInt,
+    )
+    numWorkers: Param[int] = Param(
+        Params._dummy(),
+        "numWorkers",
+        "tasks that train together, each in a slot of its own",
+        TypeConverters.toInt,
+    )
+    seed: Param[int] = Param(
+        Params._dummy(),
+        "seed",
+        "seed of initializers, shuffling and dropout",
+        TypeConverters.toInt,
+    )
+    shuffle: Param[bool] = Param(
+        Params._dummy(),
+        "shuffle",
+        "whether each epoch takes the rows in a new order",
+        TypeConverters.toBoolean,
+    )
+    validationIndicatorCol: Param[str] = Param(
+        Params._dummy(),
+        "validationIndicatorCol",
+        "boolean column: true rows are for validation, not for training",
+        TypeConverters.toString,
+    )
+    validationSplit: Param[float] = Param(
+        Params._dummy(),
+        "validationSplit",
+        "fraction of rows kept for validation",
+        TypeConverters.toFloat,
+    )
+    modelDir: Param[str] = Param(
+        Params._dummy(),
+        "modelDir",
+        "directory (any URI Spark accepts) for checkpoints, events, history and the exported model",
+        TypeConverters.toString,
+    )
+    checkpointEveryEpochs: Param[int] = Param(
+        Params._dummy(),
+        "checkpointEveryEpochs",
+        "epochs between two checkpoints",
+        TypeConverters.toInt,
+    )
+    keepCheckpoints: Param[int] = Param(
+        Params._dummy(),
+        "keepCheckpoints",
+        "how many of the newest checkpoints are kept",
+        TypeConverters.toInt,
+    )
+    verbose: Param[int] = Param(
+        Params._dummy(),
+        "verbose",
+        "1 prints progress on the driver, 0 is silent",
+        TypeConverters.toInt,
+    )

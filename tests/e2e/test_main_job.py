@@ -1,0 +1,94 @@
+"""The main job on real data: `make mnist` as a user runs it, judged by what it leaves behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+OUT = ROOT / "build/mnist"
+MODEL = OUT / "model"
+EPOCHS = 3
+DEADLINE_SECONDS = 600
+
+
+@dataclass(frozen=True)
+class Job:
+    """What run.sh said."""
+
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture(scope="module")
+def job() -> Job:
+    """The job, run once to its end within the deadline."""
+    done = subprocess.run(
+        [ROOT / "examples/mnist/run.sh"],
+        env={**os.environ, "MASTER": "local-cluster[2,1,2048]"},
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_SECONDS,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-8000:]
+    return Job(done.stdout, done.stderr)
+
+
+def test_stock_keras_confirms_the_accuracy_of_the_exported_model(job: Job):
+    report = re.search(r"over 10000 rows: Flambeau ([\d.]+), Keras ([\d.]+)", job.stdout)
+    assert report is not None, job.stdout
+    flambeau, keras = map(float, report.groups())
+    assert flambeau >= 0.88
+    assert abs(flambeau - keras) <= 0.001
+
+
+def test_the_model_directory_holds_what_a_user_looks_for(job: Job):
+    names = {path.relative_to(MODEL).as_posix() for path in MODEL.rglob("*") if path.is_file()}
+    assert {"checkpoint", "model.json", "history.json", "export/model.keras"} <= names
+    assert any(name.startswith("events.out.tfevents.") for name in names)
+
+    checkpoints = sorted(name for name in names if re.fullmatch(r"ckpt-\d+\.safetensors", name))
+    assert len(checkpoints) == EPOCHS
+    newest = max(checkpoints, key=lambda name: int(re.findall(r"\d+", name)[0]))
+    assert newest in (MODEL / "checkpoint").read_text()
+    assert not [name for name in names if name.endswith(".tmp")]
+
+
+def test_the_history_has_a_value_for_each_epoch(job: Job):
+    history = json.loads((MODEL / "history.json").read_text())
+    assert set(history) == {"loss", "accuracy", "val_loss", "val_accuracy"}
+    assert all(len(values) == EPOCHS for values in history.values())
+    assert history["loss"] == sorted(history["loss"], reverse=True)
+    assert history["val_accuracy"][-1] >= 0.88
+
+
+def test_tensorboard_reads_the_events(job: Job):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    [events] = MODEL.glob("events.out.tfevents.*")
+    accumulator = EventAccumulator(str(events))
+    accumulator.Reload()
+    history = json.loads((MODEL / "history.json").read_text())
+    for name, values in history.items():
+        scalars = accumulator.Scalars(f"epoch_{name}")
+        assert [scalar.value for scalar in scalars] == pytest.approx(values, abs=1e-6)
+
+
+def test_each_test_row_has_a_line_of_label_and_prediction(job: Job):
+    parts = sorted((OUT / "predictions").glob("part-*"))
+    lines = [line for part in parts for line in part.read_text().splitlines()]
+    assert len(lines) == 10_000
+    form = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6} Label: \d, Prediction: \d")
+    assert [line for line in lines if not form.fullmatch(line)] == []
+
+
+def test_the_user_sees_training_advance(job: Job):
+    for epoch in range(1, EPOCHS + 1):
+        assert f"epoch {epoch}/{EPOCHS}" in job.stdout + job.stderr
