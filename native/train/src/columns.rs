@@ -258,7 +258,7 @@ fn labels(
     match spec {
         LabelSpec::Class { classes } => {
             let ids = values.iter().enumerate().map(|(row, &value)| {
-                if nulls.is_null(row) {
+                if column.array.is_null(row) {
                     Ok(0)
                 } else {
                     class_id(column, row, value, *classes)

@@ -35,6 +35,6 @@ pub fn keep_freed_memory() {
 /// Always [`Error::Torch`].
 pub fn refuse_mismatched_shapes() -> Result<(), Error> {
     let square = |n: i64| Tensor::f_zeros([n, n], (Kind::Float, Device::Cpu));
-    square(2)?.f_matmul(&square(3)?)?;
+    let _product = square(2)?.f_matmul(&square(3)?)?;
     Ok(())
 }

@@ -125,7 +125,7 @@ impl Fit {
         let (tell, events) = unbounded();
         let caller = Caller {
             events: tell,
-            abort: stop.abort.clone(),
+            stop: stop.clone(),
             opened,
         };
         let outcome = Arc::new(Outcome::new());

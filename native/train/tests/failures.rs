@@ -25,7 +25,8 @@ fn fail(job: &Job, partitions: &[Vec<RecordBatch>]) -> Vec<Arc<Error>> {
 }
 
 fn replace(batch: &RecordBatch, name: &str, column: ArrayRef) -> RecordBatch {
-    let columns = batch.schema().fields().iter().map(|field| {
+    let schema = batch.schema();
+    let columns = schema.fields().iter().map(|field| {
         let old = batch.column_by_name(field.name()).unwrap();
         let new = if field.name() == name { &column } else { old };
         (field.name().clone(), Arc::clone(new), true)

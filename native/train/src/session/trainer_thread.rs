@@ -4,14 +4,14 @@ use crate::artifacts::{self, Artifacts, cannot_write};
 use crate::config::FitSession;
 use crate::dataset::Dataset;
 use crate::error::Error;
-use crate::event::Event;
+use crate::event::{Event, FitResult};
 use crate::fit::FitLoop;
 use crate::resume::State;
 use crate::session::Stop;
 use crate::session::intake::Channel;
 use crate::step::Trainer;
 use crossbeam::channel::Sender;
-use flambeau_collective::{AbortHandle, AbortReason, Communicator, Secret};
+use flambeau_collective::{AbortReason, Communicator, Secret};
 use flambeau_formats::checkpoint;
 use flambeau_keras::Model;
 use flambeau_keras::losses::{LabelSpec, Loss};
@@ -26,7 +26,7 @@ use std::time::Instant;
 #[derive(Debug)]
 pub(crate) struct Caller {
     pub(crate) events: Sender<Event>,
-    pub(crate) abort: AbortHandle,
+    pub(crate) stop: Stop,
     pub(crate) opened: Instant,
 }
 
@@ -95,7 +95,7 @@ impl Setup {
         self.loss.label(self.model.output_shape())
     }
 
-    /// Trains to the end.
+    /// Meets the other ranks and trains to the end.
     pub(crate) fn run(
         self,
         config: &FitSession,
@@ -103,65 +103,76 @@ impl Setup {
         mut rows: Channel,
         caller: &Caller,
     ) -> Result<(), Error> {
-        let (settings, events) = (&config.fit, &caller.events);
         tch::set_num_threads(config.threads);
-        let communicator = Communicator::connect(&config.collective, secret, &caller.abort)?;
-        let mut trainer = Trainer::new(
-            self.model,
-            (self.loss, self.metrics),
-            self.optimizer,
-            communicator,
-            settings.seed,
-        );
-        let state = match &config.resume {
-            Some(path) => {
-                let checkpoint = checkpoint::read(path).map_err(|source| Error::Storage {
-                    what: "cannot resume from",
-                    path: path.clone(),
-                    source: source.into(),
-                })?;
-                State::restore(checkpoint, &mut trainer)?
-            }
-            None => State::default(),
-        };
-        let state = state.broadcast(&mut trainer)?;
-        let mut artifacts = if config.rank == 0 {
-            let directory = config.local_dir.clone();
-            std::fs::create_dir_all(&directory).map_err(|error| cannot_write(&directory, error))?;
-            let keep = settings.keep_checkpoints;
-            Some(Artifacts::start(
-                directory,
-                &trainer,
-                self.compile,
-                keep,
-                events.clone(),
-            )?)
-        } else {
-            None
-        };
-        let seed = settings.shuffle.then_some(settings.seed);
-        let mut dataset = Dataset::new(seed, config.rank, settings.epochs > 1);
-        let state = FitLoop {
-            trainer: &mut trainer,
-            settings,
-            events,
-            artifacts: artifacts.as_mut(),
-            opened: caller.opened,
-        }
-        .run(state, &mut dataset, &mut rows)?;
-        let result = match artifacts {
-            Some(artifacts) => artifacts.finish(&trainer, &state)?,
-            None => artifacts::result(&trainer, &state),
-        };
+        let abort = &caller.stop.abort;
+        let communicator = Communicator::connect(&config.collective, secret, abort)?;
+        let losses = (self.loss, self.metrics);
+        let seed = config.fit.seed;
+        let mut trainer = Trainer::new(self.model, losses, self.optimizer, communicator, seed);
+        // A failure is told to the other ranks while the links to them are still there.
+        let train = || train(&mut trainer, config, self.compile, &mut rows, caller);
+        let result = guarded(train, &caller.stop)?;
         trainer.into_communicator().close()?;
         // The caller may have closed the session already.
-        events.send(Event::Done { result }).ok();
+        caller.events.send(Event::Done { result }).ok();
         Ok(())
     }
 }
 
+/// From the agreed state to the last epoch and the files.
+fn train(
+    trainer: &mut Trainer,
+    config: &FitSession,
+    compile: Value,
+    rows: &mut Channel,
+    caller: &Caller,
+) -> Result<FitResult, Error> {
+    let (settings, events) = (&config.fit, &caller.events);
+    let state = match &config.resume {
+        Some(path) => {
+            let checkpoint = checkpoint::read(path).map_err(|source| Error::Storage {
+                what: "cannot resume from",
+                path: path.clone(),
+                source: source.into(),
+            })?;
+            State::restore(checkpoint, trainer)?
+        }
+        None => State::default(),
+    };
+    let state = state.broadcast(trainer)?;
+    let mut artifacts = if config.rank == 0 {
+        let directory = config.local_dir.clone();
+        std::fs::create_dir_all(&directory).map_err(|error| cannot_write(&directory, error))?;
+        let keep = settings.keep_checkpoints;
+        Some(Artifacts::start(
+            directory,
+            trainer,
+            compile,
+            keep,
+            events.clone(),
+        )?)
+    } else {
+        None
+    };
+    let seed = settings.shuffle.then_some(settings.seed);
+    let mut dataset = Dataset::new(seed, config.rank, settings.epochs > 1);
+    let opened = caller.opened;
+    let state = FitLoop {
+        trainer,
+        settings,
+        events,
+        artifacts: artifacts.as_mut(),
+        opened,
+    }
+    .run(state, &mut dataset, rows)?;
+    match artifacts {
+        Some(artifacts) => artifacts.finish(trainer, &state),
+        None => Ok(artifacts::result(trainer, &state)),
+    }
+}
+
 /// Runs the thread's work; a failure of this rank is told to the others with its cause.
-pub(crate) fn guarded(run: impl FnOnce() -> Result<(), Error>, stop: &Stop) -> Result<(), Error> {
+pub(crate) fn guarded<T>(run: impl FnOnce() -> Result<T, Error>, stop: &Stop) -> Result<T, Error> {
     let result = catch_unwind(AssertUnwindSafe(run))
         .unwrap_or_else(|payload| Err(Error::Panic(panic_message(payload))));
     let result = match result {

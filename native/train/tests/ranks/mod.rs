@@ -16,19 +16,19 @@ use std::time::{Duration, Instant};
 const DEADLINE: Duration = Duration::from_secs(120);
 
 /// Four features, two classes.
-pub const WIDTH: usize = 4;
+pub(crate) const WIDTH: usize = 4;
 
 /// What a test varies.
 #[derive(Debug, Clone)]
-pub struct Job {
-    pub model: Value,
-    pub fit: Value,
-    pub resume: Option<PathBuf>,
-    pub run_id: String,
+pub(crate) struct Job {
+    pub(crate) model: Value,
+    pub(crate) fit: Value,
+    pub(crate) resume: Option<PathBuf>,
+    pub(crate) run_id: String,
 }
 
 impl Job {
-    pub fn new(layers: Value, fit: Value) -> Self {
+    pub(crate) fn new(layers: Value, fit: Value) -> Self {
         let mut all = vec![json!({"class_name": "InputLayer", "config": {
             "batch_shape": [null, WIDTH], "dtype": "float32", "name": "input"}})];
         all.extend(layers.as_array().unwrap().clone());
@@ -71,7 +71,7 @@ impl Job {
     }
 
     /// Trains on the given partitions, one rank each; what every rank came to.
-    pub fn run(&self, partitions: &[Vec<RecordBatch>], directory: &Path) -> Vec<Outcome> {
+    pub(crate) fn run(&self, partitions: &[Vec<RecordBatch>], directory: &Path) -> Vec<Outcome> {
         std::thread::scope(|scope| {
             let ranks: Vec<_> = (partitions.iter().enumerate())
                 .map(|(rank, batches)| {
@@ -107,25 +107,12 @@ impl Job {
             }
         }
     }
-
-    /// As [`Self::run`], where every rank must succeed; rank 0's result.
-    pub fn fit(&self, partitions: &[Vec<RecordBatch>], directory: &Path) -> FitResult {
-        let mut results: Vec<_> = self
-            .run(partitions, directory)
-            .into_iter()
-            .map(Result::unwrap)
-            .collect();
-        for other in &results[1..] {
-            assert_eq!(other.digest, results[0].digest, "ranks differ");
-        }
-        results.swap_remove(0)
-    }
 }
 
-pub type Outcome = Result<FitResult, Arc<Error>>;
+pub(crate) type Outcome = Result<FitResult, Arc<Error>>;
 
 /// Rows `first..first + count` of an endless made-up data set with a rule to learn.
-pub fn rows(first: usize, count: usize) -> RecordBatch {
+pub(crate) fn rows(first: usize, count: usize) -> RecordBatch {
     let value = |row: usize, column: usize| {
         let hash = (row * WIDTH + column).wrapping_mul(2_654_435_761) % 2003;
         hash as f32 / 1001.5 - 1.0
@@ -153,19 +140,19 @@ pub fn rows(first: usize, count: usize) -> RecordBatch {
 }
 
 /// A partition of `count` rows from `first` on, in batches as a task would feed them.
-pub fn partition(first: usize, count: usize) -> Vec<RecordBatch> {
+pub(crate) fn partition(first: usize, count: usize) -> Vec<RecordBatch> {
     (0..count)
         .step_by(500)
         .map(|at| rows(first + at, 500.min(count - at)))
         .collect()
 }
 
-pub fn dense(name: &str, units: i64, activation: &str) -> Value {
+pub(crate) fn dense(name: &str, units: i64, activation: &str) -> Value {
     json!({"class_name": "Dense", "config": {
         "name": name, "units": units, "activation": activation, "use_bias": true,
         "kernel_initializer": "glorot_uniform", "bias_initializer": "zeros"}})
 }
 
-pub fn perceptron() -> Value {
+pub(crate) fn perceptron() -> Value {
     json!([dense("hidden", 16, "relu"), dense("logits", 2, "linear")])
 }
