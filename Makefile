@@ -35,7 +35,7 @@ mnist: $(JAR)
 
 check: | setup
 	cargo fmt --all --check
-	cargo clippy --locked --workspace --all-targets -- -D warnings
+	cargo clippy --locked --release --workspace --all-targets -- -D warnings
 	$(VENV)/ruff check $(PYTHON_FILES)
 	$(VENV)/ruff format --check $(PYTHON_FILES)
 	cd python && ../$(VENV)/mypy
@@ -44,7 +44,7 @@ check: | setup
 test: test-native test-jvm test-python
 
 test-native: check
-	cargo test --locked --workspace
+	cargo test --locked --release --workspace
 
 test-jvm: $(NATIVE) test-native
 	$(MVN) verify

@@ -31,7 +31,7 @@ ROOT = Path(__file__).parents[2]
 @functools.cache
 def examples() -> Path:
     """The folder of the example programs of native/formats, built once."""
-    build = ["cargo", "build", "--quiet", "-p", "flambeau-formats", "--examples"]
+    build = ["cargo", "build", "--quiet", "--release", "-p", "flambeau-formats", "--examples"]
     subprocess.run(build, cwd=ROOT, check=True, timeout=600)
     return ROOT / os.environ.get("CARGO_TARGET_DIR", "target") / "debug" / "examples"
 

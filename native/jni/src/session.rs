@@ -16,7 +16,7 @@ const PATIENCE: Duration = Duration::from_millis(100);
 
 /// The configuration document of `Native.open`.
 #[derive(Debug, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 enum Config {
     Fit(Box<FitSession>),
     Predict(PredictSession),

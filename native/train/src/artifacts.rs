@@ -36,13 +36,13 @@ pub struct Artifacts {
 }
 
 impl Artifacts {
-    /// Starts an event file in `directory`, which must exist, and writes `model.json`.
+    /// Starts an event file in `directory`, which must exist. The caller is told of no file before
+    /// the first epoch is over: a fit that fails on its data leaves nothing behind.
     ///
     /// # Errors
     /// [`Error::Storage`].
     pub fn start(
         directory: PathBuf,
-        trainer: &Trainer,
         compile: Value,
         keep: usize,
         tell: Sender<Event>,
@@ -54,7 +54,7 @@ impl Artifacts {
         let events = EventWriter::new(BufWriter::new(file), now.as_secs_f64())
             .map_err(|error| cannot_write(&path, error))?;
         let events_told = Instant::now();
-        let artifacts = Self {
+        Ok(Self {
             directory,
             tell,
             events,
@@ -62,9 +62,7 @@ impl Artifacts {
             events_told,
             compile,
             keep,
-        };
-        artifacts.write("model.json", trainer.model().to_json().as_bytes())?;
-        Ok(artifacts)
+        })
     }
 
     /// Takes down how training goes after `step` steps.
@@ -96,10 +94,18 @@ impl Artifacts {
     /// [`Error::Storage`].
     pub fn checkpoint(&mut self, trainer: &Trainer, state: &State) -> Result<(), Error> {
         let checkpoint = state.checkpoint(trainer)?;
+        self.write("model.json", trainer.model().to_json().as_bytes())?;
         let committed = pointer::commit(&self.directory, &checkpoint, self.keep)
             .map_err(|error| cannot_write(&self.directory, error))?;
         self.show(checkpoint::file_name(state.step));
-        self.show(pointer::FILE.to_owned());
+        // A copy, since the caller may look only after the pointer has moved on.
+        let pointer = self.directory.join(pointer::FILE);
+        let path = pointer.with_extension(state.step.to_string());
+        std::fs::copy(&pointer, &path).map_err(|error| cannot_write(&path, error))?;
+        self.tell(Event::File {
+            path,
+            name: pointer::FILE.to_owned(),
+        });
         for name in committed.removed {
             self.tell(Event::Remove { name });
         }

@@ -2,13 +2,12 @@
 
 use serde::Serialize;
 use serde_json::{Map, Value};
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// Metric values by name, in the order the model was compiled with: `loss` first.
 pub type Logs = Map<String, Value>;
 
-/// One thing that happened. Rank 0 tells all of them, other ranks `Started` and `Done`.
+/// One thing that happened. Rank 0 tells all of them, other ranks only `Done`.
 #[derive(Debug, Clone, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
@@ -86,5 +85,5 @@ pub struct FitResult {
     pub digest: String,
 }
 
-/// Values of each metric, one per epoch.
-pub type History = BTreeMap<String, Vec<f64>>;
+/// An array of values for each metric, one per epoch, in the order of [`Logs`].
+pub type History = Map<String, Value>;

@@ -111,7 +111,7 @@ impl FitLoop<'_> {
             state.step += 1;
             steps += 1;
             totals.add(&stepped.totals);
-            if state.step == state.first_step {
+            if state.step == state.first_step && self.artifacts.is_some() {
                 self.tell(Event::Started {
                     seconds: self.opened.elapsed().as_secs_f64(),
                 });

@@ -11,6 +11,7 @@ use flambeau_formats::array::Array;
 use flambeau_formats::checkpoint::Checkpoint;
 use flambeau_keras::VariableStore;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::collections::HashMap;
 
 /// What besides weights and optimizer state makes up the state of a fit.
@@ -37,8 +38,13 @@ impl State {
         self.epochs += 1;
         self.rows.push(rows);
         for (name, value) in logs {
-            let value = value.as_f64().unwrap_or(f64::NAN);
-            self.history.entry(name.clone()).or_default().push(value);
+            let values = self
+                .history
+                .entry(name)
+                .or_insert_with(|| Value::Array(Vec::new()));
+            if let Value::Array(values) = values {
+                values.push(value.clone());
+            }
         }
     }
 

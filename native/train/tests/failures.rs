@@ -1,4 +1,5 @@
 //! What every rank ends with when one of them meets a fault.
+#![expect(clippy::unwrap_used, reason = "a test ends with a panic")]
 
 mod ranks;
 

@@ -91,7 +91,10 @@ fn arrays_become_rows_of_floats_and_must_agree_in_length() {
     );
 }
 
-fn vectors(rows: &[(Option<&[i32]>, &[f64], i32)]) -> ArrayRef {
+/// Indices of a sparse vector, or none of a dense one; values; size of a sparse vector.
+type Vector<'a> = (Option<&'a [i32]>, &'a [f64], i32);
+
+fn vectors(rows: &[Vector<'_>]) -> ArrayRef {
     let mut indices = ListBuilder::new(Int32Builder::new());
     let mut values = ListBuilder::new(Float64Builder::new());
     for (index, value, _) in rows {

@@ -144,13 +144,7 @@ fn train(
         let directory = config.local_dir.clone();
         std::fs::create_dir_all(&directory).map_err(|error| cannot_write(&directory, error))?;
         let keep = settings.keep_checkpoints;
-        Some(Artifacts::start(
-            directory,
-            trainer,
-            compile,
-            keep,
-            events.clone(),
-        )?)
+        Some(Artifacts::start(directory, compile, keep, events.clone())?)
     } else {
         None
     };
