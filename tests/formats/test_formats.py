@@ -33,7 +33,7 @@ def examples() -> Path:
     """The folder of the example programs of native/formats, built once."""
     build = ["cargo", "build", "--quiet", "--release", "-p", "flambeau-formats", "--examples"]
     subprocess.run(build, cwd=ROOT, check=True, timeout=600)
-    return ROOT / os.environ.get("CARGO_TARGET_DIR", "target") / "debug" / "examples"
+    return ROOT / os.environ.get("CARGO_TARGET_DIR", "target") / "release" / "examples"
 
 
 def run_example(name: str, *arguments: str) -> str:

@@ -35,7 +35,7 @@ pub(crate) struct Session {
 enum Work {
     Fit(Box<Fit>),
     Predict(Box<Mutex<Predictor>>),
-    Drain(Mutex<Drain>),
+    Drain(Box<Mutex<Drain>>),
     Encode(Encode),
 }
 
@@ -68,7 +68,9 @@ impl Session {
                 let predictor = Predictor::open(&config, &schema, &inputs.model)?;
                 Work::Predict(Box::new(Mutex::new(predictor)))
             }
-            Config::Drain { columns } => Work::Drain(Mutex::new(Drain::new(&schema, columns))),
+            Config::Drain { columns } => {
+                Work::Drain(Box::new(Mutex::new(Drain::new(&schema, columns))))
+            }
             Config::Encode { columns } => Work::Encode(Encode::new(&schema, &columns)?),
         };
         Ok(Self {
