@@ -17,6 +17,7 @@ class Cnn(nn.Module):
     """The CNN of the main job."""
 
     def __init__(self) -> None:
+        """Make the layers."""
         super().__init__()
         self.conv = nn.Conv2d(1, 32, 3)
         self.dense = nn.Linear(32 * 13 * 13, 64)
@@ -29,7 +30,9 @@ class Cnn(nn.Module):
         return self.out(torch.relu(self.dense(x)))
 
 
-def epoch(model: nn.Module, optimizer: torch.optim.Optimizer, x: torch.Tensor, y: torch.Tensor) -> None:
+def epoch(
+    model: nn.Module, optimizer: torch.optim.Optimizer, x: torch.Tensor, y: torch.Tensor
+) -> None:
     """One pass over the rows, shuffled."""
     for rows in torch.randperm(len(x)).split(BATCH):
         loss = nn.functional.cross_entropy(model(x[rows]), y[rows])

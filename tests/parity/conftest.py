@@ -27,7 +27,16 @@ Example = Callable[[str, Path], None]
 @pytest.fixture(scope="session")
 def example() -> Example:
     """Runs a native example on a case folder."""
-    build = ["cargo", "build", "--release", "-p", "flambeau-keras", "-p", "flambeau-train", "--examples"]
+    build = [
+        "cargo",
+        "build",
+        "--release",
+        "-p",
+        "flambeau-keras",
+        "-p",
+        "flambeau-train",
+        "--examples",
+    ]
     build += ["--message-format=json"]
     built = subprocess.run(build, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
     artifacts = [json.loads(line) for line in built.stdout.splitlines()]

@@ -1,0 +1,119 @@
+"""Feed-only and prediction rates in one `local[1]` session, beside mapInArrow and mapInPandas.
+
+`in_session.py TABLE MODEL_DIR` prints rows per second as JSON. Every figure is the best of three
+turns, the peers in turn with ours.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+from pyspark.sql import DataFrame, SparkSession
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "python"))
+
+import flambeau  # noqa: E402
+from flambeau.ml import KerasModel  # noqa: E402
+
+FEED_ROWS = 200_000
+PIXELS = 784
+
+
+def session() -> SparkSession:
+    """One core, driver and executor in one process."""
+    builder = SparkSession.builder.master("local[1]").config("spark.ui.enabled", "false")
+    builder = builder.config("spark.flambeau.libtorch", str(ROOT / "build" / "libtorch" / "lib"))
+    builder = builder.config("spark.driver.memory", "4g")
+    spark = flambeau.configure(builder).getOrCreate()
+    spark.sparkContext.setLogLevel("ERROR")
+    return spark
+
+
+def rates(rows: int, ways: dict[str, Callable[[], object]]) -> dict[str, float]:
+    """Rows per second of each way, after a warm-up, in turn."""
+    seconds = {name: float("inf") for name in ways}
+    for turn in range(4):
+        for name, way in ways.items():
+            start = time.perf_counter()
+            way()
+            if turn:
+                seconds[name] = min(seconds[name], time.perf_counter() - start)
+    return {name: rows / best for name, best in seconds.items()}
+
+
+def count(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """What a mapInArrow user does at least: look at each batch."""
+    rows = sum(batch.num_rows for batch in batches)
+    yield pa.RecordBatch.from_pydict({"rows": [rows]})
+
+
+def predict_with_torch(parts: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+    """Predicts as a mapInPandas user does."""
+    import numpy as np
+    import torch
+
+    torch.set_num_threads(1)
+    model = torch.nn.Sequential(
+        torch.nn.Conv2d(1, 32, 3),
+        torch.nn.ReLU(),
+        torch.nn.MaxPool2d(2),
+        torch.nn.Flatten(),
+        torch.nn.Linear(32 * 13 * 13, 64),
+        torch.nn.ReLU(),
+        torch.nn.Linear(64, 10),
+    )
+    with torch.no_grad():
+        for part in parts:
+            pixels = np.frombuffer(b"".join(part["image"]), np.uint8).reshape(-1, 1, 28, 28)
+            output = model(torch.from_numpy(pixels.copy()).float() / 255)
+            yield pd.DataFrame({"prediction": output.argmax(1).double().numpy()})
+
+
+def drop(frame: DataFrame) -> None:
+    """Computes every row and keeps none."""
+    frame.write.format("noop").mode("overwrite").save()
+
+
+def main() -> None:
+    """Measures and prints."""
+    table, model_dir = sys.argv[1:]
+    spark = session()
+    image = f"unhex(repeat('a5', {PIXELS})) AS image"
+    feed = spark.range(0, FEED_ROWS, 1, 1).selectExpr(image).cache()
+    feed.count()
+    job = spark._jvm.io.flambeau.train.FeedJob
+    columns = spark.sparkContext._gateway.new_array(spark._jvm.String, 1)
+    columns[0] = "image"
+    feeding = rates(
+        FEED_ROWS,
+        {
+            "feed": lambda: job.run(feed._jdf, columns),
+            "mapInArrow": lambda: feed.mapInArrow(count, "rows long").collect(),
+        },
+    )
+    feeding["feed MB"] = feeding["feed"] * PIXELS / 1e6
+    feed.unpersist()
+
+    images = spark.read.parquet(table).cache()
+    rows = images.count()
+    keras = Path(model_dir) / "export" / "model.keras"
+    scala = spark._jvm.io.flambeau.ml.KerasModel.fromKerasFile(spark._jsparkSession, str(keras))
+    model = KerasModel(scala).setParams(featuresCol="image", outputCol="")
+    predicting = rates(
+        rows,
+        {
+            "flambeau predict": lambda: drop(model.transform(images)),
+            "mapInPandas": lambda: drop(
+                images.mapInPandas(predict_with_torch, "prediction double")
+            ),
+        },
+    )
+    print(json.dumps({**feeding, **predicting}))
+
+
+main()
