@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,8 +17,11 @@ ROWS = 600
 
 
 @contextmanager
-def session(master: str) -> Iterator[SparkSession]:
-    """A Spark session on `master` that can run Flambeau; stopped at the end."""
+def session(master: str, more: Mapping[str, str] | None = None) -> Iterator[SparkSession]:
+    """A Spark session on `master` that can run Flambeau; stopped at the end.
+
+    `more` are settings that win over those here.
+    """
     os.environ.update(
         SPARK_SCALA_VERSION="2.13", SPARK_LOCAL_IP="127.0.0.1", PYSPARK_PYTHON=sys.executable
     )
@@ -27,6 +30,9 @@ def session(master: str) -> Iterator[SparkSession]:
         "spark.ui.enabled": "false",
         "spark.sql.shuffle.partitions": "2",
         "spark.executor.heartbeatInterval": "1s",
+        # A first job looks for its executors this often; Spark's default is 15 s.
+        "spark.scheduler.barrier.maxConcurrentTasksCheck.interval": "1s",
+        **(more or {}),
     }
     builder = SparkSession.builder.master(master).appName("flambeau tests")
     for key, value in settings.items():

@@ -14,14 +14,14 @@ import java.util.regex.Pattern;
 /**
  * Loads libtorch and libflambeau.so, once per class loader: libtorch's parts by absolute path in
  * the order they need each other, then a private copy of the library in the jar, since a JVM loads
- * one file for one class loader only. The first failure is kept and thrown again.
+ * one file for one class loader only. After a failure the next call tries again: what was missing
+ * may have been installed.
  */
 public final class NativeLoader {
   private static final String LIBRARY = "/io/flambeau/native/linux-x86_64/libflambeau.so";
   private static final String BUILD = "/flambeau-build.properties";
 
   private static String version;
-  private static NativeLoadException failure;
 
   private NativeLoader() {}
 
@@ -32,16 +32,8 @@ public final class NativeLoader {
    * @throws NativeLoadException if a part is missing, does not load, or is of another build
    */
   public static synchronized String load(NativeSettings settings) {
-    if (failure != null) {
-      throw failure;
-    }
     if (version == null) {
-      try {
-        version = loadOnce(settings);
-      } catch (NativeLoadException error) {
-        failure = error;
-        throw error;
-      }
+      version = loadOnce(settings);
     }
     return version;
   }

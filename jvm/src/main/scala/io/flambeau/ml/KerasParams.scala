@@ -53,7 +53,8 @@ trait KerasParams extends KerasColumnParams with HasSeed {
   final val model: Param[String] =
     new Param[String](this, "model", "the Keras model: its JSON, or the path of a .json or .keras file")
 
-  final val modelBytes: Param[String] = new Param[String](this, "modelBytes", "a .keras file as base64; wins over model")
+  final val modelBytes: Param[String] =
+    new Param[String](this, "modelBytes", "a .keras file as base64; wins over model")
 
   final val optimizer: Param[String] =
     new Param[String](this, "optimizer", "optimizer: a Keras name or a Keras config in JSON")

@@ -8,6 +8,8 @@ import org.apache.spark.sql.flambeau.SparkInternals
 import org.apache.spark.sql.functions.{col, lit, monotonically_increasing_id, rand}
 import org.apache.spark.sql.types.{BooleanType, StructType}
 
+import io.flambeau.DataException
+
 /**
  * The rows of a fit, one partition for each rank.
  *
@@ -20,9 +22,12 @@ private[train] object FitInput {
   private val Indicator = "__flambeau_validates"
   private val Order = "__flambeau_order"
 
+  /** @throws DataException if Spark knows without a job that there are no rows */
   def of(data: Dataset[_], spec: FitSpec): FitInput = {
     val selected = data.select(spec.columns.names.map(quoted) :+ indicator(spec).as(Indicator): _*)
-    FitInput(partitioned(selected, spec.numWorkers), spec.columns.of(selected.schema))
+    val rows = partitioned(selected, spec.numWorkers)
+    if (rows.getNumPartitions == 0) throw new DataException("the training data has no rows")
+    FitInput(rows, spec.columns.of(selected.schema))
   }
 
   private def indicator(spec: FitSpec): Column = spec.validation match {

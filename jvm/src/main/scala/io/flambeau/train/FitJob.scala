@@ -36,7 +36,9 @@ object FitJob {
     val printer = progress.map(out => new ProgressReport.Listener(accumulator, new ProgressPrinter(out).show))
     printer.foreach(sc.addSparkListener(_))
     try {
-      val outcomes = input.rows.barrier().mapPartitions(task.run).repartition(1).collect()
+      val outcomes = new TaskFailures(runId).watch(sc) {
+        input.rows.barrier().mapPartitions(task.run).repartition(1).collect()
+      }
       printer.foreach(_.finish())
       Outcome.resultOf(outcomes.toSeq)
     } finally {

@@ -12,9 +12,10 @@ import org.apache.spark.util.{CollectionAccumulator, SerializableConfiguration}
 import org.json4s.{DefaultFormats, Formats, JNull, JObject, JString, JValue}
 import org.json4s.JsonDSL._
 import org.json4s.jackson.JsonMethods.parse
+import org.slf4j.LoggerFactory
 
 import io.flambeau.FlambeauException
-import io.flambeau.jni.{Columns, Session}
+import io.flambeau.jni.{Columns, NativeLibrary, Session}
 
 /**
  * What every rank runs: feed the partition's rows to a native session, then follow its events
@@ -37,16 +38,19 @@ private[train] final case class FitTask(
 
   def run(rows: Iterator[InternalRow]): Iterator[Outcome] = {
     val context = BarrierTaskContext.get()
+    val started = System.nanoTime()
+    // Without the library a rank cannot tell its peers anything: it fails at once, and Spark then
+    // ends their tasks.
+    NativeLibrary.load()
     val outcome =
-      try {
-        LoadEverywhere.failure(context) match {
-          case Some(error) => Failed(context.partitionId(), error)
-          case None => train(rows, context)
-        }
-      } catch {
-        case error: FlambeauException if Outcome.isDeterministic(error) => Failed(context.partitionId(), error)
+      try train(rows, context, started)
+      catch {
+        case error: FlambeauException if LeaveTogether.waitsForPeers(error) =>
+          // Spark may end this task before anybody is told.
+          log.error(s"rank ${context.partitionId()}: ${error.getMessage}")
+          Failed(context.partitionId(), error)
       }
-    Iterator(outcome)
+    Iterator(LeaveTogether.settle(outcome, context))
   }
 
   private def directory: Option[ModelDirectory] = modelDir.map(new ModelDirectory(_, runId, hadoop.value))
@@ -62,13 +66,13 @@ private[train] final case class FitTask(
       local
     }
 
-  private def train(rows: Iterator[InternalRow], context: BarrierTaskContext): Outcome = {
+  private def train(rows: Iterator[InternalRow], context: BarrierTaskContext, started: Long): Outcome = {
     val localDir = SparkInternals.createLocalDir()
     context.addTaskCompletionListener[Unit](_ => SparkInternals.deleteLocalDir(localDir))
     val document = config(context, localDir, resumed(context, localDir))
     val session = Session.open(document, ArrowSchema.message(schema), model.value, secret)
     try {
-      val events = new RankEvents(session, directory, new ProgressReport(progress, context.stageAttemptNumber()))
+      val events = new RankEvents(session, directory, new ProgressReport(progress, context.stageAttemptNumber()), started)
       feed(rows, session, events)
       session.finish()
       val result = events.untilDone()
@@ -121,6 +125,7 @@ private[train] final case class FitTask(
 }
 
 private[train] object FitTask {
+  private val log = LoggerFactory.getLogger(classOf[FitTask])
   private implicit val formats: Formats = DefaultFormats
 
   /** "host:port" of a task as Spark gives it; an IPv6 host keeps its brackets. */

@@ -45,10 +45,10 @@ private[train] final class ModelDirectory(location: String, runId: String, conf:
           error)
     }
 
-  /** Copies the local file to `name`, replacing what is there. */
+  /** Copies the local file to `name`, replacing what is there; not if a newer one superseded it. */
   def commit(local: LocalPath, name: String): Unit = storing(name) {
     claimed
-    write(name)(Files.copy(local, _))
+    if (Files.exists(local)) write(name)(Files.copy(local, _))
   }
 
   /** Deletes `name`, if it is there. */
@@ -57,7 +57,8 @@ private[train] final class ModelDirectory(location: String, runId: String, conf:
   /** The newest checkpoint that this run has committed. */
   def checkpoint(): Option[String] = storing(Pointer) {
     if (isOwned && files.exists(at(Pointer))) {
-      PointerLine.findFirstMatchIn(read(Pointer)).map(line => s"${line.group(1)}.safetensors")
+      val named = PointerLine.findAllMatchIn(read(Pointer)).map(_.group(1).toLong).toSeq
+      named.sorted.reverse.map(step => s"ckpt-$step.safetensors").find(name => files.exists(at(name)))
     } else None
   }
 
@@ -105,6 +106,9 @@ private[train] object ModelDirectory {
   private val Pointer = "checkpoint"
   private val RunFile = "run.json"
 
-  /** TensorFlow's checkpoint state, which names a checkpoint without its file's ending. */
-  private val PointerLine = """model_checkpoint_path:\s*"(ckpt-\d+)"""".r
+  /**
+   * TensorFlow's checkpoint state, which names checkpoints without their files' ending. It may be
+   * ahead of the files when the task that copied them was killed.
+   */
+  private val PointerLine = """model_checkpoint_paths?:\s*"ckpt-(\d+)"""".r
 }

@@ -3,7 +3,7 @@ package io.flambeau.train
 
 import io.flambeau._
 
-/** How one rank ended: a value, so that Spark does not retry what a retry cannot mend. */
+/** How one rank ended: a value, as Spark must not retry what a retry cannot mend. */
 private[train] sealed trait Outcome extends Serializable
 
 /** Rank 0 trained to the end. */
@@ -18,14 +18,15 @@ private[train] object Outcome {
 
   /** Whether a retry would meet the failure again. */
   def isDeterministic(error: FlambeauException): Boolean = error match {
-    case _: ConfigException | _: DataException | _: NumericException | _: PeerFailedException => true
+    case _: ConfigException | _: DataException | _: NumericException | _: NativeLoadException => true
+    case _: PeerFailedException => true
     case _ => false
   }
 
   /** Rank 0's result, or the failure that came first: one that no other failure explains. */
   def resultOf(outcomes: Seq[Outcome]): FitResult = {
     val failures = outcomes.collect { case failed: Failed => failed }
-    failures.sortBy(failed => (isConsequence(failed.error), failed.rank)).headOption.foreach {
+    failures.sortBy(failed => (distance(failed.error), failed.rank)).headOption.foreach {
       case Failed(_, consequence: PeerFailedException) => throw consequence
       case Failed(rank, error) => throw error.onRank(rank)
     }
@@ -34,5 +35,9 @@ private[train] object Outcome {
     }
   }
 
-  private def isConsequence(error: FlambeauException): Boolean = error.isInstanceOf[PeerFailedException]
+  /** From the cause: peers report it, or merely lost the rank that had it. */
+  private def distance(error: FlambeauException): Int = error match {
+    case _: PeerFailedException => 1
+    case other => if (isDeterministic(other)) 0 else 2
+  }
 }

@@ -10,7 +10,7 @@ import org.json4s.JsonDSL._
 import org.json4s.jackson.JsonMethods.{compact, parse}
 
 /**
- * What rank 0 tells the driver while it trains: the newest epochs and the newest step, carried by
+ * What rank 0 tells the driver while it trains: the newest milestones (a start, an epoch) and the newest step, carried by
  * Spark's heartbeats in an accumulator of Spark's own class. Each event has an order, as the
  * driver sees most of them many times.
  */
@@ -18,16 +18,17 @@ private[train] final class ProgressReport(accumulator: CollectionAccumulator[Str
   import ProgressReport._
 
   private var order = attempt.toLong << 32
-  private var epochs = Vector.empty[String]
+  private var milestones = Vector.empty[String]
 
   def add(event: JObject): Unit = {
     order += 1
     val text = compact(event ~ (OrderKey -> order))
     val told =
-      if (event \ "event" == JString("epoch")) {
-        epochs = (epochs :+ text).takeRight(KeptEpochs)
-        epochs
-      } else epochs :+ text
+      if (event \ "event" == JString("step")) milestones :+ text
+      else {
+        milestones = (milestones :+ text).takeRight(KeptMilestones)
+        milestones
+      }
     accumulator.reset()
     told.foreach(accumulator.add)
   }
@@ -35,7 +36,7 @@ private[train] final class ProgressReport(accumulator: CollectionAccumulator[Str
 
 private[train] object ProgressReport {
   private val OrderKey = "order"
-  private val KeptEpochs = 32
+  private val KeptMilestones = 32
 
   /** Shows each event once, in order, as heartbeats bring them. */
   final class Listener(accumulator: CollectionAccumulator[String], show: JObject => Unit) extends SparkListener {

@@ -6,14 +6,21 @@ import java.nio.file.Path
 import scala.annotation.tailrec
 
 import org.json4s.{DefaultFormats, Formats, JObject, JValue}
+import org.json4s.JsonDSL._
 
 import io.flambeau.jni.Session
 
 /**
  * Follows one session's events: progress goes to the driver, finished files to the model
  * directory in the order they come, which is the order they must appear in.
+ *
+ * @param taskStarted `System.nanoTime` at the start of the task
  */
-private[train] final class RankEvents(session: Session, directory: Option[ModelDirectory], report: ProgressReport) {
+private[train] final class RankEvents(
+    session: Session,
+    directory: Option[ModelDirectory],
+    report: ProgressReport,
+    taskStarted: Long) {
   import RankEvents._
 
   private var result: Option[JValue] = None
@@ -37,6 +44,8 @@ private[train] final class RankEvents(session: Session, directory: Option[ModelD
   }
 
   private def handle(event: JValue): Unit = (text(event, "event"), event) match {
+    case ("started", _) =>
+      report.add(("event" -> "started") ~ ("seconds" -> (System.nanoTime() - taskStarted) / NanosPerSecond))
     case ("step" | "epoch", progress: JObject) => report.add(progress)
     case ("file", _) => directory.foreach(_.commit(Path.of(text(event, "path")), text(event, "name")))
     case ("remove", _) => directory.foreach(_.remove(text(event, "name")))
@@ -47,6 +56,7 @@ private[train] final class RankEvents(session: Session, directory: Option[ModelD
 
 private[train] object RankEvents {
   private val PollMillis = 200
+  private val NanosPerSecond = 1e9
   private implicit val formats: Formats = DefaultFormats
 
   private def text(event: JValue, field: String): String = (event \ field).extract[String]

@@ -34,7 +34,7 @@ class ClusterFitSuite extends SparkSuite("local-cluster[2,1,1024]") {
       val estimator = Samples.estimator(2).setEpochs(60)
       val folder = temporaryDirectory()
       val fit = Future(estimator.copy(ParamMap.empty).setModelDir(folder.toUri.toString).fit(data))
-      while (!Files.exists(folder.resolve("checkpoint"))) Thread.sleep(20)
+      while (!Files.exists(folder.resolve("checkpoint")) && !fit.isCompleted) Thread.sleep(20)
       killOneExecutor()
       val survived = Await.result(fit, 200.seconds).history("loss").toSeq
       assert(survived.length == 60)

@@ -4,7 +4,7 @@ package io.flambeau.train
 import org.apache.spark.sql.DataFrame
 import org.apache.spark.sql.functions.{col, lit}
 
-import io.flambeau.SparkSuite
+import io.flambeau.{DataException, SparkSuite}
 import io.flambeau.jni.Columns
 
 class FitInputSuite extends SparkSuite {
@@ -37,6 +37,11 @@ class FitInputSuite extends SparkSuite {
   test("a plan that Spark refuses in a barrier stage is shuffled first") {
     val coalesced = FitInput.of(numbers(4).coalesce(2), spec(2))
     assert(coalesced.rows.barrier().mapPartitions(rows => Iterator(rows.size)).repartition(1).collect().sum == 100)
+  }
+
+  test("a plan that Spark knows to be empty has no partitions to train on, and is refused") {
+    val error = intercept[DataException](FitInput.of(numbers(2).where(lit(false)), spec(2)))
+    assert(error.getMessage == "the training data has no rows")
   }
 
   test("an indicator column marks validation rows") {

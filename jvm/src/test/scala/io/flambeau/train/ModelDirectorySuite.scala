@@ -35,13 +35,15 @@ class ModelDirectorySuite extends AnyFunSuite {
     assert(names(folder) == Set("run.json"))
   }
 
-  test("the newest checkpoint is that of the same run, whichever attempt asks") {
+  test("the newest checkpoint is the newest that is there, of the same run, whichever attempt asks") {
     val folder = temporary()
     val first = directory(folder, "run-1")
     assert(first.checkpoint().isEmpty)
     first.commit(local("weights"), "ckpt-469.safetensors")
     assert(first.checkpoint().isEmpty)
-    first.commit(local("model_checkpoint_path: \"ckpt-469\"\nall_model_checkpoint_paths: \"ckpt-469\"\n"), "checkpoint")
+    val pointer = Seq("path" -> 938, "paths" -> 469, "paths" -> 938)
+      .map { case (key, step) => s"model_checkpoint_$key: \"ckpt-$step\"\n" }
+    first.commit(local(pointer.mkString), "checkpoint")
     val attempt = directory(folder, "run-1")
     assert(attempt.checkpoint().contains("ckpt-469.safetensors"))
     attempt.fetch("ckpt-469.safetensors", folder.resolve("copy"))

@@ -15,6 +15,7 @@ class OutcomeSuite extends AnyFunSuite {
   test("the original failure wins over those that follow from it, and names its rank") {
     val error = intercept[DataException](Outcome.resultOf(Seq(
       Failed(0, new PeerFailedException("rank 2: column 'c' has nulls")),
+      Failed(1, new CollectiveException("rank 2 is lost")),
       Failed(2, new DataException("column 'c' has nulls")))))
     assert(error.getMessage == "rank 2: column 'c' has nulls")
   }
