@@ -32,6 +32,8 @@ def session(master: str, more: Mapping[str, str] | None = None) -> Iterator[Spar
         "spark.executor.heartbeatInterval": "1s",
         # A first job looks for its executors this often; Spark's default is 15 s.
         "spark.scheduler.barrier.maxConcurrentTasksCheck.interval": "1s",
+        # The JVM passes what its first session had on to the next ones, unless they say otherwise.
+        "spark.dynamicAllocation.enabled": "false",
         **(more or {}),
     }
     builder = SparkSession.builder.master(master).appName("flambeau tests")

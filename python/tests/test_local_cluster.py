@@ -20,6 +20,7 @@ def test_two_executors_train_one_model(keras):
             numWorkers=2,
             seed=1,
         ).fit(data)
+        accuracy = model.history["accuracy"]
         wrong = model.transform(data).where("prediction != label").count()
-    assert model.history["accuracy"][-1] > 0.9
+    assert accuracy[-1] > 0.9
     assert wrong < 60

@@ -1,0 +1,53 @@
+"""The executor processes of a Spark application in `local-cluster`, seen through /proc."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+
+from pyspark.sql import SparkSession
+
+
+@dataclass(frozen=True)
+class Executor:
+    """One executor's JVM."""
+
+    pid: int
+
+    @property
+    def log(self) -> Path:
+        """The file that holds its log; it outlives the process."""
+        return Path(os.readlink(f"/proc/{self.pid}/cwd")) / "stderr"
+
+    @property
+    def ranks(self) -> list[int]:
+        """The ranks that train in it now, by their native threads."""
+        names = [_read(task / "comm").strip() for task in Path(f"/proc/{self.pid}/task").glob("*")]
+        ranks = [re.fullmatch(r"flambeau-(\d+)", name) for name in names]
+        return [int(rank[1]) for rank in ranks if rank]
+
+    def kill(self) -> None:
+        """End it as `kill -9` does."""
+        os.kill(self.pid, signal.SIGKILL)
+
+
+def executors(spark: SparkSession) -> set[Executor]:
+    """Every executor of the session that runs now."""
+    application = spark.sparkContext.applicationId
+    return {
+        Executor(int(process.name))
+        for process in Path("/proc").glob("[0-9]*")
+        if {"org.apache.spark.executor.CoarseGrainedExecutorBackend", application}
+        <= set(_read(process / "cmdline").split("\0"))
+    }
+
+
+def _read(file: Path) -> str:
+    """The text of a file of /proc; none of a process that has just ended."""
+    try:
+        return file.read_text()
+    except OSError:
+        return ""
