@@ -25,7 +25,10 @@ object Main {
   private val Commands: Seq[Command] = Seq(PrepareCommand, TrainCommand, PredictCommand)
 
   def main(args: Array[String]): Unit = {
-    val code = run(args.toSeq, System.out, System.err)
+    val code =
+      try run(args.toSeq, System.out, System.err)
+      // Left to Spark's shutdown hook, executors would be started anew while the JVM ends.
+      finally SparkSession.getDefaultSession.foreach(_.stop())
     if (code != 0) System.exit(code)
   }
 

@@ -47,7 +47,7 @@ private[train] final case class FitTask(
       catch {
         case error: FlambeauException if LeaveTogether.waitsForPeers(error) =>
           // Spark may end this task before anybody is told.
-          log.error(s"rank ${context.partitionId()}: ${error.getMessage}")
+          log.error(s"this rank ends: ${error.getMessage}")
           Failed(context.partitionId(), error)
       }
     Iterator(LeaveTogether.settle(outcome, context))

@@ -15,6 +15,7 @@ import io.flambeau.ConfigException
  */
 private[train] object SlotCheck {
   private val Patience = 1500.millis
+  private val RegistrationPatience = 30.seconds
   private val PollEvery = 50.millis
 
   private val LocalCluster = """local-cluster\[\s*(\d+)\s*,\s*(\d+)\s*,\s*\d+\s*]""".r
@@ -31,7 +32,9 @@ private[train] object SlotCheck {
     } else {
       refuseDynamicAllocation(sc.getConf)
       declared(sc.master, sc.getConf) match {
-        case Some(capacity) => refuseIfFew(numWorkers, capacity.slots, describe(capacity))
+        case Some(capacity) =>
+          refuseIfFew(numWorkers, capacity.slots, describe(capacity))
+          awaitRegistration(sc, numWorkers, RegistrationPatience.fromNow)
         case None => await(sc, numWorkers, Patience.fromNow)
       }
     }
@@ -74,6 +77,14 @@ private[train] object SlotCheck {
       }
     }
   }
+
+  /** Waits for executors on their way: Spark looks for them only every 15 s once a job needs them. */
+  @tailrec
+  private def awaitRegistration(sc: SparkContext, numWorkers: Int, deadline: Deadline): Unit =
+    if (SparkInternals.slots(sc) < numWorkers && deadline.hasTimeLeft()) {
+      Thread.sleep(PollEvery.toMillis)
+      awaitRegistration(sc, numWorkers, deadline)
+    }
 
   private def describe(capacity: Capacity): String =
     s"${capacity.executors} executors x ${capacity.cores} cores, spark.task.cpus=${capacity.taskCpus}"
