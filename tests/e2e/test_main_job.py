@@ -81,6 +81,21 @@ def test_tensorboard_reads_the_events(job: Job):
         assert [scalar.value for scalar in scalars] == pytest.approx(values, abs=1e-6)
 
 
+def test_tensorflow_reads_the_prepared_records(job: Job):
+    import tensorflow as tf
+
+    features = {
+        "label": tf.io.FixedLenFeature([1], tf.int64),
+        "image": tf.io.FixedLenFeature([784], tf.int64),
+    }
+    parts = sorted(str(part) for part in (OUT / "tfr/test").glob("part-r-*"))
+    records = list(tf.data.TFRecordDataset(parts).batch(10_000).as_numpy_iterator())
+    examples = tf.io.parse_example(records[0], features)
+    assert examples["image"].shape == (10_000, 784)
+    assert sorted(set(examples["label"].numpy().ravel())) == list(range(10))
+    assert 0 <= examples["image"].numpy().min() < examples["image"].numpy().max() == 255
+
+
 def test_each_test_row_has_a_line_of_label_and_prediction(job: Job):
     parts = sorted((OUT / "predictions").glob("part-*"))
     lines = [line for part in parts for line in part.read_text().splitlines()]

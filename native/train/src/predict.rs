@@ -49,14 +49,21 @@ impl Predictor {
         })
     }
 
-    /// The model's outputs as little-endian f32, `[rows, ...output]`. A row left out by the null
-    /// policy is an error here, because every input row keeps its place.
+    /// The model's outputs as little-endian f32, `[rows, ...output]`.
     ///
     /// # Errors
-    /// [`Error::Data`] for rows that do not fit the model.
+    /// [`Error::Data`] for rows that do not fit the model; [`Error::Config`] if the null policy
+    /// would leave rows out, since every row has to get its output.
     pub fn predict(&mut self, batch: &RecordBatch) -> Result<Vec<u8>, Error> {
         tch::set_num_threads(self.threads);
         let block = self.decoder.decode(batch)?;
+        if block.rows < batch.num_rows() {
+            let count = batch.num_rows() - block.rows;
+            return Err(Error::Config(format!(
+                "{count} rows hold nulls, and a prediction keeps every row: filter them, or set \
+                 nullPolicy to 'zero'"
+            )));
+        }
         let Some(batch) = self.shape.slice(&block, 0, block.rows)? else {
             return Ok(Vec::new());
         };

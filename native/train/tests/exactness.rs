@@ -186,3 +186,19 @@ fn a_fit_that_goes_on_from_a_checkpoint_ends_with_the_same_bits() {
     assert_eq!(resumed.history, uninterrupted.history);
     assert_eq!(resumed.steps, uninterrupted.steps);
 }
+
+#[test]
+fn a_fit_that_was_lost_after_its_last_epoch_still_exports() {
+    let partitions = partitions(&[9000]);
+    let first = tempfile::tempdir().unwrap();
+    let mut job = Job::new(perceptron(), json!({"epochs": 1}));
+    let trained = fit(&job, &partitions, first.path());
+    let pointer = flambeau_formats::pointer::Pointer::read(&first.path().join("0"))
+        .unwrap()
+        .unwrap();
+    job.resume = Some(pointer.newest_path(&first.path().join("0")));
+    let second = tempfile::tempdir().unwrap();
+    let resumed = fit(&job, &partitions, second.path());
+    assert_eq!(resumed.digest, trained.digest);
+    assert!(resumed.model.unwrap().is_file());
+}
