@@ -30,8 +30,8 @@ pub struct Pointer {
 pub struct Committed {
     /// The file just written.
     pub path: PathBuf,
-    /// Names of the files removed because `keep` newer ones exist.
-    pub removed: Vec<String>,
+    /// Names of the files that the pointer no longer names.
+    pub superseded: Vec<String>,
 }
 
 impl Pointer {
@@ -108,12 +108,11 @@ fn step_of(quoted: &str) -> Option<u64> {
     digits.parse().ok().filter(|_| canonical)
 }
 
-/// Writes a checkpoint into `dir`, points to it, and only then removes those before the `keep`
-/// newest (at least this one is kept). Files that the pointer does not name are left alone.
+/// Writes a checkpoint into `dir` and points to it and those before it, `keep` in all (at least
+/// this one). The caller removes the files that are no longer named, once nobody reads them.
 ///
 /// # Errors
-/// As [`checkpoint::write`], [`Pointer::read`] and [`Pointer::write`]; and [`Error::Io`] if an old
-/// checkpoint cannot be removed, when the new one is already committed.
+/// As [`checkpoint::write`], [`Pointer::read`] and [`Pointer::write`].
 pub fn commit(dir: &Path, checkpoint: &Checkpoint, keep: usize) -> Result<Committed> {
     let mut steps = Pointer::read(dir)?
         .map(|pointer| pointer.all)
@@ -127,20 +126,8 @@ pub fn commit(dir: &Path, checkpoint: &Checkpoint, keep: usize) -> Result<Commit
         all: kept,
     }
     .write(dir)?;
-    let removed: Vec<String> = steps.into_iter().map(checkpoint::file_name).collect();
-    for name in &removed {
-        remove(&dir.join(name))?;
-    }
-    Ok(Committed { path, removed })
-}
-
-fn remove(path: &Path) -> Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != ErrorKind::NotFound => {
-            Err(Error::io(format!("removing {}", path.display()), error))
-        }
-        _ => Ok(()),
-    }
+    let superseded = steps.into_iter().map(checkpoint::file_name).collect();
+    Ok(Committed { path, superseded })
 }
 
 #[cfg(test)]
@@ -203,16 +190,14 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_checkpoints_are_kept_and_the_others_removed() {
+    fn the_newest_checkpoints_are_named_and_the_others_given_back() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(Pointer::read(dir.path()).unwrap(), None);
-        for step in [10, 20, 30] {
-            commit(dir.path(), &at(step), 2).unwrap();
+        for (step, superseded) in [(10, None), (20, None), (30, Some("ckpt-10.safetensors"))] {
+            let committed = commit(dir.path(), &at(step), 2).unwrap();
+            assert_eq!(committed.superseded, Vec::from_iter(superseded));
         }
-        assert_eq!(
-            names(dir.path()),
-            ["checkpoint", "ckpt-20.safetensors", "ckpt-30.safetensors"]
-        );
+        assert_eq!(names(dir.path()).len(), 4);
         let pointer = Pointer::read(dir.path()).unwrap().unwrap();
         assert_eq!(
             pointer,
@@ -227,18 +212,17 @@ mod tests {
         );
         let committed = commit(dir.path(), &at(40), 0).unwrap();
         assert_eq!(
-            committed.removed,
+            committed.superseded,
             ["ckpt-20.safetensors", "ckpt-30.safetensors"]
         );
-        assert_eq!(names(dir.path()), ["checkpoint", "ckpt-40.safetensors"]);
     }
 
     #[test]
-    fn writing_a_step_again_replaces_it_and_removes_nothing() {
+    fn writing_a_step_again_replaces_it_and_supersedes_nothing() {
         let dir = tempfile::tempdir().unwrap();
         for step in [10, 20, 10] {
             let committed = commit(dir.path(), &at(step), 2).unwrap();
-            assert_eq!(committed.removed, Vec::<String>::new());
+            assert_eq!(committed.superseded, Vec::<String>::new());
         }
         let pointer = Pointer::read(dir.path()).unwrap().unwrap();
         assert_eq!(

@@ -106,8 +106,11 @@ impl Artifacts {
             path,
             name: pointer::FILE.to_owned(),
         });
-        for name in committed.removed {
-            self.tell(Event::Remove { name });
+        for name in committed.superseded {
+            self.tell(Event::Remove {
+                path: self.directory.join(&name),
+                name,
+            });
         }
         Ok(())
     }

@@ -56,8 +56,10 @@ pub enum Event {
         /// Where it belongs, relative to the model directory.
         name: String,
     },
-    /// A file of the model directory is no longer needed.
+    /// A file told of before is no longer needed, here or in the model directory.
     Remove {
+        /// Where it is.
+        path: PathBuf,
         /// Relative to the model directory.
         name: String,
     },

@@ -45,10 +45,10 @@ private[train] final class ModelDirectory(location: String, runId: String, conf:
           error)
     }
 
-  /** Copies the local file to `name`, replacing what is there; not if a newer one superseded it. */
+  /** Copies the local file to `name`, replacing what is there. */
   def commit(local: LocalPath, name: String): Unit = storing(name) {
     claimed
-    if (Files.exists(local)) write(name)(Files.copy(local, _))
+    write(name)(Files.copy(local, _))
   }
 
   /** Deletes `name`, if it is there. */

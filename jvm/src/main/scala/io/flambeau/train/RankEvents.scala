@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 package io.flambeau.train
 
-import java.nio.file.Path
+import java.nio.file.{Files, Path}
 
 import scala.annotation.tailrec
 
@@ -48,7 +48,9 @@ private[train] final class RankEvents(
       report.add(("event" -> "started") ~ ("seconds" -> (System.nanoTime() - taskStarted) / NanosPerSecond))
     case ("step" | "epoch", progress: JObject) => report.add(progress)
     case ("file", _) => directory.foreach(_.commit(Path.of(text(event, "path")), text(event, "name")))
-    case ("remove", _) => directory.foreach(_.remove(text(event, "name")))
+    case ("remove", _) =>
+      Files.deleteIfExists(Path.of(text(event, "path")))
+      directory.foreach(_.remove(text(event, "name")))
     case ("done", _) => result = Some(event \ "result")
     case _ =>
   }
