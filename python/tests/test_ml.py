@@ -39,7 +39,7 @@ def network(keras):
 
 
 @pytest.fixture(scope="module")
-def estimator(network):
+def estimator(spark, network):
     """Two workers, from the model's JSON."""
     return KerasEstimator(
         model=network.to_json(),
