@@ -50,8 +50,10 @@ test-jvm: $(NATIVE) test-native
 	$(MVN) verify
 	@touch $(JAR)
 
+# Two processes, as the second starts driver JVMs of its own kind.
 test-python: test-jvm
-	$(VENV)/pytest
+	$(VENV)/pytest python/tests
+	$(VENV)/pytest tests
 
 wheel: $(JAR)
 	cd python && ../$(VENV)/python -m hatchling build --target wheel
