@@ -57,7 +57,8 @@ def test_the_model_directory_holds_what_a_user_looks_for(job: Job):
     checkpoints = sorted(name for name in names if re.fullmatch(r"ckpt-\d+\.safetensors", name))
     assert len(checkpoints) == EPOCHS
     newest = max(checkpoints, key=lambda name: int(re.findall(r"\d+", name)[0]))
-    assert newest in (MODEL / "checkpoint").read_text()
+    pointer = (MODEL / "checkpoint").read_text()
+    assert f'model_checkpoint_path: "{newest.removesuffix(".safetensors")}"\n' in pointer
     assert not [name for name in names if name.endswith(".tmp")]
 
 
