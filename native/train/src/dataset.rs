@@ -136,16 +136,6 @@ impl Dataset {
         }
     }
 
-    /// Rows received.
-    pub fn rows(&self) -> usize {
-        self.blocks.iter().map(|cached| cached.rows).sum()
-    }
-
-    /// Whether every row has been received.
-    pub fn is_complete(&self) -> bool {
-        self.complete
-    }
-
     fn receive(&mut self, source: &mut dyn Blocks) -> Result<(), Error> {
         match source.next_block()? {
             Some(block) => {

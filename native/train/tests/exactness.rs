@@ -5,10 +5,11 @@
 mod ranks;
 
 use arrow_array::RecordBatch;
+use flambeau_formats::pointer::Pointer;
 use flambeau_train::event::FitResult;
 use ranks::{Job, dense, partition, perceptron};
 use serde_json::{Value, json};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The sizes that the predecessor's MNIST job came out with.
 const SIZES: [usize; 10] = [5120, 6144, 6144, 6144, 6144, 6144, 6144, 6144, 6144, 5728];
@@ -53,11 +54,17 @@ fn losses(result: &FitResult) -> Vec<f64> {
         .collect()
 }
 
-fn weights(directory: &Path) -> Vec<f32> {
-    let pointer = flambeau_formats::pointer::Pointer::read(&directory.join("0"))
+/// Rank 0's newest checkpoint.
+fn newest_checkpoint(directory: &Path) -> PathBuf {
+    let rank_0 = directory.join("0");
+    Pointer::read(&rank_0)
         .unwrap()
-        .unwrap();
-    let path = pointer.newest_path(&directory.join("0"));
+        .unwrap()
+        .newest_path(&rank_0)
+}
+
+fn weights(directory: &Path) -> Vec<f32> {
+    let path = newest_checkpoint(directory);
     let checkpoint = flambeau_formats::checkpoint::read(&path).unwrap();
     let tensors = checkpoint
         .tensors
@@ -176,10 +183,7 @@ fn a_fit_that_goes_on_from_a_checkpoint_ends_with_the_same_bits() {
     let mut half = job.clone();
     half.fit["epochs"] = json!(2);
     fit(&half, &partitions, first.path());
-    let pointer = flambeau_formats::pointer::Pointer::read(&first.path().join("0"))
-        .unwrap()
-        .unwrap();
-    job.resume = Some(pointer.newest_path(&first.path().join("0")));
+    job.resume = Some(newest_checkpoint(first.path()));
     let second = tempfile::tempdir().unwrap();
     let resumed = fit(&job, &partitions, second.path());
     assert_eq!(resumed.digest, uninterrupted.digest);
@@ -193,10 +197,7 @@ fn a_fit_that_was_lost_after_its_last_epoch_still_exports() {
     let first = tempfile::tempdir().unwrap();
     let mut job = Job::new(perceptron(), json!({"epochs": 1}));
     let trained = fit(&job, &partitions, first.path());
-    let pointer = flambeau_formats::pointer::Pointer::read(&first.path().join("0"))
-        .unwrap()
-        .unwrap();
-    job.resume = Some(pointer.newest_path(&first.path().join("0")));
+    job.resume = Some(newest_checkpoint(first.path()));
     let second = tempfile::tempdir().unwrap();
     let resumed = fit(&job, &partitions, second.path());
     assert_eq!(resumed.digest, trained.digest);
