@@ -1,96 +1,199 @@
-//! Runs one recorded case for the parity tests: `forward FOLDER`.
+//! Runs recorded cases for the parity tests: `forward FOLDER [--initialize SEED]`.
 //!
-//! Reads `model.keras` or `model.json` with `weights.safetensors` (by variable path), and
-//! `inputs.safetensors` (`x`, `g`). Writes `outputs.safetensors`: the inference output `y`, the
-//! training output `training/y`, the gradients of `sum(y * g)` as `gradient/PATH`, the variables
-//! after the updates as `updated/PATH`; and `exported.keras`, `exported.json`. `--initialize SEED`
-//! starts the variables first.
+//! Every folder CASE below FOLDER holds `model.keras`, or `model.json` with `weights.safetensors`
+//! (by variable path), and `inputs.safetensors`: `x/0`, `x/1`, .. for the model's inputs and
+//! `g/0`, .. for its outputs; an input of strings lies in `strings.json` as `{"0": {"shape",
+//! "items"}}`. Written is CASE's `outputs.safetensors`: the inference outputs `y/0`, .., the
+//! training outputs `training/0`, .. with `mask/0`, .. where they have masks, the added losses
+//! `losses`, the gradients of `sum(y * g) + losses` as `gradient/PATH` and, for floating-point
+//! inputs, `input/0`, .., the variables after the updates as `updated/PATH`; and `exported.keras`,
+//! `exported.json`. A case that fails leaves its message in `error.txt` instead.
 
+use std::collections::HashMap;
 use std::error::Error;
 use std::path::Path;
 
-use flambeau_keras::{Model, Pass, Rng, VariableStore};
+use flambeau_keras::{Model, Pass, Rng, Strings, Value};
 use rand_core::SeedableRng;
-use tch::Tensor;
+use serde::Deserialize;
+use tch::{Kind, Tensor};
 
 type Failure = Box<dyn Error>;
+type Named = Vec<(String, Tensor)>;
+
+#[derive(Deserialize)]
+struct StringInput {
+    shape: Vec<i64>,
+    items: Vec<String>,
+}
 
 fn main() -> Result<(), Failure> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let folder = Path::new(
-        arguments
-            .first()
-            .ok_or("usage: forward FOLDER [--initialize SEED]")?,
-    );
-    let archive = folder.join("model.keras");
+    let folder = arguments.first().ok_or("usage: forward FOLDER [--initialize SEED]")?;
+    let seed = match arguments.as_slice() {
+        [_, _, seed] => Some(seed.parse()?),
+        _ => None,
+    };
+    tch::set_num_threads(1);
+    for entry in std::fs::read_dir(folder)? {
+        let case = entry?.path();
+        if !case.join("inputs.safetensors").exists() {
+            continue;
+        }
+        if let Err(error) = run(&case, seed) {
+            let mut message = error.to_string();
+            let mut source = error.source();
+            while let Some(cause) = source {
+                message = format!("{message}: {cause}");
+                source = cause.source();
+            }
+            std::fs::write(case.join("error.txt"), message)?;
+        }
+    }
+    Ok(())
+}
+
+fn run(case: &Path, seed: Option<u64>) -> Result<(), Failure> {
+    let archive = case.join("model.keras");
     let source = if archive.exists() {
         archive
     } else {
-        folder.join("model.json")
+        case.join("model.json")
     };
     let (mut model, _) = Model::from_bytes(&std::fs::read(source)?)?;
-    if let [_, _, seed] = arguments.as_slice() {
-        model.initialize(seed.parse()?)?;
+    if let Some(seed) = seed {
+        model.initialize(seed)?;
     }
-    let weights = folder.join("weights.safetensors");
+    let weights = case.join("weights.safetensors");
     if weights.exists() {
-        let weights = Tensor::read_safetensors(weights)?;
-        load(model.trainable_mut(), &weights)?;
-        load(model.non_trainable_mut(), &weights)?;
+        load(&mut model, &Tensor::read_safetensors(weights)?)?;
     }
-    let inputs = Tensor::read_safetensors(folder.join("inputs.safetensors"))?;
-    let input = |name: &str| {
-        inputs
-            .iter()
-            .find(|(key, _)| key == name)
-            .map(|(_, tensor)| tensor)
-            .ok_or("no such input")
-    };
+    let given = Tensor::read_safetensors(case.join("inputs.safetensors"))?;
+    let strings = read_strings(&case.join("strings.json"))?;
+    let inputs = (0..model.inputs().len()).map(|at| input(&given, &strings, at));
+    let inputs = inputs.collect::<Result<Vec<_>, _>>()?;
 
-    let mut outputs = vec![("y".to_owned(), model.predict(input("x")?)?)];
+    let mut outputs: Named = Vec::new();
+    for (at, y) in model.predict(&inputs)?.into_iter().enumerate() {
+        outputs.push((format!("y/{at}"), y));
+    }
+    train(&mut model, &given, &inputs, &mut outputs)?;
+    let outputs: Vec<_> = outputs
+        .into_iter()
+        .map(|(name, tensor)| Ok((name, tensor.f_contiguous()?)))
+        .collect::<Result<_, Failure>>()?;
+    Tensor::write_safetensors(&outputs, case.join("outputs.safetensors"))?;
+    std::fs::write(case.join("exported.keras"), model.to_archive(None, None)?)?;
+    std::fs::write(case.join("exported.json"), model.to_json())?;
+    Ok(())
+}
+
+/// One training pass with its gradients and updates.
+fn train(
+    model: &mut Model,
+    given: &Named,
+    inputs: &[Value],
+    outputs: &mut Named,
+) -> Result<(), Failure> {
+    let leaves = inputs.iter().map(|value| match value.y() {
+        Ok(x) if x.is_floating_point() => {
+            let leaf = x.f_detach()?.f_set_requires_grad(true)?;
+            Ok((Value::new(leaf.shallow_clone()), Some(leaf)))
+        }
+        _ => Ok((value.clone(), None)),
+    });
+    let leaves = leaves.collect::<Result<Vec<_>, Failure>>()?;
+    let values: Vec<Value> = leaves.iter().map(|(value, _)| value.clone()).collect();
     let mut pass = Pass::training(Rng::seed_from_u64(0));
-    let output = model.forward(input("x")?, &mut pass)?;
-    let y = output.y()?;
-    outputs.push(("training/y".to_owned(), output.values()?.shallow_clone()));
-    let loss = y.f_mul(input("g")?)?.f_sum(tch::Kind::Float)?;
+    let results = model.forward(&values, &mut pass)?;
+    let mut loss = Tensor::f_zeros([], (Kind::Float, tch::Device::Cpu))?;
+    for (at, result) in results.iter().enumerate() {
+        let y = result.y()?;
+        outputs.push((format!("training/{at}"), y.f_detach()?));
+        if let Some(mask) = result.mask() {
+            outputs.push((format!("mask/{at}"), mask.shallow_clone()));
+        }
+        if y.is_floating_point() {
+            let g = find(given, &format!("g/{at}"))?;
+            loss = loss.f_add(&y.f_to_kind(Kind::Float)?.f_mul(g)?.f_sum(Kind::Float)?)?;
+        }
+    }
+    let mut losses = Tensor::f_zeros([], (Kind::Float, tch::Device::Cpu))?;
+    for added in &pass.losses {
+        losses = losses.f_add(added)?;
+    }
+    outputs.push(("losses".to_owned(), losses.f_detach()?));
+    loss = loss.f_add(&losses)?;
     let mut gradients = vec![0.0; model.trainable().len()];
-    model.gradients(&loss, &mut gradients)?;
-    for variable in model.trainable().variables() {
+    let mut reached = vec![false; model.trainable().variables().len()];
+    if loss.requires_grad() {
+        let wanted: Vec<&Tensor> = leaves.iter().filter_map(|(_, leaf)| leaf.as_ref()).collect();
+        if !wanted.is_empty() {
+            let found = Tensor::f_run_backward(&[&loss], &wanted, true, false)?;
+            let floats = leaves.iter().enumerate();
+            let floats = floats.filter(|(_, (_, leaf))| leaf.is_some());
+            for ((at, _), gradient) in floats.zip(found) {
+                if gradient.defined() {
+                    outputs.push((format!("input/{at}"), gradient));
+                }
+            }
+        }
+        reached = model.gradients(&loss, &mut gradients)?;
+    }
+    let variables = model.trainable().variables().iter().zip(reached);
+    for (variable, _) in variables.filter(|(_, reached)| *reached) {
         let gradient = Tensor::f_from_slice(&gradients[variable.span()])?;
         let name = format!("gradient/{}", variable.path);
         outputs.push((name, gradient.f_reshape(variable.shape.as_slice())?));
     }
     model.apply_updates(&pass.updates)?;
-    for store in [model.trainable(), model.non_trainable()] {
-        for (index, variable) in store.variables().iter().enumerate() {
-            outputs.push((
-                format!("updated/{}", variable.path),
-                store.tensor(index).f_detach()?,
-            ));
+    for group in model.weight_groups() {
+        for &handle in &group.handles {
+            let path = &model.variables().variable(handle).path;
+            let value = model.variables().tensor(handle).f_detach()?.f_add_scalar(0.0)?;
+            outputs.push((format!("updated/{path}"), value));
         }
     }
-    let outputs: Vec<_> = outputs
-        .into_iter()
-        .map(|(name, tensor)| Ok((name, tensor.f_contiguous()?)))
-        .collect::<Result<_, Failure>>()?;
-    Tensor::write_safetensors(&outputs, folder.join("outputs.safetensors"))?;
-    std::fs::write(folder.join("exported.keras"), model.to_archive(None, None)?)?;
-    std::fs::write(folder.join("exported.json"), model.to_json())?;
     Ok(())
 }
 
-fn load(store: &mut VariableStore, weights: &[(String, Tensor)]) -> Result<(), Failure> {
-    for index in 0..store.variables().len() {
-        let variable = &store.variables()[index];
-        let (_, tensor) = weights
-            .iter()
-            .find(|(path, _)| *path == variable.path)
-            .ok_or_else(|| format!("no weight {}", variable.path))?;
-        if tensor.size() != variable.shape {
-            return Err(format!("{} has shape {:?}", variable.path, tensor.size()).into());
+fn find<'a>(tensors: &'a Named, name: &str) -> Result<&'a Tensor, Failure> {
+    let found = tensors.iter().find(|(key, _)| key == name);
+    found
+        .map(|(_, tensor)| tensor)
+        .ok_or_else(|| format!("there is no tensor {name}").into())
+}
+
+fn read_strings(path: &Path) -> Result<HashMap<String, StringInput>, Failure> {
+    if !path.exists() {
+        return Ok(HashMap::new());
+    }
+    Ok(serde_json::from_slice(&std::fs::read(path)?)?)
+}
+
+fn input(
+    given: &Named,
+    strings: &HashMap<String, StringInput>,
+    at: usize,
+) -> Result<Value, Failure> {
+    if let Some(StringInput { shape, items }) = strings.get(&at.to_string()) {
+        let items = items.iter().map(|item| item.as_bytes().into());
+        let strings = Strings::new(shape.clone(), items.collect())?;
+        return Ok(Value::from_strings(strings));
+    }
+    Ok(Value::new(find(given, &format!("x/{at}"))?.shallow_clone()))
+}
+
+fn load(model: &mut Model, weights: &Named) -> Result<(), Failure> {
+    for group in model.weight_groups().to_vec() {
+        for handle in group.handles {
+            let variable = model.variables().variable(handle).clone();
+            let value = find(weights, &variable.path)?;
+            if value.size() != variable.shape {
+                return Err(format!("{} has shape {:?}", variable.path, value.size()).into());
+            }
+            model.variables_mut().set(handle, value)?;
         }
-        let values: Vec<f32> = Vec::try_from(tensor.f_contiguous()?.f_view([-1])?)?;
-        store.set(index, &values)?;
     }
     Ok(())
 }

@@ -9,16 +9,16 @@ use std::error::Error;
 use std::path::Path;
 
 use flambeau_keras::activations::Activation;
-use flambeau_keras::{Loss, Output, metrics};
+use flambeau_keras::{Loss, Value as Output, metrics};
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::Value as Json;
 use tch::{Kind, Tensor};
 
 #[derive(Deserialize)]
 struct Case {
     activation: Option<String>,
-    loss: Value,
-    metrics: Vec<Value>,
+    loss: Json,
+    metrics: Vec<Json>,
 }
 
 fn main() -> Result<(), Box<dyn Error>> {

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use flambeau_keras::losses::Loss;
 use flambeau_keras::optimizers::Optimizer;
-use flambeau_keras::{Model, Pass, Rng};
+use flambeau_keras::{Model, Pass, Rng, Value as Batch};
 use rand_core::SeedableRng;
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
@@ -63,8 +63,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         let start = Instant::now();
         for step in 0..steps {
             let mut pass = Pass::training(Rng::seed_from_u64(step.into()));
-            let output = model.forward(&x, &mut pass)?;
-            let mean = loss.per_row(&labels, &output)?.f_mean(Kind::Float)?;
+            let outputs = model.forward(&[Batch::new(x.shallow_clone())], &mut pass)?;
+            let mean = loss.per_row(&labels, &outputs[0])?.f_mean(Kind::Float)?;
             model.gradients(&mean, &mut gradients)?;
             optimizer.apply(model.trainable_mut().as_mut_slice(), &mut gradients)?;
         }
@@ -73,11 +73,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     train(steps / 10 + 1)?;
     let trained = train(steps)?;
     let images = Tensor::f_randint(256, [PREDICTED, 784], (Kind::Uint8, Device::Cpu))?;
+    let images = [Batch::new(images)];
     let first = model.predict(&images)?;
     let start = Instant::now();
     let second = model.predict(&images)?;
     let elapsed = start.elapsed();
-    if !first.f_equal(&second)? {
+    if !first[0].f_equal(&second[0])? {
         return Err("two predictions of the same images differ".into());
     }
     let predicted = PREDICTED as f64 / elapsed.as_secs_f64();

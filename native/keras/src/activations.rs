@@ -1,10 +1,11 @@
 //! Keras's activation functions, by name or as the layers that hold their parameters.
 
-use serde_json::Value;
+use serde_json::Value as Json;
 use tch::Tensor;
 
 use crate::config::{Named, Options};
 use crate::error::{Error, Result};
+use crate::value::Value;
 
 const NAMES: &str = "linear, relu, relu6, leaky_relu, elu, selu, gelu, silu, swish, mish, sigmoid, \
                      hard_sigmoid, tanh, softmax, log_softmax, softplus, softsign, exponential";
@@ -60,13 +61,13 @@ pub enum Activation {
 
 impl Activation {
     /// Reads option `key` of a layer: null, a name, or an activation layer with its config.
-    pub fn read(options: &Options<'_>, key: &'static str) -> Result<Self> {
+    pub fn read(options: &Options<'_>, key: &str) -> Result<Self> {
         options.value(key).map_or(Ok(Self::Linear), |value| {
             Self::from_value(value, options.place())
         })
     }
 
-    fn from_value(value: &Value, place: &str) -> Result<Self> {
+    fn from_value(value: &Json, place: &str) -> Result<Self> {
         let named = Named::from_value(value, place)?;
         if let Some(activation) = Self::from_name(&named.class) {
             return Ok(activation);
@@ -142,6 +143,18 @@ impl Activation {
     /// input of this activation.
     pub fn keeps_logits(&self) -> bool {
         matches!(self, Self::Sigmoid | Self::Softmax(_))
+    }
+
+    /// The function of a value. Softmax and sigmoid are left to be applied when asked for, so
+    /// that crossentropies find their logits; the mask stays.
+    pub(crate) fn apply_to(&self, value: &Value) -> Result<Value> {
+        let mask = value.mask().map(Tensor::shallow_clone);
+        let result = match self {
+            Self::Linear => return Ok(value.clone()),
+            _ if self.keeps_logits() => Value::from_logits(value.y()?.shallow_clone(), *self),
+            _ => Value::new(self.apply(value.y()?)?),
+        };
+        Ok(result.with_mask(mask))
     }
 
     /// The function's value, of the input's shape.

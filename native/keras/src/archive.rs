@@ -3,16 +3,15 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use flambeau_formats::Array;
-use flambeau_formats::group_names;
 use flambeau_formats::keras_archive::{Archive, Metadata};
 use flambeau_formats::weights_h5::{LayerWeights, OptimizerWeights, WeightsFile};
-use serde_json::Value;
+use serde_json::Value as Json;
+use tch::{Kind, Tensor};
 
+use crate::blueprint::Blueprint;
 use crate::error::{Error, Result};
-use crate::layers::Slot;
 use crate::model::Model;
 use crate::optimizers::{Optimizer, OptimizerValue};
-use crate::variables::VariableStore;
 
 /// What came with a model besides its config.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -20,7 +19,7 @@ pub struct Loaded {
     /// Whether the variables were read too; else they are zeros.
     pub weights: bool,
     /// Keras's `compile_config`: optimizer, loss and metrics, if the model was compiled.
-    pub compile: Option<Value>,
+    pub compile: Option<Json>,
 }
 
 impl Model {
@@ -34,47 +33,41 @@ impl Model {
             action: "read",
             source,
         })?;
-        let (mut model, loaded) = Self::from_config(parse(archive.config.as_bytes())?)?;
+        let blueprint = Blueprint::read(parse(archive.config.as_bytes())?)?;
+        let compile = blueprint.compile.clone();
+        // Weights are compared with the config before the model takes any memory.
+        blueprint.check(&archive.weights)?;
+        let mut model = blueprint.allocate()?;
         model.load(&archive.weights)?;
-        Ok((
-            model,
-            Loaded {
-                weights: true,
-                ..loaded
-            },
-        ))
+        let loaded = Loaded {
+            weights: true,
+            compile,
+        };
+        Ok((model, loaded))
     }
 
     /// The bytes of a `.keras` archive with config and weights, and with `compile` (Keras's
     /// `compile_config`) and the state of `optimizer` if they are given.
-    pub fn to_archive(
-        &self,
-        compile: Option<&Value>,
-        optimizer: Option<&Optimizer>,
-    ) -> Result<Vec<u8>> {
+    pub fn to_archive(&self, compile: Option<&Json>, optimizer: Option<&Optimizer>) -> Result<Vec<u8>> {
         let mut config = self.config().clone();
         if let Some(compile) = compile {
             config["compile_config"] = compile.clone();
         }
-        let layers = self
-            .groups()
-            .into_iter()
-            .map(|(group, name, slots)| {
-                let vars = slots.iter().map(|slot| {
-                    let store = self.store(*slot);
-                    let shape = store.variables()[slot.index].sizes();
-                    Array {
-                        shape,
-                        data: store.values(slot.index).to_vec(),
-                    }
-                });
-                LayerWeights {
-                    group,
-                    name: name.to_owned(),
-                    vars: vars.collect(),
-                }
+        let layers = self.weight_groups().iter().map(|group| {
+            let vars = group.handles.iter().map(|&handle| {
+                let tensor = self.variables().tensor(handle);
+                let values = tensor.f_detach()?.f_to_kind(Kind::Float)?.f_reshape([-1])?;
+                Ok(Array {
+                    shape: self.variables().variable(handle).sizes(),
+                    data: Vec::try_from(values)?,
+                })
+            });
+            Ok(LayerWeights {
+                group: group.group.clone(),
+                name: group.name.clone(),
+                vars: vars.collect::<Result<_>>()?,
             })
-            .collect();
+        });
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
@@ -82,7 +75,7 @@ impl Model {
             metadata: Metadata::at(now.as_secs()),
             config: config.to_string(),
             weights: WeightsFile {
-                layers,
+                layers: layers.collect::<Result<_>>()?,
                 optimizer: optimizer.map(optimizer_weights),
             },
         };
@@ -92,62 +85,42 @@ impl Model {
         })
     }
 
-    fn store(&self, slot: Slot) -> &VariableStore {
-        if slot.trainable {
-            self.trainable()
-        } else {
-            self.non_trainable()
-        }
-    }
-
-    /// Group in the weights file, name and variables of every layer that has variables.
-    fn groups(&self) -> Vec<(String, &str, &[Slot])> {
-        // Keras's `model.layers` holds the InputLayer of a Functional model only.
-        let sequential = self.config()["class_name"] == "Sequential";
-        let layers: Vec<_> = self
-            .layers()
-            .filter(|(_, class, _)| !sequential || *class != "InputLayer")
-            .collect();
-        let classes: Vec<&str> = layers.iter().map(|(_, class, _)| *class).collect();
-        let groups = group_names("", &classes).into_iter().zip(layers);
-        groups
-            .filter(|(_, (_, _, slots))| !slots.is_empty())
-            .map(|(group, (name, _, slots))| (group, name, slots))
-            .collect()
-    }
-
     fn load(&mut self, weights: &WeightsFile) -> Result<()> {
-        let mut found = Vec::new();
-        for (group, name, slots) in self.groups() {
-            let vars = weights
-                .layer(&group)
-                .map(|layer| layer.vars.as_slice())
-                .unwrap_or_default();
-            if vars.len() != slots.len() {
+        for group in self.weight_groups().to_vec() {
+            let layer = weights.layer(&group.group);
+            let vars = layer.map(|layer| layer.vars.as_slice()).unwrap_or_default();
+            for (handle, array) in group.handles.iter().zip(vars) {
+                let value = Tensor::f_from_slice(&array.data)?;
+                self.variables_mut().set(*handle, &value)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Blueprint {
+    /// Compares a file's weights with what the config asks for.
+    fn check(&self, weights: &WeightsFile) -> Result<()> {
+        for group in self.groups() {
+            let layer = weights.layer(&group.group);
+            let vars = layer.map(|layer| layer.vars.as_slice()).unwrap_or_default();
+            if vars.len() != group.handles.len() {
                 return Err(Error::WeightsMismatch {
-                    place: format!("layer \"{name}\" (group {group})"),
-                    reason: format!("{} variables, expected {}", vars.len(), slots.len()),
+                    place: format!("layer \"{}\" (group {})", group.name, group.group),
+                    reason: format!("{} variables, expected {}", vars.len(), group.handles.len()),
                 });
             }
-            for (slot, array) in slots.iter().zip(vars) {
-                let variable = &self.store(*slot).variables()[slot.index];
-                let expected = variable.sizes();
-                if array.shape != expected {
+            for (handle, array) in group.handles.iter().zip(vars) {
+                let declared = &self.declared[handle.0];
+                let sizes = declared.shape.iter().map(|&size| usize::try_from(size).ok());
+                if sizes.collect::<Option<Vec<_>>>().as_ref() != Some(&array.shape) {
+                    let expected = &declared.shape;
                     return Err(Error::WeightsMismatch {
-                        place: format!("variable {}", variable.path),
+                        place: format!("variable {}", declared.path),
                         reason: format!("shape {:?}, expected {expected:?}", array.shape),
                     });
                 }
-                found.push((*slot, &array.data));
             }
-        }
-        for (slot, values) in found {
-            let store = if slot.trainable {
-                self.trainable_mut()
-            } else {
-                self.non_trainable_mut()
-            };
-            store.set(slot.index, values)?;
         }
         Ok(())
     }

@@ -1,5 +1,5 @@
-//! Typed reading of Keras config dictionaries. What a reader does not ask for must be null or
-//! false, so that an option which would change the result is an error, never ignored.
+//! Typed reading of Keras config dictionaries. What a reader does not ask for is an error, never
+//! ignored: absent, null and a value are three things.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -62,7 +62,7 @@ impl Named {
 pub struct Options<'a> {
     place: String,
     map: &'a Map<String, Value>,
-    read: RefCell<BTreeSet<&'static str>>,
+    read: RefCell<BTreeSet<String>>,
 }
 
 impl<'a> Options<'a> {
@@ -81,52 +81,79 @@ impl<'a> Options<'a> {
     }
 
     /// The value of `key`; `None` if absent or null.
-    pub fn value(&self, key: &'static str) -> Option<&'a Value> {
-        self.read.borrow_mut().insert(key);
+    pub fn value(&self, key: &str) -> Option<&'a Value> {
+        self.read.borrow_mut().insert(key.to_owned());
         self.map.get(key).filter(|value| !value.is_null())
     }
 
     /// Marks keys that have no influence here as read.
-    pub fn ignore(&self, keys: &[&'static str]) {
+    pub fn ignore(&self, keys: &[&str]) {
+        let keys = keys.iter().map(|key| (*key).to_owned());
         self.read.borrow_mut().extend(keys);
     }
 
+    /// Whether `key` is there and null, which in Keras is not the same as left out.
+    pub fn is_null(&self, key: &str) -> bool {
+        self.read.borrow_mut().insert(key.to_owned());
+        self.map.get(key).is_some_and(Value::is_null)
+    }
+
+    /// Demands that `key` is absent or null: an option that this crate does not implement.
+    pub fn require_null(&self, key: &str) -> Result<()> {
+        match self.value(key) {
+            Some(value) => Err(self.unsupported(key, value, "null")),
+            None => Ok(()),
+        }
+    }
+
+    /// Demands that `key` is absent or `default`: an option whose other values this crate does
+    /// not implement.
+    pub fn require(&self, key: &str, default: &Value) -> Result<()> {
+        self.read.borrow_mut().insert(key.to_owned());
+        match self.map.get(key) {
+            Some(value) if value != default => {
+                Err(self.unsupported(key, value, &default.to_string()))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// A boolean; absent or null gives `default`.
-    pub fn bool(&self, key: &'static str, default: bool) -> Result<bool> {
+    pub fn bool(&self, key: &str, default: bool) -> Result<bool> {
         self.optional(key, "true or false", Value::as_bool)
             .map(|v| v.unwrap_or(default))
     }
 
     /// A number; absent or null gives `default`.
-    pub fn f64(&self, key: &'static str, default: f64) -> Result<f64> {
+    pub fn f64(&self, key: &str, default: f64) -> Result<f64> {
         self.optional_f64(key).map(|v| v.unwrap_or(default))
     }
 
     /// A number that may be absent or null.
-    pub fn optional_f64(&self, key: &'static str) -> Result<Option<f64>> {
+    pub fn optional_f64(&self, key: &str) -> Result<Option<f64>> {
         self.optional(key, "a number", Value::as_f64)
     }
 
     /// An integer; absent or null gives `default`.
-    pub fn i64(&self, key: &'static str, default: i64) -> Result<i64> {
+    pub fn i64(&self, key: &str, default: i64) -> Result<i64> {
         self.optional(key, "an integer", Value::as_i64)
             .map(|v| v.unwrap_or(default))
     }
 
     /// A positive integer that must be there.
-    pub fn count(&self, key: &'static str) -> Result<i64> {
+    pub fn count(&self, key: &str) -> Result<i64> {
         self.optional(key, "a positive integer", positive)?
             .ok_or_else(|| self.invalid(format!("{key} is missing; it must be a positive integer")))
     }
 
     /// A string; absent or null gives `default`.
-    pub fn str(&self, key: &'static str, default: &'a str) -> Result<&'a str> {
+    pub fn str(&self, key: &str, default: &'a str) -> Result<&'a str> {
         self.optional(key, "a string", Value::as_str)
             .map(|v| v.unwrap_or(default))
     }
 
     /// One positive integer for both spatial axes, or a list of two; `None` if absent or null.
-    pub fn pair(&self, key: &'static str) -> Result<Option<[i64; 2]>> {
+    pub fn pair(&self, key: &str) -> Result<Option<[i64; 2]>> {
         self.optional(
             key,
             "a positive integer or a list of two",
@@ -141,7 +168,7 @@ impl<'a> Options<'a> {
     }
 
     /// As [`Self::pair`], but it must be there.
-    pub fn required_pair(&self, key: &'static str) -> Result<[i64; 2]> {
+    pub fn required_pair(&self, key: &str) -> Result<[i64; 2]> {
         self.pair(key)?
             .ok_or_else(|| self.invalid(format!("{key} is missing")))
     }
@@ -149,7 +176,7 @@ impl<'a> Options<'a> {
     /// Demands that `key` is absent, null or one of `allowed`; gives the value, else `default`.
     pub fn choice(
         &self,
-        key: &'static str,
+        key: &str,
         default: &'static str,
         allowed: &[&'static str],
     ) -> Result<&'static str> {
@@ -164,21 +191,10 @@ impl<'a> Options<'a> {
             .ok_or_else(|| self.unsupported(key, value, &allowed.join(", ")))
     }
 
-    /// Every key that was not read must be null, false, or empty: else it is an option that this
-    /// crate does not implement.
-    pub fn finish(self) -> Result<()> {
+    /// Every key must have been read: another is an option that this crate does not implement.
+    pub fn finish(&self) -> Result<()> {
         let read = self.read.borrow();
-        let inert = |value: &Value| match value {
-            Value::Null | Value::Bool(false) => true,
-            Value::Object(map) => map.is_empty(),
-            Value::Array(items) => items.is_empty(),
-            _ => false,
-        };
-        match self
-            .map
-            .iter()
-            .find(|(key, value)| !read.contains(key.as_str()) && !inert(value))
-        {
+        match self.map.iter().find(|(key, _)| !read.contains(key.as_str())) {
             Some((key, value)) => Err(self.unsupported(key, value, "leaving it out")),
             None => Ok(()),
         }
@@ -203,7 +219,7 @@ impl<'a> Options<'a> {
 
     fn optional<T>(
         &self,
-        key: &'static str,
+        key: &str,
         expected: &str,
         read: impl FnOnce(&'a Value) -> Option<T>,
     ) -> Result<Option<T>> {

@@ -40,6 +40,13 @@ pub enum Error {
         reason: String,
     },
 
+    /// A value is not of the kind that a layer works on: strings for numbers, a missing argument.
+    #[error("{reason}")]
+    Values {
+        /// What was met and what was expected.
+        reason: String,
+    },
+
     /// A slice of parameters, gradients or optimizer state has the wrong length.
     #[error("{what} has {actual} elements, expected {expected}")]
     LengthMismatch {
@@ -76,7 +83,7 @@ pub enum Error {
         /// Name of the layer.
         layer: String,
         /// Its Keras class.
-        class: &'static str,
+        class: String,
         /// Why it failed.
         #[source]
         source: Box<Error>,
@@ -85,6 +92,15 @@ pub enum Error {
     /// An operation of libtorch failed, for example because memory ran out.
     #[error("libtorch: {0}")]
     Torch(#[from] TchError),
+}
+
+impl Error {
+    /// An error about a call's arguments while a model runs; the graph adds the layer.
+    pub(crate) fn values(reason: impl Into<String>) -> Self {
+        Self::Values {
+            reason: reason.into(),
+        }
+    }
 }
 
 /// Result of this crate.

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::config::{Named, Options};
 use crate::error::{Error, Result};
-use crate::pass::Rng;
+use crate::context::Rng;
 
 const NAMES: &str = "Zeros, Ones, Constant, Identity, RandomUniform, RandomNormal, TruncatedNormal, \
                      VarianceScaling, GlorotUniform, GlorotNormal, HeUniform, HeNormal, \
@@ -64,7 +64,7 @@ enum Distribution {
 
 impl Initializer {
     /// Reads option `key` of a layer; absent or null gives Keras's `default`, named as in Keras.
-    pub fn read(options: &Options<'_>, key: &'static str, default: &str) -> Result<Self> {
+    pub fn read(options: &Options<'_>, key: &str, default: &str) -> Result<Self> {
         let named = match options.value(key) {
             Some(value) => Named::from_value(value, options.place())?,
             None => Named {
@@ -78,6 +78,9 @@ impl Initializer {
     fn from_named(named: &Named, place: &str) -> Result<Self> {
         let options = Options::new(format!("{place} {}", named.class), &named.config);
         options.ignore(&["dtype"]);
+        for key in ["input_axes", "output_axes"] {
+            options.require_null(key)?;
+        }
         let seed = options.value("seed").and_then(Value::as_u64);
         let scaling = |scale, fan, distribution| Rule::VarianceScaling {
             scale,

@@ -1,32 +1,42 @@
 //! Keras models on libtorch: config, layers, initializers, losses, metrics, optimizers.
 //!
-//! A model is a Keras config. `Model` builds its graph, holds its variables in two flat stores and
+//! A model is a Keras config. `Model` builds its graph, holds its variables in flat stores and
 //! runs it; losses, metrics and optimizers follow Keras's rules on Keras's layouts.
 
 pub mod activations;
 pub mod archive;
+mod arguments;
+mod blueprint;
 pub mod config;
+mod context;
+mod dtype;
 pub mod error;
 mod flat;
-mod fuse;
 mod graph;
 pub mod initializers;
-pub mod layers;
+mod layer;
+mod layers;
 pub mod losses;
 pub mod metrics;
 pub mod model;
 mod normalize;
-pub mod optimizers;
+mod ops;
 pub mod output;
-pub mod pass;
-mod topology;
+pub mod optimizers;
+pub mod registry;
+mod spec;
+mod strings;
+mod value;
 pub mod variables;
 
+pub use context::{Pass, Rng, Update};
+pub use dtype::DType;
 pub use error::Error;
 pub use losses::Loss;
 pub use metrics::Metric;
-pub use model::{InputSpec, Model};
+pub use model::{Input, Model, Output};
 pub use optimizers::Optimizer;
-pub use output::Output;
-pub use pass::{Pass, Rng, StateUpdate};
-pub use variables::{Variable, VariableStore};
+pub use spec::Spec;
+pub use strings::Strings;
+pub use value::Value;
+pub use variables::{Handle, Variable, VariableStore};

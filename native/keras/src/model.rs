@@ -1,51 +1,57 @@
-//! A Keras model: its graph, its variables in two stores, and how it runs.
+//! A Keras model: its graph, its variables, and how it runs.
 
-use serde_json::Value;
+use serde_json::Value as Json;
 use tch::{Kind, Tensor};
 
 use crate::archive::Loaded;
+use crate::blueprint::{Blueprint, WeightGroup};
+use crate::context::{Context, Pass, Update};
+use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::flat::gather;
-use crate::graph::Graph;
-use crate::initializers::Initializer;
-use crate::layers::{self, Layer, LayerVariables, Shape, Slot, VariableSpec};
-use crate::normalize::normalize;
-use crate::output::Output;
-use crate::pass::{Pass, StateUpdate};
-use crate::topology::{Call, LayerEntry, Topology};
-use crate::variables::{Variable, VariableStore};
+use crate::graph::{Graph, convert};
+use crate::layer::Declared;
+use crate::spec::Spec;
+use crate::value::Value;
+use crate::variables::{Handle, Slot, VariableStore, Variables};
 
-/// Rows that inference handles at once: small enough for the results to stay in the cache.
-const MICRO_BATCH: usize = 128;
+/// Bytes that the largest value of a part of a prediction may take: few enough for the results to
+/// stay in the cache.
+const MICRO_BATCH_BYTES: i64 = 11 << 20;
 
-/// What a model takes.
+/// Rows that a part of a prediction has at most.
+const MICRO_BATCH_ROWS: i64 = 1024;
+
+/// One input of a model.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct InputSpec {
-    /// Sizes without the batch.
-    pub shape: Shape,
+pub struct Input {
+    /// Name of its `InputLayer`.
+    pub name: String,
+    /// Its axes, the batch first, and dtype.
+    pub spec: Spec,
 }
 
-/// A layer with the places of its variables.
-#[derive(Debug)]
-struct ModelLayer {
-    name: String,
-    class: &'static str,
-    layer: Box<dyn Layer>,
-    slots: Vec<Slot>,
-    initializers: Vec<Initializer>,
+/// One output of a model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Output {
+    /// Name of the layer that gives it.
+    pub name: String,
+    /// Its axes, the batch first, and dtype.
+    pub spec: Spec,
 }
 
-/// A Sequential or Functional model with one input and one output.
+/// A Sequential or Functional model.
 #[derive(Debug)]
 pub struct Model {
-    config: Value,
+    config: Json,
     name: String,
-    input: InputSpec,
-    output_shape: Shape,
-    layers: Vec<ModelLayer>,
+    inputs: Vec<Input>,
+    outputs: Vec<Output>,
     graph: Graph,
-    trainable: VariableStore,
-    non_trainable: VariableStore,
+    groups: Vec<WeightGroup>,
+    /// By handle.
+    declared: Vec<Declared>,
+    variables: Variables,
     moving: Vec<usize>,
 }
 
@@ -58,99 +64,68 @@ impl Model {
     }
 
     /// As [`Self::from_json`] with the document parsed; also gives its `compile_config`.
-    pub fn from_config(document: Value) -> Result<(Self, Loaded)> {
-        let normalized = normalize(document)?;
-        let topology = Topology::read(&normalized.model)?;
-        let mut layers = Vec::with_capacity(topology.layers.len());
-        let mut frozen = Vec::with_capacity(topology.layers.len());
-        for LayerEntry {
-            name,
-            class,
-            config,
-        } in &topology.layers
-        {
-            let built = layers::build(name, class, config)?;
-            layers.push(ModelLayer {
-                name: name.clone(),
-                class: built.class,
-                layer: built.layer,
-                slots: Vec::new(),
-                initializers: Vec::new(),
-            });
-            frozen.push(!built.trainable);
-        }
-        let (shapes, specs) = infer_shapes(&topology, &layers)?;
-        let (mut trainable, mut non_trainable, mut moving) = (Vec::new(), Vec::new(), Vec::new());
-        for (index, (layer, specs)) in layers.iter_mut().zip(specs).enumerate() {
-            for VariableSpec {
-                name,
-                shape,
-                initializer,
-                trainable: wanted,
-            } in specs
-            {
-                if !wanted && !frozen[index] {
-                    moving.push(non_trainable.len());
-                }
-                let wanted = wanted && !frozen[index];
-                let store = if wanted {
-                    &mut trainable
-                } else {
-                    &mut non_trainable
-                };
-                layer.slots.push(Slot {
-                    trainable: wanted,
-                    index: store.len(),
-                });
-                layer.initializers.push(initializer);
-                let path = format!("{}/{name}", layer.name);
-                store.push(Variable {
-                    path,
-                    layer: index,
-                    name: name.to_owned(),
-                    shape,
-                    offset: 0,
-                });
-            }
-        }
-        let parts: Vec<&dyn Layer> = layers.iter().map(|layer| &*layer.layer).collect();
-        let graph = Graph::new(&topology.calls, topology.output, &parts);
-        let model = Self {
-            config: normalized.model,
-            name: topology.name,
-            input: InputSpec {
-                shape: topology.input_shape,
-            },
-            output_shape: shapes[topology.output].clone(),
-            layers,
-            graph,
-            trainable: VariableStore::zeros(trainable, true)?,
-            non_trainable: VariableStore::zeros(non_trainable, false)?,
-            moving,
+    pub fn from_config(document: Json) -> Result<(Self, Loaded)> {
+        let blueprint = Blueprint::read(document)?;
+        let loaded = Loaded {
+            weights: false,
+            compile: blueprint.compile.clone(),
         };
-        Ok((
-            model,
-            Loaded {
-                weights: false,
-                compile: normalized.compile,
-            },
-        ))
+        Ok((blueprint.allocate()?, loaded))
+    }
+
+    pub(crate) fn new(blueprint: Blueprint, variables: Variables) -> Self {
+        let groups = blueprint.groups();
+        let Blueprint {
+            config,
+            name,
+            graph,
+            declared,
+            ..
+        } = blueprint;
+        let inputs = graph.inputs.iter().map(|input| Input {
+            name: input.name.clone(),
+            spec: graph.specs[input.value].clone(),
+        });
+        let outputs = graph.outputs.leaves().into_iter();
+        let outputs = outputs
+            .zip(&graph.output_names)
+            .map(|(&value, name)| Output {
+                name: name.clone(),
+                spec: graph.specs[value].clone(),
+            });
+        let mut moving: Vec<usize> = declared
+            .iter()
+            .enumerate()
+            .filter(|(_, declared)| declared.averaged)
+            .filter_map(|(at, _)| match variables.slot(Handle(at)) {
+                Slot::Fixed(index) => Some(index),
+                _ => None,
+            })
+            .collect();
+        moving.sort_unstable();
+        Self {
+            inputs: inputs.collect(),
+            outputs: outputs.collect(),
+            config,
+            name,
+            graph,
+            groups,
+            declared,
+            variables,
+            moving,
+        }
     }
 
     /// Sets every variable by its layer's Keras initializer. The values depend on `seed` and the
     /// variables' paths only, so all ranks get the same.
     pub fn initialize(&mut self, seed: u64) -> Result<()> {
-        for layer in &self.layers {
-            for (slot, initializer) in layer.slots.iter().zip(&layer.initializers) {
-                let store = if slot.trainable {
-                    &mut self.trainable
-                } else {
-                    &mut self.non_trainable
-                };
-                let Variable { path, shape, .. } = store.variables()[slot.index].clone();
-                let span = store.variables()[slot.index].span();
-                initializer.fill(&shape, &path, seed, &mut store.as_mut_slice()[span])?;
-            }
+        for (at, declared) in self.declared.iter().enumerate() {
+            let mut values = vec![0.0; self.variables.variable(Handle(at)).len()];
+            declared
+                .initializer
+                .fill(&declared.shape, &declared.path, seed, &mut values)?;
+            self.variables
+                .set(Handle(at), &Tensor::f_from_slice(&values)?)?;
         }
         Ok(())
     }
@@ -160,45 +135,53 @@ impl Model {
         &self.name
     }
 
-    /// What the model takes.
-    pub fn input(&self) -> &InputSpec {
-        &self.input
+    /// What the model takes, in Keras's order of flattening.
+    pub fn inputs(&self) -> &[Input] {
+        &self.inputs
     }
 
-    /// Sizes of the output without the batch.
-    pub fn output_shape(&self) -> &[i64] {
-        &self.output_shape
+    /// What the model gives, in Keras's order of flattening.
+    pub fn outputs(&self) -> &[Output] {
+        &self.outputs
     }
 
     /// The variables that gradients change.
     pub fn trainable(&self) -> &VariableStore {
-        &self.trainable
+        &self.variables.trainable
     }
 
     /// The variables that gradients change, for the optimizer or loading.
     pub fn trainable_mut(&mut self) -> &mut VariableStore {
-        &mut self.trainable
+        &mut self.variables.trainable
     }
 
     /// Moving statistics and the variables of frozen layers.
     pub fn non_trainable(&self) -> &VariableStore {
-        &self.non_trainable
+        &self.variables.fixed
     }
 
     /// Moving statistics and the variables of frozen layers, for loading.
     pub fn non_trainable_mut(&mut self) -> &mut VariableStore {
-        &mut self.non_trainable
+        &mut self.variables.fixed
     }
 
-    /// Name, Keras class and variables' places of each layer, in the config's order.
-    pub fn layers(&self) -> impl Iterator<Item = (&str, &'static str, &[Slot])> {
-        self.layers
-            .iter()
-            .map(|layer| (layer.name.as_str(), layer.class, layer.slots.as_slice()))
+    /// All variables by handle.
+    pub fn variables(&self) -> &Variables {
+        &self.variables
+    }
+
+    /// All variables by handle, for loading.
+    pub fn variables_mut(&mut self) -> &mut Variables {
+        &mut self.variables
+    }
+
+    /// The layers that have variables, in Keras's order.
+    pub fn weight_groups(&self) -> &[WeightGroup] {
+        &self.groups
     }
 
     /// The config in Keras 3's form, without `compile_config`.
-    pub fn config(&self) -> &Value {
+    pub fn config(&self) -> &Json {
         &self.config
     }
 
@@ -213,148 +196,125 @@ impl Model {
         &self.moving
     }
 
-    /// Runs the model on a batch `x` of any numeric kind: `[N, ...input shape]`, or any other shape
-    /// of N rows with as many elements. Only a training pass records a graph for gradients.
-    pub fn forward(&self, x: &Tensor, pass: &mut Pass) -> Result<Output> {
-        let x = self.admit(x)?;
+    /// Runs the model on one batch: a value for each of [`Self::inputs`], of N rows, in the
+    /// input's shape or flat. Gives a value for each of [`Self::outputs`]. Only a training pass
+    /// records a graph for gradients.
+    pub fn forward(&self, inputs: &[Value], pass: &mut Pass) -> Result<Vec<Value>> {
+        let inputs = self.admit(inputs)?;
         let _guard = (!pass.training).then(tch::no_grad_guard);
-        let training = pass.training;
-        self.graph.run(x, training, |index, inputs| {
-            let ModelLayer {
-                name,
-                class,
-                layer,
-                slots,
-                ..
-            } = &self.layers[index];
-            let variables = LayerVariables {
-                slots,
-                trainable: &self.trainable,
-                non_trainable: &self.non_trainable,
-            };
-            layer
-                .forward(inputs, &variables, pass)
-                .map_err(|source| Error::Layer {
-                    layer: name.clone(),
-                    class,
-                    source: Box::new(source),
-                })
-        })
+        let mut context = Context::new(&self.variables, pass);
+        let outputs = self.graph.run(inputs, &mut context)?;
+        Ok(outputs.leaves().into_iter().cloned().collect())
     }
 
-    /// The outputs for `x` (see [`Self::forward`]) in inference mode, computed in parts that suit
-    /// the cache whatever the size of the batch.
-    pub fn predict(&self, x: &Tensor) -> Result<Tensor> {
-        let rows = x.size().first().copied().unwrap_or(0);
-        let mut parts = Vec::new();
-        for start in (0..rows.max(1)).step_by(MICRO_BATCH) {
-            let part = x.f_narrow(0, start, (rows - start).min(MICRO_BATCH as i64))?;
-            parts.push(
-                self.forward(&part, &mut Pass::inference())?
-                    .values()?
-                    .shallow_clone(),
-            );
+    /// The outputs for `inputs` (see [`Self::forward`]) in inference mode, computed in parts that
+    /// suit the cache whatever the size of the batch.
+    pub fn predict(&self, inputs: &[Value]) -> Result<Vec<Tensor>> {
+        let rows = inputs.first().and_then(|value| value.size().first().copied());
+        let rows = rows.unwrap_or(0);
+        let micro_batch = self.micro_batch();
+        let mut parts: Vec<Vec<Tensor>> = self.outputs.iter().map(|_| Vec::new()).collect();
+        let mut start = 0;
+        while start < rows || start == 0 {
+            let count = (rows - start).min(micro_batch);
+            let part = inputs.iter().map(|value| value.narrow(start, count));
+            let part = part.collect::<Result<Vec<_>>>()?;
+            let outputs = self.forward(&part, &mut Pass::inference())?;
+            for (parts, output) in parts.iter_mut().zip(outputs) {
+                parts.push(output.values()?.shallow_clone());
+            }
+            start += count.max(1);
         }
-        Ok(Tensor::f_cat(&parts, 0)?)
+        let whole = parts.iter().map(|parts| match parts.as_slice() {
+            [part] => Ok(part.shallow_clone()),
+            parts => Ok(Tensor::f_cat(parts, 0)?),
+        });
+        whole.collect()
+    }
+
+    /// Rows whose values stay in the cache, by the largest of the graph.
+    fn micro_batch(&self) -> i64 {
+        let bytes = |spec: &Spec| {
+            let width = spec.dtype.kind().map_or(8, Kind::elt_size_in_bytes);
+            let elements = spec.row_elements()?;
+            elements.checked_mul(i64::try_from(width).ok()?)
+        };
+        let largest = self.graph.specs.iter().filter_map(bytes).max();
+        (MICRO_BATCH_BYTES / largest.unwrap_or(1).max(1)).clamp(1, MICRO_BATCH_ROWS)
     }
 
     /// Runs the backward pass of the scalar `loss` and writes the gradients of all trainable
-    /// variables, laid out as [`VariableStore::as_slice`], over `out`. A variable that the loss
-    /// does not depend on gets zeros. The loss's graph is freed.
-    pub fn gradients(&self, loss: &Tensor, out: &mut [f32]) -> Result<()> {
-        if out.len() != self.trainable.len() {
+    /// variables, laid out as [`VariableStore::as_slice`], over `out`. Gives for each variable
+    /// whether the loss depends on it; one that it does not depend on gets zeros. The loss's graph
+    /// is freed.
+    pub fn gradients(&self, loss: &Tensor, out: &mut [f32]) -> Result<Vec<bool>> {
+        let store = &self.variables.trainable;
+        if out.len() != store.len() {
             return Err(Error::LengthMismatch {
                 what: "the slice for gradients".to_owned(),
-                expected: self.trainable.len(),
+                expected: store.len(),
                 actual: out.len(),
             });
         }
         if !loss.requires_grad() {
             out.fill(0.0);
-            return Ok(());
+            return Ok(vec![false; store.variables().len()]);
         }
-        let gradients = Tensor::f_run_backward(&[loss], self.trainable.tensors(), false, false)?;
-        gather(&gradients, &self.trainable.spans(), out)
+        let gradients = Tensor::f_run_backward(&[loss], store.tensors(), false, false)?;
+        gather(&gradients, &store.spans(), out)?;
+        Ok(gradients.iter().map(Tensor::defined).collect())
     }
 
-    /// Applies new states (see [`StateUpdate`]) to the non-trainable variables.
-    pub fn apply_updates(&mut self, updates: &[StateUpdate]) -> Result<()> {
-        for StateUpdate {
-            variable,
-            value,
-            momentum,
-        } in updates
-        {
-            let mut batch = vec![0.0_f32; self.non_trainable.variables()[*variable].len()];
-            value
-                .f_contiguous()?
-                .f_copy_data(&mut batch, value.numel())?;
-            let span = self.non_trainable.variables()[*variable].span();
-            #[expect(clippy::cast_possible_truncation, reason = "states are f32")]
-            let (old, new) = (*momentum as f32, (1.0 - *momentum) as f32);
-            for (state, batch) in self.non_trainable.as_mut_slice()[span]
-                .iter_mut()
-                .zip(batch)
-            {
-                *state = *state * old + batch * new;
-            }
+    /// Gives variables the values that layers assigned in a pass.
+    pub fn apply_updates(&mut self, updates: &[Update]) -> Result<()> {
+        for Update { handle, value } in updates {
+            self.variables.set(*handle, value)?;
         }
         Ok(())
     }
 
-    /// The batch as f32 in the model's input shape.
-    fn admit(&self, x: &Tensor) -> Result<Tensor> {
-        let size = x.size();
-        let row: i64 = self.input.shape.iter().product();
-        if size.is_empty() || size[1..].iter().product::<i64>() != row {
+    /// The values in the dtype and shape of the inputs.
+    fn admit(&self, values: &[Value]) -> Result<Vec<Value>> {
+        if values.len() != self.inputs.len() {
+            let (given, wanted) = (values.len(), self.inputs.len());
             return Err(Error::ShapeMismatch {
-                place: format!("input of model \"{}\"", self.name),
-                reason: format!("got a batch {size:?}, expected [N, {:?}]", self.input.shape),
+                place: format!("model \"{}\"", self.name),
+                reason: format!("takes {wanted} inputs, got {given}"),
             });
         }
-        let shape = [&size[..1], &self.input.shape].concat();
-        Ok(x.f_to_kind(Kind::Float)?.f_reshape(shape)?)
+        let values = values.iter().zip(&self.inputs);
+        values
+            .map(|(value, input)| {
+                let value = self.shaped(value, input)?;
+                convert(value, input.spec.dtype)
+            })
+            .collect()
     }
-}
 
-/// The output shape of every call, and the variables of every layer.
-fn infer_shapes(
-    topology: &Topology,
-    layers: &[ModelLayer],
-) -> Result<(Vec<Shape>, Vec<Vec<VariableSpec>>)> {
-    let mut shapes: Vec<Shape> = Vec::with_capacity(topology.calls.len());
-    let mut specs: Vec<Option<Vec<VariableSpec>>> = layers.iter().map(|_| None).collect();
-    for Call {
-        layer: index,
-        inputs,
-    } in &topology.calls
-    {
-        let ModelLayer {
-            name, class, layer, ..
-        } = &layers[*index];
-        let mismatch = |reason| Error::ShapeMismatch {
-            place: format!("layer \"{name}\" ({class})"),
-            reason,
-        };
-        let mut inputs: Vec<Shape> = inputs.iter().map(|&input| shapes[input].clone()).collect();
-        if inputs.is_empty() {
-            inputs.push(topology.input_shape.clone());
+    fn shaped(&self, value: &Value, input: &Input) -> Result<Value> {
+        let size = value.size();
+        let fits = size.len() == input.spec.rank()
+            && size
+                .iter()
+                .zip(&input.spec.dims)
+                .all(|(size, dim)| dim.is_none_or(|dim| dim == *size));
+        if fits {
+            return Ok(value.clone());
         }
-        shapes.push(layer.output_shape(&inputs).map_err(mismatch)?);
-        let wanted = layer.variables(&inputs);
-        match &specs[*index] {
-            Some(known) if known.iter().zip(&wanted).any(|(a, b)| a.shape != b.shape) => {
-                return Err(mismatch(format!(
-                    "is shared, but {inputs:?} needs other variables"
-                )));
-            }
-            _ => specs[*index] = Some(wanted),
+        let row: Option<i64> = size.get(1..).map(|row| row.iter().product());
+        if row.is_none() || row != input.spec.row_elements() {
+            return Err(Error::ShapeMismatch {
+                place: format!("input \"{}\" of model \"{}\"", input.name, self.name),
+                reason: format!("got a batch of shape {size:?}, expected {}", input.spec),
+            });
         }
+        let row = input.spec.dims[1..].iter().map(|dim| dim.unwrap_or(1));
+        let shape: Vec<i64> = std::iter::once(size[0]).chain(row).collect();
+        if value.dtype() == DType::String {
+            return Ok(Value::from_strings(value.strings()?.reshape(shape)?));
+        }
+        Ok(Value::new(value.y()?.f_reshape(shape)?))
     }
-    Ok((
-        shapes,
-        specs.into_iter().map(Option::unwrap_or_default).collect(),
-    ))
 }
 
 #[cfg(test)]

@@ -41,11 +41,32 @@ pub(crate) fn normalize(mut document: Value) -> Result<Normalized> {
         Value::Object(config) => config,
         _ => return Err(invalid("config must be an object")),
     };
+    upgrade_layers(&mut config, &class)?;
+    config
+        .entry("name")
+        .or_insert_with(|| json!(class.to_lowercase()));
+    let model = json!({
+        "module": module, "class_name": class, "config": config, "registered_name": registered,
+    });
+    let compile = document.get_mut("compile_config").map(Value::take);
+    let compile = compile.filter(|value| value.as_object().is_some_and(|map| !map.is_empty()));
+    Ok(Normalized { model, compile })
+}
+
+/// Brings the layers of a model, and of the models among them, to Keras 3's form.
+fn upgrade_layers(config: &mut Map<String, Value>, class: &str) -> Result<()> {
     let Some(Value::Array(layers)) = config.get_mut("layers") else {
         return Err(invalid("config.layers must be a list"));
     };
     let shape = layers.first().and_then(first_input_shape).cloned();
-    layers.iter_mut().for_each(upgrade_layer);
+    for layer in layers.iter_mut() {
+        let class = layer["class_name"].as_str().unwrap_or_default().to_owned();
+        if matches!(class.as_str(), "Sequential" | "Functional" | "Model") {
+            upgrade_nested(layer, &class)?;
+        } else {
+            upgrade_layer(layer);
+        }
+    }
     if class == "Sequential" && layers.first().is_none_or(|layer| !is_input(layer)) {
         let shape = config
             .get("build_input_shape")
@@ -59,15 +80,28 @@ pub(crate) fn normalize(mut document: Value) -> Result<Normalized> {
             layers.insert(0, input_layer(shape));
         }
     }
-    config
-        .entry("name")
-        .or_insert_with(|| json!(class.to_lowercase()));
-    let model = json!({
-        "module": module, "class_name": class, "config": config, "registered_name": registered,
-    });
-    let compile = document.get_mut("compile_config").map(Value::take);
-    let compile = compile.filter(|value| value.as_object().is_some_and(|map| !map.is_empty()));
-    Ok(Normalized { model, compile })
+    Ok(())
+}
+
+/// A model that is a layer of another one.
+fn upgrade_nested(layer: &mut Value, class: &str) -> Result<()> {
+    if layer.get("module").is_none() {
+        let (module, class, registered) = match class {
+            "Sequential" => ("keras", "Sequential", Value::Null),
+            _ => (
+                "keras.src.models.functional",
+                "Functional",
+                json!("Functional"),
+            ),
+        };
+        layer["module"] = module.into();
+        layer["class_name"] = class.into();
+        layer["registered_name"] = registered;
+    }
+    match layer.get_mut("config") {
+        Some(Value::Object(config)) => upgrade_layers(config, class),
+        _ => Err(invalid("the config of a nested model must be an object")),
+    }
 }
 
 fn invalid(reason: &str) -> Error {
@@ -112,6 +146,16 @@ fn upgrade_layer(layer: &mut Value) {
         && input
     {
         config.entry("batch_shape").or_insert(shape);
+    }
+    for key in ["layer", "backward_layer", "forward_layer", "cell"] {
+        if let Some(inner) = config.get_mut(key)
+            && inner.is_object()
+        {
+            upgrade_layer(inner);
+        }
+    }
+    if let Some(Value::Array(cells)) = config.get_mut("cells") {
+        cells.iter_mut().for_each(upgrade_layer);
     }
     if class == "LeakyReLU"
         && let Some(slope) = config.remove("alpha")

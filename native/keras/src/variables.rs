@@ -1,9 +1,10 @@
-//! A model's variables: one flat f32 buffer with a shaped view per variable, so that allreduce and
-//! optimizers see one slice while libtorch sees tensors.
+//! A model's variables: trainable ones in one flat f32 buffer with a shaped view per variable, so
+//! that allreduce and optimizers see one slice while libtorch sees tensors; the others in a second
+//! one, or in tensors of their own if they are not f32.
 
 use std::ops::Range;
 
-use tch::Tensor;
+use tch::{Device, Kind, Tensor};
 
 use crate::error::{Error, Result};
 use crate::flat::Flat;
@@ -13,7 +14,7 @@ use crate::flat::Flat;
 pub struct Variable {
     /// Keras's path without the model's name, such as `conv2d/kernel`.
     pub path: String,
-    /// Index of the layer in the model's config.
+    /// Index of the layer in the model.
     pub layer: usize,
     /// Keras's name within the layer, such as `kernel`.
     pub name: String,
@@ -60,10 +61,10 @@ impl VariableStore {
     /// A store of zeros. `variables` are laid out in their order; their offsets are set here. With
     /// `trainable` the tensors are leaves that require gradients.
     pub fn zeros(mut variables: Vec<Variable>, trainable: bool) -> Result<Self> {
-        let mut len = 0;
+        let mut len = 0_usize;
         for variable in &mut variables {
             variable.offset = len;
-            len += variable.len();
+            len = len.saturating_add(variable.len());
         }
         let flat = Flat::zeros(len)?;
         let tensors = variables
@@ -138,5 +139,126 @@ impl VariableStore {
     /// Whether there is no element.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+}
+
+/// A variable as its layer knows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Handle(pub(crate) usize);
+
+/// Where a variable is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Slot {
+    /// Index in the trainable store.
+    Trainable(usize),
+    /// Index in the store of f32 variables that gradients do not change.
+    Fixed(usize),
+    /// Index among the variables of other dtypes.
+    Other(usize),
+}
+
+/// All variables of a model, found by handle.
+#[derive(Debug)]
+pub struct Variables {
+    slots: Vec<Slot>,
+    pub(crate) trainable: VariableStore,
+    pub(crate) fixed: VariableStore,
+    others: Vec<(Variable, Tensor)>,
+}
+
+/// A variable to be allocated.
+#[derive(Debug)]
+pub(crate) struct Wanted {
+    pub(crate) handle: Handle,
+    pub(crate) variable: Variable,
+    pub(crate) kind: Kind,
+    pub(crate) trainable: bool,
+}
+
+impl Variables {
+    /// Zeros for every variable. `wanted` is in Keras's order of layers and names every handle
+    /// from 0 on once.
+    pub(crate) fn allocate(wanted: Vec<Wanted>) -> Result<Self> {
+        let mut slots = vec![Slot::Other(usize::MAX); wanted.len()];
+        let (mut trainable, mut fixed, mut others) = (Vec::new(), Vec::new(), Vec::new());
+        for Wanted {
+            handle,
+            variable,
+            kind,
+            trainable: learns,
+        } in wanted
+        {
+            slots[handle.0] = if kind != Kind::Float {
+                let zeros = Tensor::f_zeros(variable.shape.as_slice(), (kind, Device::Cpu))?;
+                others.push((variable, zeros));
+                Slot::Other(others.len() - 1)
+            } else if learns {
+                trainable.push(variable);
+                Slot::Trainable(trainable.len() - 1)
+            } else {
+                fixed.push(variable);
+                Slot::Fixed(fixed.len() - 1)
+            };
+        }
+        Ok(Self {
+            slots,
+            trainable: VariableStore::zeros(trainable, true)?,
+            fixed: VariableStore::zeros(fixed, false)?,
+            others,
+        })
+    }
+
+    /// Where the variable is kept.
+    pub fn slot(&self, handle: Handle) -> Slot {
+        self.slots[handle.0]
+    }
+
+    /// The variable's value, of its shape.
+    pub fn tensor(&self, handle: Handle) -> &Tensor {
+        match self.slot(handle) {
+            Slot::Trainable(index) => self.trainable.tensor(index),
+            Slot::Fixed(index) => self.fixed.tensor(index),
+            Slot::Other(index) => &self.others[index].1,
+        }
+    }
+
+    /// Path, name and shape of the variable.
+    pub fn variable(&self, handle: Handle) -> &Variable {
+        match self.slot(handle) {
+            Slot::Trainable(index) => &self.trainable.variables()[index],
+            Slot::Fixed(index) => &self.fixed.variables()[index],
+            Slot::Other(index) => &self.others[index].0,
+        }
+    }
+
+    /// Replaces the value of a variable by `value`, of the same number of elements.
+    ///
+    /// # Errors
+    /// Their number differs, or libtorch fails.
+    pub fn set(&mut self, handle: Handle, value: &Tensor) -> Result<()> {
+        let variable = self.variable(handle);
+        if value.numel() != variable.len() {
+            return Err(Error::LengthMismatch {
+                what: format!("value of variable {}", variable.path),
+                expected: variable.len(),
+                actual: value.numel(),
+            });
+        }
+        let _guard = tch::no_grad_guard();
+        let span = variable.span();
+        let len = span.len();
+        let slice = match self.slot(handle) {
+            Slot::Trainable(_) => &mut self.trainable.as_mut_slice()[span],
+            Slot::Fixed(_) => &mut self.fixed.as_mut_slice()[span],
+            Slot::Other(index) => {
+                let tensor = &mut self.others[index].1;
+                let value = value.f_reshape(tensor.size().as_slice())?;
+                tensor.f_copy_(&value)?;
+                return Ok(());
+            }
+        };
+        let value = value.f_to_kind(Kind::Float)?.f_contiguous()?;
+        value.f_copy_data(slice, len)?;
+        Ok(())
     }
 }

@@ -1,0 +1,138 @@
+//! What a layer sees while it runs: its variables, the mode, randomness, and where it leaves new
+//! states and losses.
+
+use tch::{Kind, Tensor};
+
+use crate::dtype::{DType, Policy};
+use crate::error::Result;
+use crate::variables::{Handle, Variables};
+
+/// The crate's random number generator: seeded, reproducible on every machine.
+pub type Rng = rand_xoshiro::Xoshiro256PlusPlus;
+
+/// One run of a model, from outside: mode and randomness go in, states and losses come out.
+#[derive(Debug)]
+pub struct Pass {
+    /// Keras's `training`: Dropout drops, BatchNormalization uses the batch, a graph is recorded.
+    pub training: bool,
+    /// Source of all randomness, seeded by the caller.
+    pub rng: Rng,
+    /// New values of states, in the order of the graph; see [`crate::Model::apply_updates`].
+    pub updates: Vec<Update>,
+    /// Scalars that layers add to the loss (activity regularization, `add_loss`).
+    pub losses: Vec<Tensor>,
+}
+
+impl Pass {
+    /// A training pass whose random layers draw from `rng`.
+    pub fn training(rng: Rng) -> Self {
+        Self {
+            training: true,
+            rng,
+            updates: Vec::new(),
+            losses: Vec::new(),
+        }
+    }
+
+    /// An inference pass: nothing random, no state changes, no gradients.
+    pub fn inference() -> Self {
+        use rand_core::SeedableRng;
+        Self {
+            training: false,
+            ..Self::training(Rng::seed_from_u64(0))
+        }
+    }
+}
+
+/// A new value of a variable, assigned by a layer in a pass.
+#[derive(Debug)]
+pub struct Update {
+    /// The variable.
+    pub handle: Handle,
+    /// Its new value, of its shape.
+    pub value: Tensor,
+}
+
+/// What a layer runs in.
+#[derive(Debug)]
+pub(crate) struct Context<'a> {
+    variables: &'a Variables,
+    pass: &'a mut Pass,
+    /// Whether the call at hand trains, which a call's argument can override.
+    pub(crate) training: bool,
+    policy: Policy,
+}
+
+impl<'a> Context<'a> {
+    pub(crate) fn new(variables: &'a Variables, pass: &'a mut Pass) -> Self {
+        let training = pass.training;
+        Self {
+            variables,
+            pass,
+            training,
+            policy: Policy::FLOAT32,
+        }
+    }
+
+    /// Runs `run` under a layer's policy.
+    pub(crate) fn under<T>(&mut self, policy: Policy, run: impl FnOnce(&mut Self) -> T) -> T {
+        let outer = std::mem::replace(&mut self.policy, policy);
+        let result = run(self);
+        self.policy = outer;
+        result
+    }
+
+    /// Runs `run` with another `training`, if one is given.
+    pub(crate) fn in_mode<T>(&mut self, mode: Option<bool>, run: impl FnOnce(&mut Self) -> T) -> T {
+        let outer = self.training;
+        self.training = mode.unwrap_or(outer);
+        let result = run(self);
+        self.training = outer;
+        result
+    }
+
+    /// A variable, cast to what the layer computes in.
+    pub(crate) fn variable(&self, handle: Handle) -> Result<Tensor> {
+        let tensor = self.variables.tensor(handle);
+        Ok(match self.policy.compute {
+            DType::Tensor(kind) if crate::dtype::is_float(kind) && kind != tensor.kind() => {
+                tensor.f_to_kind(kind)?
+            }
+            _ => tensor.shallow_clone(),
+        })
+    }
+
+    /// A variable that a layer may have.
+    pub(crate) fn optional(&self, handle: Option<Handle>) -> Result<Option<Tensor>> {
+        handle.map(|handle| self.variable(handle)).transpose()
+    }
+
+    /// A variable in the dtype it is kept in; as this pass left it, if it was assigned.
+    pub(crate) fn state(&self, handle: Handle) -> Tensor {
+        let mut updates = self.pass.updates.iter().rev();
+        let latest = updates.find(|update| update.handle == handle);
+        latest
+            .map_or_else(|| self.variables.tensor(handle), |update| &update.value)
+            .shallow_clone()
+    }
+
+    /// What the layer computes in.
+    pub(crate) fn compute(&self) -> Kind {
+        self.policy.compute.kind().unwrap_or(Kind::Float)
+    }
+
+    /// The source of randomness.
+    pub(crate) fn rng(&mut self) -> &mut Rng {
+        &mut self.pass.rng
+    }
+
+    /// Gives `handle` a new value after the pass.
+    pub(crate) fn assign(&mut self, handle: Handle, value: Tensor) {
+        self.pass.updates.push(Update { handle, value });
+    }
+
+    /// Adds a scalar to the loss.
+    pub(crate) fn add_loss(&mut self, loss: Tensor) {
+        self.pass.losses.push(loss);
+    }
+}

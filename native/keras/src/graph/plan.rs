@@ -1,0 +1,44 @@
+//! Which calls run, and which values nobody needs after each.
+
+use super::{Call, ValueId};
+use crate::arguments::Tree;
+
+/// The calls needed for the outputs, in order.
+#[derive(Debug)]
+pub(super) struct Plan {
+    /// A call, and the values that can be dropped after it.
+    pub(super) steps: Vec<(usize, Vec<ValueId>)>,
+}
+
+impl Plan {
+    /// `calls` are in an order in which they can run.
+    pub(super) fn new(calls: &[Call], outputs: &Tree<ValueId>, values: usize) -> Self {
+        const KEPT: usize = usize::MAX;
+        let mut last_use: Vec<Option<usize>> = vec![None; values];
+        for &output in outputs.leaves() {
+            last_use[output] = Some(KEPT);
+        }
+        let mut needed = vec![false; calls.len()];
+        for (at, call) in calls.iter().enumerate().rev() {
+            let results = call.outputs.leaves();
+            needed[at] = results.iter().any(|&&value| last_use[value].is_some());
+            if !needed[at] {
+                continue;
+            }
+            // Outputs that nobody takes are dropped at once.
+            for &value in results.into_iter().chain(call.args.leaves()) {
+                last_use[value].get_or_insert(at);
+            }
+        }
+        let mut finished: Vec<Vec<ValueId>> = vec![Vec::new(); calls.len()];
+        for (value, last) in last_use.iter().enumerate() {
+            if let Some(at) = last.filter(|&at| at != KEPT) {
+                finished[at].push(value);
+            }
+        }
+        let steps = finished.into_iter().enumerate();
+        Self {
+            steps: steps.filter(|(at, _)| needed[*at]).collect(),
+        }
+    }
+}

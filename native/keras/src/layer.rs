@@ -1,0 +1,375 @@
+//! What a layer is, and how it is built: from its config and the specs of its first call, with
+//! variables declared by name. Operations (`keras.ops`) are layers without variables.
+
+use std::any::Any;
+use std::fmt::Debug;
+
+use tch::{Kind, Tensor};
+
+use crate::activations::Activation;
+use crate::arguments::{Args, Tree};
+use crate::config::Options;
+use crate::context::Context;
+use crate::dtype::{DType, Policy, is_float};
+use crate::error::{Error, Result};
+use crate::initializers::Initializer;
+use crate::registry;
+use crate::spec::{Spec, SpecResult};
+use crate::value::Value;
+use crate::variables::Handle;
+
+/// Specs of a call's outputs, or why there are none; the graph adds the layer's name.
+pub(crate) type Inferred = std::result::Result<Tree<Spec>, String>;
+
+/// A layer or operation, built.
+pub(crate) trait Layer: Any + Debug + Send {
+    /// The specs of the outputs for arguments of these specs: of every call, the first included.
+    fn infer(&self, args: &Args<Spec>) -> Inferred;
+
+    /// The outputs. Floating-point arguments have the dtype that the layer computes in.
+    fn call(&self, args: &Args<Value>, context: &mut Context<'_>) -> Result<Tree<Value>>;
+
+    /// Keras's `compute_mask`: the mask of the first output. The default is that of a layer that
+    /// does not support masking: it ends here.
+    fn mask(&self, _args: &Args<Value>) -> Result<Option<Tensor>> {
+        Ok(None)
+    }
+}
+
+/// A layer that takes one tensor and gives one: what most are.
+pub(crate) trait Unary: Debug + Send {
+    /// The spec of the output.
+    fn infer(&self, input: &Spec) -> SpecResult;
+
+    /// The output.
+    fn call(&self, x: &Tensor, context: &mut Context<'_>) -> Result<Tensor>;
+
+    /// Keras's `supports_masking`: the input's mask is the output's.
+    fn supports_masking(&self) -> bool {
+        false
+    }
+}
+
+/// A [`Unary`] layer among the others.
+#[derive(Debug)]
+pub(crate) struct Single<U>(pub(crate) U);
+
+impl<U: Unary + 'static> Layer for Single<U> {
+    fn infer(&self, args: &Args<Spec>) -> Inferred {
+        Ok(Tree::Leaf(self.0.infer(args.only()?)?))
+    }
+
+    fn call(&self, args: &Args<Value>, context: &mut Context<'_>) -> Result<Tree<Value>> {
+        let x = args.only().map_err(Error::values)?.y()?;
+        Ok(Tree::Leaf(self.0.call(x, context)?.into()))
+    }
+
+    fn mask(&self, args: &Args<Value>) -> Result<Option<Tensor>> {
+        if self.0.supports_masking() {
+            return Ok(first_mask(args));
+        }
+        Ok(None)
+    }
+}
+
+/// The mask of the first input.
+pub(crate) fn first_mask(args: &Args<Value>) -> Option<Tensor> {
+    let inputs = args.inputs();
+    let mask = inputs.first().and_then(|value| value.mask());
+    mask.map(Tensor::shallow_clone)
+}
+
+/// A layer with what every layer has: the activation that ends it and its dtype policy.
+#[derive(Debug)]
+pub(crate) struct Built {
+    pub(crate) layer: Box<dyn Layer>,
+    pub(crate) activation: Activation,
+    pub(crate) policy: Policy,
+}
+
+impl Built {
+    pub(crate) fn layer(layer: impl Layer) -> Self {
+        Self {
+            layer: Box::new(layer),
+            activation: Activation::Linear,
+            policy: Policy::FLOAT32,
+        }
+    }
+
+    pub(crate) fn unary(layer: impl Unary + 'static) -> Self {
+        Self::layer(Single(layer))
+    }
+
+    /// The same layer ended by `activation`. A graph runs it as a step of its own.
+    pub(crate) fn then(self, activation: Activation) -> Self {
+        Self { activation, ..self }
+    }
+
+    /// The layer as a concrete type, for rewrites of the graph.
+    pub(crate) fn downcast<L: Layer>(&self) -> Option<&L> {
+        (&*self.layer as &dyn Any).downcast_ref()
+    }
+
+    /// The outputs with their masks, before the activation.
+    pub(crate) fn call_linear(
+        &self,
+        args: &Args<Value>,
+        context: &mut Context<'_>,
+    ) -> Result<Tree<Value>> {
+        context.under(self.policy, |context| {
+            let cast;
+            let args = if self.needs_cast(args) {
+                cast = args.try_map(|value| self.cast(value))?;
+                &cast
+            } else {
+                args
+            };
+            let outputs = self.layer.call(args, context)?;
+            match self.layer.mask(args)? {
+                Some(mask) => Ok(masked(outputs, &mask)),
+                None => Ok(outputs),
+            }
+        })
+    }
+
+    /// The outputs.
+    pub(crate) fn call(&self, args: &Args<Value>, context: &mut Context<'_>) -> Result<Tree<Value>> {
+        let outputs = self.call_linear(args, context)?;
+        if self.activation == Activation::Linear {
+            return Ok(outputs);
+        }
+        outputs.try_map(&mut |value| self.activation.apply_to(value))
+    }
+
+    fn needs_cast(&self, args: &Args<Value>) -> bool {
+        let DType::Tensor(compute) = self.policy.compute else {
+            return false;
+        };
+        let differs = |value: &&Value| {
+            value
+                .dtype()
+                .kind()
+                .is_some_and(|kind| is_float(kind) && kind != compute)
+        };
+        is_float(compute) && args.leaves().iter().any(differs)
+    }
+
+    /// Keras's autocast: floating-point tensors take the dtype the layer computes in.
+    fn cast(&self, value: &Value) -> Result<Value> {
+        let compute = self.policy.compute.kind().unwrap_or(Kind::Float);
+        match value.dtype() {
+            DType::Tensor(kind) if is_float(kind) && kind != compute => {
+                let mask = value.mask().map(Tensor::shallow_clone);
+                Ok(Value::new(value.y()?.f_to_kind(compute)?).with_mask(mask))
+            }
+            _ => Ok(value.clone()),
+        }
+    }
+}
+
+/// Gives the first output that lacks one the mask.
+fn masked(mut outputs: Tree<Value>, mask: &Tensor) -> Tree<Value> {
+    fn first(tree: &mut Tree<Value>) -> Option<&mut Value> {
+        match tree {
+            Tree::Leaf(value) => Some(value),
+            Tree::List(items) => items.iter_mut().find_map(first),
+            Tree::Map(entries) => entries.iter_mut().find_map(|(_, item)| first(item)),
+            Tree::Constant(_) => None,
+        }
+    }
+    if let Some(value) = first(&mut outputs)
+        && value.mask().is_none()
+    {
+        *value = value.clone().with_mask(Some(mask.shallow_clone()));
+    }
+    outputs
+}
+
+/// A variable that a layer declared.
+#[derive(Debug)]
+pub(crate) struct Declared {
+    pub(crate) name: String,
+    /// Keras's path without the model's name.
+    pub(crate) path: String,
+    /// Its layer's group in a Keras weights file.
+    pub(crate) group: String,
+    /// Where Keras lists it: compared with those of the other variables.
+    pub(crate) order: Vec<usize>,
+    pub(crate) shape: Vec<i64>,
+    pub(crate) kind: Kind,
+    pub(crate) initializer: Initializer,
+    /// Whether gradients can change it.
+    pub(crate) trainable: bool,
+    /// Whether its layer, or a model around it, is frozen.
+    pub(crate) frozen: bool,
+    /// Whether training passes change it, and ranks take the mean of theirs weighted by rows.
+    pub(crate) averaged: bool,
+}
+
+/// What a layer is built from, and where it declares its variables.
+#[derive(Debug)]
+pub(crate) struct Scope<'a> {
+    /// The layer's Keras class.
+    pub(crate) class: &'a str,
+    /// Its config.
+    pub(crate) options: &'a Options<'a>,
+    /// The specs of its first call.
+    pub(crate) args: &'a Args<Spec>,
+    pub(crate) place: Place<'a>,
+    pub(crate) policy: Policy,
+    /// Variables and children declared so far.
+    pub(crate) count: usize,
+}
+
+/// Where in the model variables are declared.
+#[derive(Debug)]
+pub(crate) struct Place<'a> {
+    pub(crate) declared: &'a mut Vec<Declared>,
+    pub(crate) path: String,
+    pub(crate) group: String,
+    pub(crate) order: Vec<usize>,
+    /// False below a frozen layer or model.
+    pub(crate) trainable: bool,
+}
+
+impl<'a> Scope<'a> {
+    /// The spec of the only input.
+    pub(crate) fn input(&self) -> Result<&'a Spec> {
+        self.args.only().map_err(|reason| self.mismatch(reason))
+    }
+
+    /// The size of an axis of the only input, which must be known.
+    pub(crate) fn input_size(&self, axis: i64) -> Result<i64> {
+        let size = self.input()?.size(axis);
+        size.map_err(|reason| self.mismatch(reason))
+    }
+
+    /// An error about the inputs.
+    pub(crate) fn mismatch(&self, reason: impl Into<String>) -> Error {
+        Error::ShapeMismatch {
+            place: self.options.place().to_owned(),
+            reason: reason.into(),
+        }
+    }
+
+    /// Declares the trainable variable `name`, initialized, regularized and constrained by the
+    /// options that begin with `prefix`. A layer declares its own before those of its children, in
+    /// the order of Keras's `layer.weights`.
+    pub(crate) fn weight(
+        &mut self,
+        name: &str,
+        prefix: &str,
+        shape: &[i64],
+        default_initializer: &str,
+    ) -> Result<Handle> {
+        let initializer = Initializer::read(
+            self.options,
+            &format!("{prefix}_initializer"),
+            default_initializer,
+        )?;
+        for rule in ["regularizer", "constraint"] {
+            self.options.require_null(&format!("{prefix}_{rule}"))?;
+        }
+        if self.policy.variable != DType::FLOAT32 {
+            let dtype = self.policy.variable;
+            return Err(Error::Unsupported {
+                place: self.options.place().to_owned(),
+                what: format!("keeping variables in {dtype}"),
+                supported: "dtype float32, mixed_float16, mixed_bfloat16".to_owned(),
+            });
+        }
+        Ok(self.declare(name, shape, initializer, Kind::Float, true, false))
+    }
+
+    /// As [`Self::weight`] where the layer has the variable only if `wanted`; its options are read
+    /// in any case.
+    pub(crate) fn weight_if(
+        &mut self,
+        wanted: bool,
+        name: &str,
+        prefix: &str,
+        shape: &[i64],
+        default_initializer: &str,
+    ) -> Result<Option<Handle>> {
+        if wanted {
+            return self
+                .weight(name, prefix, shape, default_initializer)
+                .map(Some);
+        }
+        for rule in ["initializer", "regularizer", "constraint"] {
+            self.options.ignore(&[&format!("{prefix}_{rule}")]);
+        }
+        Ok(None)
+    }
+
+    /// Declares a state that training passes assign, as BatchNormalization's moving statistics;
+    /// ranks average theirs, weighted by rows.
+    pub(crate) fn moving_state(
+        &mut self,
+        name: &str,
+        shape: &[i64],
+        default_initializer: &str,
+    ) -> Result<Handle> {
+        let key = format!("{name}_initializer");
+        let initializer = Initializer::read(self.options, &key, default_initializer)?;
+        Ok(self.declare(name, shape, initializer, Kind::Float, false, true))
+    }
+
+    /// Declares a variable that no pass changes.
+    pub(crate) fn constant_state(
+        &mut self,
+        name: &str,
+        shape: &[i64],
+        kind: Kind,
+        initializer: Initializer,
+    ) -> Handle {
+        self.declare(name, shape, initializer, kind, false, false)
+    }
+
+    fn declare(
+        &mut self,
+        name: &str,
+        shape: &[i64],
+        initializer: Initializer,
+        kind: Kind,
+        trainable: bool,
+        averaged: bool,
+    ) -> Handle {
+        let place = &mut self.place;
+        let order = [place.order.as_slice(), &[self.count]].concat();
+        self.count += 1;
+        place.declared.push(Declared {
+            name: name.to_owned(),
+            path: format!("{}/{name}", place.path),
+            group: place.group.clone(),
+            order,
+            shape: shape.to_vec(),
+            kind,
+            initializer,
+            trainable,
+            frozen: !place.trainable,
+            averaged: averaged && place.trainable,
+        });
+        Handle(place.declared.len() - 1)
+    }
+
+    /// Builds a layer that this one holds under `attribute`, from its serialized form.
+    pub(crate) fn child(
+        &mut self,
+        attribute: &str,
+        serialized: &serde_json::Value,
+        args: &Args<Spec>,
+    ) -> Result<Built> {
+        let entry = registry::Entry::read(serialized)?;
+        let order = [self.place.order.as_slice(), &[self.count]].concat();
+        self.count += 1;
+        let place = Place {
+            declared: &mut *self.place.declared,
+            path: format!("{}/{}", self.place.path, entry.name),
+            group: format!("{}/{attribute}", self.place.group),
+            order,
+            trainable: self.place.trainable,
+        };
+        registry::build(&entry, args, place)
+    }
+}

@@ -1,0 +1,7 @@
+//! `keras.layers`, core.
+
+mod dense;
+
+use super::Family;
+
+pub(super) const LAYERS: Family = &[("Dense", dense::build)];

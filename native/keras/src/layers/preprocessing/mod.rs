@@ -1,0 +1,7 @@
+//! `keras.layers`, preprocessing.
+
+mod rescaling;
+
+use super::Family;
+
+pub(super) const LAYERS: Family = &[("Rescaling", rescaling::build)];

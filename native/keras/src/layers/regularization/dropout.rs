@@ -1,0 +1,124 @@
+//! `Dropout`: in training, zeroes a share `rate` of the elements and scales the others by
+//! `1 / (1 - rate)`. Masks come from the pass's generator, never from libtorch's global one.
+
+use rand_core::Rng as _;
+use tch::Tensor;
+
+use crate::arguments::{Args, Tree};
+use crate::context::{Context, Rng};
+use crate::error::{Error, Result};
+use crate::layer::{Built, Inferred, Layer, Scope, first_mask};
+use crate::spec::Spec;
+use crate::value::Value;
+
+#[derive(Debug)]
+struct Dropout {
+    rate: f64,
+    /// Sizes of the mask's axes, those that are `None` as the input's; axes of 1 are broadcast.
+    noise_shape: Option<Vec<Option<i64>>>,
+}
+
+pub(super) fn build(scope: &mut Scope<'_>) -> Result<Built> {
+    let options = scope.options;
+    // Masks depend on the run's seed: a layer's own seed would repeat them on every worker.
+    options.ignore(&["seed"]);
+    let rate = options.f64("rate", 0.5)?;
+    if !(0.0..=1.0).contains(&rate) {
+        return Err(options.invalid(format!("rate = {rate} must be between 0 and 1")));
+    }
+    let noise_shape = match options.value("noise_shape") {
+        None => None,
+        Some(value) => {
+            let axes = value.as_array().into_iter().flatten();
+            let axes: Vec<Option<i64>> = axes.map(serde_json::Value::as_i64).collect();
+            if axes.len() != scope.input()?.rank() {
+                return Err(options.invalid(format!(
+                    "noise_shape = {value} must have one size for each axis of {}",
+                    scope.input()?
+                )));
+            }
+            Some(axes)
+        }
+    };
+    Ok(Built::layer(Dropout { rate, noise_shape }))
+}
+
+impl Layer for Dropout {
+    fn infer(&self, args: &Args<Spec>) -> Inferred {
+        Ok(Tree::Leaf(args.only()?.clone()))
+    }
+
+    fn call(&self, args: &Args<Value>, context: &mut Context<'_>) -> Result<Tree<Value>> {
+        let value = args.only().map_err(Error::values)?;
+        if !context.training || self.rate == 0.0 {
+            // The input itself, with the logits behind it, as in Keras.
+            return Ok(Tree::Leaf(value.clone()));
+        }
+        let x = value.y()?;
+        let shape: Vec<i64> = match &self.noise_shape {
+            None => x.size(),
+            Some(axes) => {
+                let axes = axes.iter().zip(x.size());
+                axes.map(|(axis, size)| axis.unwrap_or(size)).collect()
+            }
+        };
+        let mask = dropout_mask(context.rng(), self.rate, &shape)?;
+        let mask = mask.f_to_device(x.device())?.f_to_kind(x.f_kind()?)?;
+        Ok(Tree::Leaf(x.f_mul(&mask)?.into()))
+    }
+
+    fn mask(&self, args: &Args<Value>) -> Result<Option<Tensor>> {
+        Ok(first_mask(args))
+    }
+}
+
+/// Factors of the given shape: 0 with probability `rate`, else `1 / (1 - rate)`.
+pub(crate) fn dropout_mask(rng: &mut Rng, rate: f64, shape: &[i64]) -> Result<Tensor> {
+    let len = usize::try_from(shape.iter().product::<i64>()).unwrap_or(0);
+    Ok(Tensor::f_from_slice(&factors(rng, rate, len))?.f_view(shape)?)
+}
+
+fn factors(rng: &mut Rng, rate: f64, len: usize) -> Vec<f32> {
+    #[expect(clippy::cast_possible_truncation, reason = "factors are f32")]
+    let kept = if rate < 1.0 {
+        (1.0 / (1.0 - rate)) as f32
+    } else {
+        0.0
+    };
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "rate is in 0..=1, so the limit is in 0..=2^32"
+    )]
+    let limit = (rate * 4_294_967_296.0) as u64;
+    let mut factor = || {
+        if u64::from(rng.next_u32()) < limit {
+            0.0
+        } else {
+            kept
+        }
+    };
+    (0..len).map(|_| factor()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand_core::SeedableRng;
+
+    #[test]
+    fn masks_keep_the_mean_and_repeat_with_the_seed() {
+        let first = factors(&mut Rng::seed_from_u64(5), 0.25, 100_000);
+        let dropped = first.iter().filter(|&&factor| factor == 0.0).count();
+        assert!((24_500..25_500).contains(&dropped), "{dropped}");
+        let known = |factor: &f32| *factor == 0.0 || *factor == 1.0 / 0.75;
+        assert!(first.iter().all(known));
+        assert_eq!(first, factors(&mut Rng::seed_from_u64(5), 0.25, 100_000));
+    }
+
+    #[test]
+    fn rate_one_drops_everything() {
+        let factors = factors(&mut Rng::seed_from_u64(5), 1.0, 1000);
+        assert!(factors.iter().all(|&factor| factor == 0.0));
+    }
+}

@@ -1,0 +1,7 @@
+//! `keras.layers`, regularization.
+
+mod dropout;
+
+use super::Family;
+
+pub(super) const LAYERS: Family = &[("Dropout", dropout::build)];

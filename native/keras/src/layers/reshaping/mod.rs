@@ -1,0 +1,8 @@
+//! `keras.layers`, reshaping.
+
+mod flatten;
+mod reshape;
+
+use super::Family;
+
+pub(super) const LAYERS: Family = &[("Flatten", flatten::build), ("Reshape", reshape::build)];
