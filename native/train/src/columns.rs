@@ -1,34 +1,67 @@
-//! A record batch into a [`Block`]: picks the columns, checks them against the model, applies
-//! the null policy.
+//! A record batch into a [`Block`]: picks the columns of each input and output of the model, checks
+//! them, applies the null policy.
 
-use crate::block::{Block, Features, Labels};
+use crate::binding::{self, Bound};
+use crate::block::{Block, Values};
 use crate::config::{Columns, NullPolicy};
-use crate::decode::{ACCEPTED, Column, ColumnKind, Nulls, Slots};
+use crate::decode::{ACCEPTED, Column, ColumnKind, Nulls, Slots, Target};
 use crate::error::DataError;
 use arrow_array::RecordBatch;
 use arrow_schema::Schema;
+use flambeau_keras::DType;
 use flambeau_keras::losses::LabelSpec;
 
 /// What the model wants of a row.
 #[derive(Debug, Clone)]
 pub struct Wanted {
-    /// The model's input shape without the batch axis.
-    pub input: Vec<i64>,
-    /// What the loss compares; none when predicting.
+    /// Its inputs, in order.
+    pub inputs: Vec<WantedInput>,
+    /// Its outputs, in order; none when predicting.
+    pub outputs: Vec<WantedOutput>,
+}
+
+/// An input of the model.
+#[derive(Debug, Clone)]
+pub struct WantedInput {
+    /// Its name.
+    pub name: String,
+    /// Its axes without the batch; `None` where the data say how many elements there are.
+    pub shape: Vec<Option<i64>>,
+    /// Type of its elements.
+    pub dtype: DType,
+}
+
+/// An output of the model.
+#[derive(Debug, Clone)]
+pub struct WantedOutput {
+    /// Its name.
+    pub name: String,
+    /// What its loss compares; none where it has no loss.
     pub label: Option<LabelSpec>,
 }
 
 /// Decodes the record batches of one stream with one schema.
 #[derive(Debug)]
 pub struct Decoder {
-    wanted: Wanted,
     null_policy: NullPolicy,
-    features: Vec<Source>,
-    label: Option<Source>,
+    inputs: Vec<InputDecoder>,
+    labels: Vec<Option<LabelDecoder>>,
     weight: Option<Source>,
-    /// Values each feature column holds per row; known from the first batch with rows.
-    widths: Option<Vec<usize>>,
     rows_seen: u64,
+}
+
+#[derive(Debug)]
+struct InputDecoder {
+    wanted: WantedInput,
+    sources: Vec<Source>,
+    /// Values each column holds per row; known from the first batch with rows.
+    widths: Option<Vec<usize>>,
+}
+
+#[derive(Debug)]
+struct LabelDecoder {
+    spec: LabelSpec,
+    sources: Vec<Source>,
 }
 
 #[derive(Debug)]
@@ -42,20 +75,35 @@ impl Decoder {
     /// Finds the columns in `schema`.
     ///
     /// # Errors
-    /// [`DataError::NoColumn`] and [`DataError::Type`].
+    /// [`DataError::NoColumn`], [`DataError::Type`] and [`DataError::Binding`].
     pub fn new(schema: &Schema, columns: &Columns, wanted: Wanted) -> Result<Self, DataError> {
-        let find = |name: &String| source(schema, name.as_str());
+        let Bound { inputs, labels } = binding::bind(columns, &wanted)?;
+        let find = |names: Vec<String>| {
+            let sources = names.iter().map(|name| source(schema, name));
+            sources.collect::<Result<Vec<_>, _>>()
+        };
+        let inputs = wanted.inputs.into_iter().zip(inputs);
+        let inputs = inputs.map(|(wanted, names)| {
+            Ok(InputDecoder {
+                wanted,
+                sources: find(names)?,
+                widths: None,
+            })
+        });
+        let labels = wanted.outputs.into_iter().zip(labels);
+        let labels = labels.map(|(output, names)| match output.label {
+            None => Ok(None),
+            Some(spec) => Ok(Some(LabelDecoder {
+                spec,
+                sources: find(names)?,
+            })),
+        });
+        let weight = columns.weight.as_ref();
         Ok(Self {
-            features: columns
-                .features
-                .iter()
-                .map(find)
-                .collect::<Result<_, _>>()?,
-            label: columns.label.as_ref().map(find).transpose()?,
-            weight: columns.weight.as_ref().map(find).transpose()?,
-            wanted,
+            inputs: inputs.collect::<Result<_, DataError>>()?,
+            labels: labels.collect::<Result<_, DataError>>()?,
+            weight: weight.map(|name| source(schema, name)).transpose()?,
             null_policy: columns.null_policy,
-            widths: None,
             rows_seen: 0,
         })
     }
@@ -83,36 +131,24 @@ impl Decoder {
         let rows = batch.num_rows();
         let first_row = self.rows_seen;
         let mut nulls = Nulls::new(rows);
-        let column = |source: &'_ Source| -> Column<'_> {
-            Column {
-                name: source.name_in(batch),
-                array: batch.column(source.index),
-                first_row,
-            }
-        };
-        let features: Vec<_> = self.features.iter().map(column).collect();
-        let widths = match &self.widths {
-            Some(widths) => widths.clone(),
-            None => self.feature_widths(&features)?,
-        };
-        let features = if let [source] = &self.features[..]
-            && source.kind == ColumnKind::Binary
-        {
-            Features::U8(features[0].bytes(widths[0], &mut nulls)?)
-        } else {
-            Features::F32(concatenate(&features, &widths, rows, &mut nulls)?)
-        };
-        let labels = match (&self.label, &self.wanted.label) {
-            (Some(source), Some(spec)) => labels(&column(source), spec, rows, &mut nulls)?,
-            _ => Labels::None,
-        };
+        let inputs = self.inputs.iter_mut();
+        let inputs = inputs.map(|input| input.decode(batch, first_row, &mut nulls));
+        let inputs = inputs.collect::<Result<Vec<_>, _>>()?;
+        let labels = self.labels.iter().map(|label| {
+            let decode = |label: &LabelDecoder| label.decode(batch, first_row, &mut nulls);
+            label.as_ref().map(decode).transpose()
+        });
+        let labels = labels.collect::<Result<Vec<_>, _>>()?;
         let weights = match &self.weight {
-            Some(source) => Some(concatenate(&[column(source)], &[1], rows, &mut nulls)?),
+            Some(source) => {
+                let column = source.column(batch, first_row);
+                Some(concatenate(&[column], &[1], rows, false, &mut nulls)?)
+            }
             None => None,
         };
         let block = Block {
             rows,
-            features,
+            inputs,
             labels,
             weights,
         };
@@ -128,41 +164,151 @@ impl Decoder {
             (Some(_), NullPolicy::Zero) | (None, _) => block,
         };
         self.rows_seen += rows as u64;
+        Ok(block)
+    }
+}
+
+impl InputDecoder {
+    fn decode(
+        &mut self,
+        batch: &RecordBatch,
+        first_row: u64,
+        nulls: &mut Nulls,
+    ) -> Result<Values, DataError> {
+        let sources = self.sources.iter();
+        let columns: Vec<_> = sources.map(|source| source.column(batch, first_row)).collect();
+        let widths = match &self.widths {
+            Some(widths) => widths.clone(),
+            None => self.find_widths(&columns)?,
+        };
+        let rows = batch.num_rows();
+        let values = match (self.wanted.dtype, self.sources.as_slice()) {
+            (DType::String, _) => {
+                Values::Strings(strings(&columns, &widths, rows, nulls)?)
+            }
+            (_, [source]) if source.kind == ColumnKind::Binary => {
+                Values::U8(columns[0].bytes(widths[0], nulls)?)
+            }
+            (dtype, _) if dtype.is_float() => {
+                Values::F32(concatenate(&columns, &widths, rows, false, nulls)?)
+            }
+            _ => Values::I64(concatenate(&columns, &widths, rows, false, nulls)?),
+        };
         if rows > 0 {
             self.widths = Some(widths);
         }
-        Ok(block)
+        Ok(values)
     }
 
-    fn feature_widths(&self, features: &[Column<'_>]) -> Result<Vec<usize>, DataError> {
-        let expected = elements(&self.wanted.input);
-        let mut widths: Vec<_> = features.iter().map(Column::width).collect();
-        let known: usize = widths.iter().flatten().sum();
+    fn find_widths(&self, columns: &[Column<'_>]) -> Result<Vec<usize>, DataError> {
+        let shape = &self.wanted.shape;
+        let known: Option<Vec<i64>> = shape.iter().copied().collect();
+        let expected = known.as_deref().map(elements);
+        let mut widths: Vec<_> = columns.iter().map(Column::width).collect();
+        let found: usize = widths.iter().flatten().sum();
         let unknown: Vec<_> = (0..widths.len()).filter(|&i| widths[i].is_none()).collect();
         // Columns that are null in every row of this batch take what the others leave.
         if let Some(&last) = unknown.last() {
             for &i in &unknown {
                 widths[i] = Some(1);
             }
-            widths[last] = Some((expected + 1).saturating_sub(known + unknown.len()));
+            let expected = expected.unwrap_or(found + unknown.len());
+            widths[last] = Some((expected + 1).saturating_sub(found + unknown.len()));
         }
         let widths: Vec<usize> = widths.into_iter().flatten().collect();
-        let found = widths.iter().sum();
-        if found == expected || features.iter().all(|column| column.array.is_empty()) {
+        let found: usize = widths.iter().sum();
+        let per_step = shape.iter().flatten().product::<i64>().max(1);
+        let fits = match expected {
+            Some(expected) => found == expected,
+            None => found.is_multiple_of(usize::try_from(per_step).unwrap_or(1)),
+        };
+        if fits || columns.iter().all(|column| column.array.is_empty()) {
             return Ok(widths);
         }
+        let names = self.sources.iter().map(|source| source.name.as_str());
         Err(DataError::FeatureWidth {
-            columns: shortened(self.features.iter().map(|source| source.name.as_str())),
+            columns: shortened(names),
+            found,
+            input: self.wanted.name.clone(),
+            shape: shape_text(shape),
+        })
+    }
+}
+
+impl LabelDecoder {
+    fn decode(
+        &self,
+        batch: &RecordBatch,
+        first_row: u64,
+        nulls: &mut Nulls,
+    ) -> Result<Values, DataError> {
+        let rows = batch.num_rows();
+        let sources = self.sources.iter();
+        let columns: Vec<_> = sources.map(|source| source.column(batch, first_row)).collect();
+        let (expected, padded) = match &self.spec {
+            LabelSpec::Sequence { steps, .. } => (usize::try_from(*steps).unwrap_or(0), true),
+            spec => (spec.shape().map_or(1, elements), false),
+        };
+        let widths = self.widths(&columns, expected, padded)?;
+        match &self.spec {
+            LabelSpec::Values { .. } => {
+                Ok(Values::F32(concatenate(&columns, &widths, rows, padded, nulls)?))
+            }
+            LabelSpec::Class {
+                classes, ignored, ..
+            } => {
+                let ids: Vec<i64> = concatenate(&columns, &widths, rows, padded, nulls)?;
+                if let (Some(classes), Some(column)) = (*classes, columns.first()) {
+                    let allowed = |id: i64| (0..classes).contains(&id) || Some(id) == *ignored;
+                    check_ids(column, &ids, expected, classes, allowed, nulls)?;
+                }
+                Ok(Values::I64(ids))
+            }
+            LabelSpec::Sequence { classes, .. } => {
+                let ids: Vec<i64> = concatenate(&columns, &widths, rows, padded, nulls)?;
+                if let Some(column) = columns.first() {
+                    let allowed = |id: i64| (0..*classes).contains(&id);
+                    check_ids(column, &ids, expected, *classes, allowed, nulls)?;
+                }
+                Ok(Values::I64(ids))
+            }
+        }
+    }
+
+    fn widths(
+        &self,
+        columns: &[Column<'_>],
+        expected: usize,
+        padded: bool,
+    ) -> Result<Vec<usize>, DataError> {
+        if padded && columns.len() == 1 {
+            return Ok(vec![expected]);
+        }
+        let widths: Vec<_> = columns.iter().map(Column::width).collect();
+        let found: Option<usize> = widths.iter().copied().sum();
+        // A column that is null throughout says nothing of its width.
+        let found = found.unwrap_or(expected);
+        if found == expected {
+            let share = expected.checked_div(columns.len()).unwrap_or(0);
+            return Ok(widths.into_iter().map(|width| width.unwrap_or(share)).collect());
+        }
+        let names = self.sources.iter().map(|source| source.name.as_str());
+        Err(DataError::LabelWidth {
+            column: shortened(names),
             found,
             expected,
-            shape: self.wanted.input.clone(),
+            shape: self.spec.shape().unwrap_or_default().to_vec(),
         })
     }
 }
 
 impl Source {
-    fn name_in<'a>(&self, batch: &'a RecordBatch) -> &'a str {
-        batch.schema_ref().field(self.index).name()
+    fn column<'a>(&self, batch: &'a RecordBatch, first_row: u64) -> Column<'a> {
+        Column {
+            name: batch.schema_ref().field(self.index).name(),
+            array: batch.column(self.index),
+            first_row,
+        }
     }
 }
 
@@ -200,6 +346,13 @@ fn shortened<'a>(names: impl Iterator<Item = &'a str>) -> String {
     }
 }
 
+/// Axes as Keras prints them.
+fn shape_text(shape: &[Option<i64>]) -> String {
+    let axes = shape.iter();
+    let axes = axes.map(|axis| axis.map_or_else(|| "None".to_owned(), |size| size.to_string()));
+    format!("({})", axes.collect::<Vec<_>>().join(", "))
+}
+
 /// Elements of a shape without the batch axis.
 pub(crate) fn elements(shape: &[i64]) -> usize {
     shape
@@ -208,120 +361,93 @@ pub(crate) fn elements(shape: &[i64]) -> usize {
         .product()
 }
 
-fn concatenate(
+fn concatenate<T: Target>(
     columns: &[Column<'_>],
     widths: &[usize],
     rows: usize,
+    padded: bool,
     nulls: &mut Nulls,
-) -> Result<Vec<f32>, DataError> {
+) -> Result<Vec<T>, DataError> {
     let stride: usize = widths.iter().sum();
-    let mut out = vec![0.0; rows * stride];
+    let mut out = vec![T::default(); rows * stride];
     let mut offset = 0;
     for (column, &width) in columns.iter().zip(widths) {
         if rows > 0 && width > 0 {
-            column.fill(
-                &mut out,
-                Slots {
-                    offset,
-                    width,
-                    stride,
-                },
-                nulls,
-            )?;
+            let slots = Slots {
+                offset,
+                width,
+                stride,
+                padded,
+            };
+            column.fill(&mut out, slots, nulls)?;
         }
         offset += width;
     }
     Ok(out)
 }
 
-fn labels(
-    column: &Column<'_>,
-    spec: &LabelSpec,
+/// The strings of several columns, row by row.
+fn strings(
+    columns: &[Column<'_>],
+    widths: &[usize],
     rows: usize,
     nulls: &mut Nulls,
-) -> Result<Labels, DataError> {
-    let (expected, shape) = match spec {
-        LabelSpec::Class { classes } => (1, vec![*classes]),
-        LabelSpec::Values { shape } => (elements(shape), shape.clone()),
-    };
-    let found = column.width().unwrap_or(expected);
-    if found != expected {
-        let column = column.name.to_owned();
-        return Err(DataError::LabelWidth {
-            column,
-            found,
-            expected,
-            shape,
-        });
+) -> Result<Vec<Box<[u8]>>, DataError> {
+    let parts = columns.iter().zip(widths);
+    let parts = parts.map(|(column, &width)| column.strings(width, nulls));
+    let mut parts = parts.collect::<Result<Vec<_>, _>>()?;
+    if parts.len() == 1 {
+        return Ok(parts.swap_remove(0));
     }
-    let values = concatenate(std::slice::from_ref(column), &[expected], rows, nulls)?;
-    match spec {
-        LabelSpec::Class { classes } => {
-            let ids = values.iter().enumerate().map(|(row, &value)| {
-                if column.array.is_null(row) {
-                    Ok(0)
-                } else {
-                    class_id(column, row, value, *classes)
-                }
-            });
-            ids.collect::<Result<_, _>>().map(Labels::Classes)
+    let mut parts: Vec<_> = parts.into_iter().map(Vec::into_iter).collect();
+    let mut out = Vec::with_capacity(rows * widths.iter().sum::<usize>());
+    for _ in 0..rows {
+        for (part, &width) in parts.iter_mut().zip(widths) {
+            out.extend(part.by_ref().take(width));
         }
-        LabelSpec::Values { .. } => Ok(Labels::Values(values)),
     }
+    Ok(out)
 }
 
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "a whole number in the range of the classes"
-)]
-fn class_id(column: &Column<'_>, row: usize, value: f32, classes: i64) -> Result<i64, DataError> {
-    let name = column.name.to_owned();
-    let (row, value) = (column.first_row + row as u64, f64::from(value));
-    if value.fract() != 0.0 {
-        return Err(DataError::LabelFraction {
-            column: name,
-            row,
-            value,
-        });
+/// Refuses an id that is not allowed, in a row without nulls.
+fn check_ids(
+    column: &Column<'_>,
+    ids: &[i64],
+    width: usize,
+    classes: i64,
+    allowed: impl Fn(i64) -> bool,
+    nulls: &Nulls,
+) -> Result<(), DataError> {
+    let rows = ids.chunks_exact(width.max(1)).enumerate();
+    for (row, ids) in rows.filter(|(row, _)| !nulls.is_null(*row)) {
+        if let Some(&value) = ids.iter().find(|&&id| !allowed(id)) {
+            return Err(DataError::LabelRange {
+                column: column.name.to_owned(),
+                row: column.first_row + row as u64,
+                value,
+                classes,
+            });
+        }
     }
-    if !(0.0..classes as f64).contains(&value) {
-        return Err(DataError::LabelRange {
-            column: name,
-            row,
-            value,
-            classes,
-        });
-    }
-    Ok(value as i64)
+    Ok(())
 }
 
 impl Block {
     /// The block without the rows that hold a null.
     fn without(self, nulls: &Nulls) -> Self {
         let kept: Vec<_> = (0..self.rows).filter(|&row| !nulls.is_null(row)).collect();
-        let rows = self.rows;
+        let rows = self.rows.max(1);
+        let pick = |values: &Values| values.pick(&kept, values.len() / rows);
+        let labels = self.labels.iter();
         Self {
             rows: kept.len(),
-            features: match self.features {
-                Features::U8(values) => Features::U8(pick(&values, rows, &kept)),
-                Features::F32(values) => Features::F32(pick(&values, rows, &kept)),
-            },
-            labels: match self.labels {
-                Labels::None => Labels::None,
-                Labels::Classes(values) => Labels::Classes(pick(&values, rows, &kept)),
-                Labels::Values(values) => Labels::Values(pick(&values, rows, &kept)),
-            },
-            weights: self.weights.map(|weights| pick(&weights, rows, &kept)),
+            inputs: self.inputs.iter().map(pick).collect(),
+            labels: labels.map(|values| values.as_ref().map(pick)).collect(),
+            weights: self
+                .weights
+                .map(|weights| kept.iter().map(|&row| weights[row]).collect()),
         }
     }
-}
-
-fn pick<T: Copy>(values: &[T], rows: usize, kept: &[usize]) -> Vec<T> {
-    let width = values.len() / rows.max(1);
-    kept.iter()
-        .flat_map(|row| &values[row * width..(row + 1) * width])
-        .copied()
-        .collect()
 }
 
 #[cfg(test)]

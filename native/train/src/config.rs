@@ -2,16 +2,26 @@
 
 use serde::Deserialize;
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// Which columns of a record batch feed the model.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Columns {
-    /// Feature columns; several are concatenated in this order, row by row.
+    /// Feature columns: of a model with one input, concatenated in this order, row by row; of one
+    /// with several, one for each input in its order.
+    #[serde(default)]
     pub features: Vec<String>,
-    /// The label column; none when predicting.
-    pub label: Option<String>,
+    /// Columns of each input by its name; wins over `features`.
+    #[serde(default)]
+    pub inputs: BTreeMap<String, Vec<String>>,
+    /// Label columns: likewise for the outputs that have a loss; none when predicting.
+    #[serde(default)]
+    pub labels: Vec<String>,
+    /// Label columns of each output by its name; wins over `labels`.
+    #[serde(default)]
+    pub outputs: BTreeMap<String, Vec<String>>,
     /// The row weight column.
     pub weight: Option<String>,
     /// What to do with a null.
@@ -43,9 +53,21 @@ pub struct Fit {
     /// Loss, for example `"mse"`.
     #[serde(default)]
     pub loss: Option<Value>,
-    /// Metrics, for example `["accuracy"]`.
+    /// Metrics, for example `["accuracy"]`; in the structure that Keras's `compile` takes.
     #[serde(default)]
-    pub metrics: Option<Vec<Value>>,
+    pub metrics: Option<Value>,
+    /// Metrics that weigh rows, likewise.
+    #[serde(default)]
+    pub weighted_metrics: Option<Value>,
+    /// Weight of each output's loss, as Keras's `compile` takes them.
+    #[serde(default)]
+    pub loss_weights: Option<Value>,
+    /// Weight of each class, by its id, for a model with one output.
+    #[serde(default)]
+    pub class_weight: BTreeMap<String, f64>,
+    /// Layers whose weights stay as they are, by name.
+    #[serde(default)]
+    pub frozen_layers: Vec<String>,
     /// Rows each rank puts into a step.
     pub batch_size: usize,
     /// Passes over the data.

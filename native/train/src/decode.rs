@@ -1,16 +1,19 @@
-//! One Arrow column into f32 slots, whatever numeric type, list or ML vector it holds.
+//! One Arrow column into slots of f32 or i64, whatever numeric type, list or ML vector it holds;
+//! or into byte strings.
 //!
-//! A row that holds a null is reported to [`Nulls`]; its slots read as zero. The undefined bytes
-//! under a null bit never reach a tensor.
+//! A row that holds a null is reported to [`Nulls`]; its slots read as zero, its strings as empty.
+//! The undefined bytes under a null bit never reach a tensor.
 
 use crate::error::DataError;
 use arrow_array::types::{
     ArrowPrimitiveType, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
 };
-use arrow_array::{Array, BinaryArray, BooleanArray, ListArray, PrimitiveArray, StructArray};
+use arrow_array::{
+    Array, BinaryArray, BooleanArray, ListArray, PrimitiveArray, StringArray, StructArray,
+};
 use arrow_schema::DataType;
 
-/// Where a column's values go inside a row-major matrix of f32.
+/// Where a column's values go inside a row-major matrix.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Slots {
     /// First slot of the column within a row.
@@ -19,6 +22,8 @@ pub(crate) struct Slots {
     pub(crate) width: usize,
     /// Slots of a whole row.
     pub(crate) stride: usize,
+    /// Whether a list may be shorter: then zeros fill the rest.
+    pub(crate) padded: bool,
 }
 
 impl Slots {
@@ -70,17 +75,23 @@ pub(crate) enum ColumnKind {
     List,
     /// Spark ML's VectorUDT: `{type: i8, size: i32, indices: [i32], values: [f64]}`.
     Vector,
+    Text,
+    /// An array of strings.
+    Texts,
 }
 
 /// The types [`ColumnKind::of`] accepts, for messages.
-pub(crate) const ACCEPTED: &str = "a number, boolean, binary, an array of numbers or an ML vector";
+pub(crate) const ACCEPTED: &str =
+    "a number, boolean, binary, string, an array of numbers or strings, or an ML vector";
 
 impl ColumnKind {
     pub(crate) fn of(dtype: &DataType) -> Option<Self> {
         match dtype {
             dtype if is_number(dtype) => Some(Self::Scalar),
             DataType::Binary => Some(Self::Binary),
+            DataType::Utf8 => Some(Self::Text),
             DataType::List(item) if is_number(item.data_type()) => Some(Self::List),
+            DataType::List(item) if *item.data_type() == DataType::Utf8 => Some(Self::Texts),
             DataType::Struct(fields) => {
                 let names: Vec<_> = fields.iter().map(|field| field.name().as_str()).collect();
                 (names == ["type", "size", "indices", "values"]).then_some(Self::Vector)
@@ -119,7 +130,10 @@ impl Column<'_> {
         match ColumnKind::of(array.data_type())? {
             ColumnKind::Scalar => Some(1),
             ColumnKind::Binary => downcast::<BinaryArray>(array).map(|a| a.value(row).len()),
-            ColumnKind::List => downcast::<ListArray>(array).map(|a| list_range(a, row).len()),
+            ColumnKind::Text => Some(1),
+            ColumnKind::List | ColumnKind::Texts => {
+                downcast::<ListArray>(array).map(|a| list_range(a, row).len())
+            }
             ColumnKind::Vector => Vector::of(array).map(|vector| vector.size(row)),
         }
     }
@@ -127,10 +141,12 @@ impl Column<'_> {
     /// Writes every row's values into `out`.
     ///
     /// # Errors
-    /// [`DataError::Width`] for a row with another number of values than `slots.width`.
-    pub(crate) fn fill(
+    /// [`DataError::Width`] for a row with another number of values than `slots.width`;
+    /// [`DataError::Fraction`] for a fraction where whole numbers are wanted;
+    /// [`DataError::Type`] for strings.
+    pub(crate) fn fill<T: Target>(
         &self,
-        out: &mut [f32],
+        out: &mut [T],
         slots: Slots,
         nulls: &mut Nulls,
     ) -> Result<(), DataError> {
@@ -139,8 +155,53 @@ impl Column<'_> {
             Some(ColumnKind::Binary) => self.fill_binary(out, slots, nulls),
             Some(ColumnKind::List) => self.fill_lists(out, slots, nulls),
             Some(ColumnKind::Vector) => self.fill_vectors(out, slots, nulls),
-            None => Err(self.wrong_type()),
+            Some(ColumnKind::Text | ColumnKind::Texts) | None => Err(self.wrong_type()),
         }
+    }
+
+    /// The strings of every row, `width` for each: of a string column, an array of strings, or a
+    /// binary column, whose values are strings of bytes.
+    ///
+    /// # Errors
+    /// [`DataError::Width`] for a row with another number of strings; [`DataError::Type`].
+    pub(crate) fn strings(
+        &self,
+        width: usize,
+        nulls: &mut Nulls,
+    ) -> Result<Vec<Box<[u8]>>, DataError> {
+        let array = self.array;
+        let mut out = Vec::with_capacity(array.len() * width);
+        let lists = downcast::<ListArray>(array);
+        let items: &dyn Array = lists.map_or(array, |lists| lists.values().as_ref());
+        let text = downcast::<StringArray>(items);
+        let binary = downcast::<BinaryArray>(items);
+        if text.is_none() && binary.is_none() {
+            return Err(self.wrong_type());
+        }
+        for row in 0..array.len() {
+            let range = match lists {
+                _ if array.is_null(row) => 0..0,
+                Some(lists) => list_range(lists, row),
+                None => row..row + 1,
+            };
+            if array.is_null(row) {
+                nulls.add(self.name, row);
+                out.extend((0..width).map(|_| Box::default()));
+                continue;
+            }
+            self.check_width(row, range.len(), width)?;
+            for at in range {
+                if items.is_null(at) {
+                    nulls.add(self.name, row);
+                    out.push(Box::default());
+                } else if let Some(text) = text {
+                    out.push(text.value(at).as_bytes().into());
+                } else if let Some(binary) = binary {
+                    out.push(binary.value(at).into());
+                }
+            }
+        }
+        Ok(out)
     }
 
     /// Copies the bytes of a binary column, rows packed one after the other.
@@ -190,9 +251,9 @@ impl Column<'_> {
         })
     }
 
-    fn fill_scalars(
+    fn fill_scalars<T: Target>(
         &self,
-        out: &mut [f32],
+        out: &mut [T],
         slots: Slots,
         nulls: &mut Nulls,
     ) -> Result<(), DataError> {
@@ -202,30 +263,37 @@ impl Column<'_> {
         if self.array.null_count() > 0 {
             for row in (0..self.array.len()).filter(|&row| self.array.is_null(row)) {
                 nulls.add(self.name, row);
-                out[slots.of(row)].fill(0.0);
+                out[slots.of(row)].fill(T::default());
             }
+        }
+        if T::WHOLE && let Some((row, value)) = numbers.first_fraction(|at| self.array.is_valid(at)) {
+            return Err(DataError::Fraction {
+                column: self.name.to_owned(),
+                row: self.first_row + row as u64,
+                value,
+            });
         }
         Ok(())
     }
 
-    fn fill_binary(
+    fn fill_binary<T: Target>(
         &self,
-        out: &mut [f32],
+        out: &mut [T],
         slots: Slots,
         nulls: &mut Nulls,
     ) -> Result<(), DataError> {
         let bytes = self.bytes(slots.width, nulls)?;
         for (row, bytes) in bytes.chunks_exact(slots.width.max(1)).enumerate() {
             for (slot, byte) in out[slots.of(row)].iter_mut().zip(bytes) {
-                *slot = f32::from(*byte);
+                *slot = byte.to();
             }
         }
         Ok(())
     }
 
-    fn fill_lists(
+    fn fill_lists<T: Target>(
         &self,
-        out: &mut [f32],
+        out: &mut [T],
         slots: Slots,
         nulls: &mut Nulls,
     ) -> Result<(), DataError> {
@@ -236,27 +304,41 @@ impl Column<'_> {
             let slot = &mut out[slots.of(row)];
             if lists.is_null(row) {
                 nulls.add(self.name, row);
-                slot.fill(0.0);
+                slot.fill(T::default());
                 continue;
             }
             let range = list_range(lists, row);
-            self.check_width(row, range.len(), slots.width)?;
+            let slot = if slots.padded && range.len() < slots.width {
+                slot[range.len()..].fill(T::default());
+                &mut slot[..range.len()]
+            } else {
+                self.check_width(row, range.len(), slots.width)?;
+                slot
+            };
             numbers.copy(range.start, slot);
             if elements.null_count() > 0 {
                 for (element, value) in range.zip(slot) {
                     if elements.is_null(element) {
                         nulls.add(self.name, row);
-                        *value = 0.0;
+                        *value = T::default();
                     }
                 }
             }
         }
+        if T::WHOLE && let Some((at, value)) = numbers.first_fraction(|at| elements.is_valid(at)) {
+            let row = (0..lists.len()).find(|&row| list_range(lists, row).contains(&at));
+            return Err(DataError::Fraction {
+                column: self.name.to_owned(),
+                row: self.first_row + row.unwrap_or(0) as u64,
+                value,
+            });
+        }
         Ok(())
     }
 
-    fn fill_vectors(
+    fn fill_vectors<T: Target>(
         &self,
-        out: &mut [f32],
+        out: &mut [T],
         slots: Slots,
         nulls: &mut Nulls,
     ) -> Result<(), DataError> {
@@ -265,7 +347,7 @@ impl Column<'_> {
             let slot = &mut out[slots.of(row)];
             if self.array.is_null(row) {
                 nulls.add(self.name, row);
-                slot.fill(0.0);
+                slot.fill(T::default());
                 continue;
             }
             self.check_width(row, vector.size(row), slots.width)?;
@@ -315,19 +397,19 @@ impl<'a> Vector<'a> {
 
     /// `out` has `size(row)` slots. Indices outside the vector cannot come from Spark, whose
     /// constructor refuses them, and are left out.
-    fn copy(&self, row: usize, out: &mut [f32]) {
+    fn copy<T: Target>(&self, row: usize, out: &mut [T]) {
         let values = &self.value[list_range(self.values, row)];
         if self.is_sparse(row) {
-            out.fill(0.0);
+            out.fill(T::default());
             let indices = &self.index[list_range(self.indices, row)];
             for (index, value) in indices.iter().zip(values) {
                 if let Some(slot) = usize::try_from(*index).ok().and_then(|i| out.get_mut(i)) {
-                    *slot = value.to_f32();
+                    *slot = value.to();
                 }
             }
         } else {
             for (slot, value) in out.iter_mut().zip(values) {
-                *slot = value.to_f32();
+                *slot = value.to();
             }
         }
     }
@@ -344,22 +426,58 @@ fn list_range(lists: &ListArray, row: usize) -> std::ops::Range<usize> {
     at(row)..at(row + 1)
 }
 
-/// A conversion that loses at most precision: Keras computes in float32.
-pub(crate) trait ToF32: Copy {
-    fn to_f32(self) -> f32;
+/// What slots hold. Into f32 a conversion loses at most precision: Keras computes in float32. Into
+/// i64 it is exact for whole numbers.
+pub(crate) trait Target: Copy + Default {
+    /// Whether fractions are errors.
+    const WHOLE: bool;
+    fn of_int(value: i64) -> Self;
+    fn of_float(value: f64) -> Self;
 }
 
-macro_rules! to_f32 {
-    ($($from:ty),*) => {$(
-        impl ToF32 for $from {
-            #[allow(clippy::cast_possible_truncation, reason = "float32 is the compute type")]
-            fn to_f32(self) -> f32 {
-                self as f32
+impl Target for f32 {
+    const WHOLE: bool = false;
+
+    fn of_int(value: i64) -> Self {
+        value as f32
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "float32 is the compute type")]
+    fn of_float(value: f64) -> Self {
+        value as f32
+    }
+}
+
+impl Target for i64 {
+    const WHOLE: bool = true;
+
+    fn of_int(value: i64) -> Self {
+        value
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "whole numbers only")]
+    fn of_float(value: f64) -> Self {
+        value as i64
+    }
+}
+
+/// A number of a column. The detour by the widest type costs nothing: the compiler folds it.
+pub(crate) trait Source: Copy {
+    fn to<T: Target>(self) -> T;
+}
+
+macro_rules! source {
+    ($by:ident, $wide:ty, $($from:ty),*) => {$(
+        impl Source for $from {
+            #[inline]
+            fn to<T: Target>(self) -> T {
+                T::$by(<$wide>::from(self))
             }
         }
     )*};
 }
-to_f32!(i8, i16, i32, i64, f32, f64);
+source!(of_int, i64, u8, i8, i16, i32, i64);
+source!(of_float, f64, f32, f64);
 
 /// The values of a numeric array, without its null bitmap.
 enum Numbers<'a> {
@@ -404,30 +522,49 @@ impl<'a> Numbers<'a> {
     }
 
     /// Every value into every `stride`-th slot of `out`.
-    fn scatter(&self, out: &mut [f32], stride: usize) {
-        fn slice<T: ToF32>(values: &[T], out: &mut [f32], stride: usize) {
+    fn scatter<T: Target>(&self, out: &mut [T], stride: usize) {
+        fn slice<S: Source, T: Target>(values: &[S], out: &mut [T], stride: usize) {
             for (value, slot) in values.iter().zip(out.iter_mut().step_by(stride)) {
-                *slot = value.to_f32();
+                *slot = value.to();
             }
         }
         each!(self,
             bools => for (row, slot) in (0..bools.len()).zip(out.iter_mut().step_by(stride)) {
-                *slot = f32::from(u8::from(bools.value(row)));
+                *slot = u8::from(bools.value(row)).to();
             },
             values => slice(values, out, stride))
     }
 
     /// `out.len()` values from `start` on, side by side.
-    fn copy(&self, start: usize, out: &mut [f32]) {
-        fn slice<T: ToF32>(values: &[T], out: &mut [f32]) {
+    fn copy<T: Target>(&self, start: usize, out: &mut [T]) {
+        fn slice<S: Source, T: Target>(values: &[S], out: &mut [T]) {
             for (value, slot) in values.iter().zip(out) {
-                *slot = value.to_f32();
+                *slot = value.to();
             }
         }
         each!(self,
             bools => for (row, slot) in (start..bools.len()).zip(out) {
-                *slot = f32::from(u8::from(bools.value(row)));
+                *slot = u8::from(bools.value(row)).to();
             },
             values => slice(&values[start..], out))
+    }
+
+    /// The first valid value that is no whole number, with its place.
+    fn first_fraction(&self, valid: impl Fn(usize) -> bool) -> Option<(usize, f64)> {
+        let fraction = |at: usize, value: f64| {
+            let whole = value.fract() == 0.0 && value.is_finite();
+            (!whole && valid(at)).then_some((at, value))
+        };
+        match self {
+            Self::F32(values) => {
+                let mut values = values.iter().enumerate();
+                values.find_map(|(at, &value)| fraction(at, value.into()))
+            }
+            Self::F64(values) => {
+                let mut values = values.iter().enumerate();
+                values.find_map(|(at, &value)| fraction(at, value))
+            }
+            _ => None,
+        }
     }
 }

@@ -99,20 +99,39 @@ pub enum DataError {
         /// Values wanted.
         expected: usize,
     },
-    /// The feature columns together do not fill the model's input.
+    /// Columns and the model's inputs or outputs do not match up.
+    #[error("{reason}")]
+    Binding {
+        /// What was given and what the model has.
+        reason: String,
+    },
+    /// The columns of an input together do not fill it.
     #[error(
-        "the feature columns [{columns}] hold {found} values a row, the model's input {shape:?} \
-         takes {expected}"
+        "the feature columns [{columns}] hold {found} values a row, the model's input '{input}' \
+         takes rows of shape {shape}"
     )]
     FeatureWidth {
         /// Comma separated.
         columns: String,
         /// Values a row.
         found: usize,
-        /// Values wanted.
-        expected: usize,
-        /// The model's input shape without the batch axis.
-        shape: Vec<i64>,
+        /// The input's name.
+        input: String,
+        /// Its shape without the batch axis.
+        shape: String,
+    },
+    /// A fraction where whole numbers are wanted.
+    #[error(
+        "{value} of column '{column}' in row {row} of the partition is no whole number: class ids \
+         and integer inputs take whole numbers"
+    )]
+    Fraction {
+        /// Column name.
+        column: String,
+        /// Row.
+        row: u64,
+        /// The value.
+        value: f64,
     },
     /// A null where none may be.
     #[error(
@@ -136,22 +155,9 @@ pub enum DataError {
         /// Row.
         row: u64,
         /// The label.
-        value: f64,
+        value: i64,
         /// Width of the output.
         classes: i64,
-    },
-    /// A class id that is no whole number.
-    #[error(
-        "label {value} of column '{column}' in row {row} of the partition is not a class id: a \
-         sparse loss takes whole numbers"
-    )]
-    LabelFraction {
-        /// Column name.
-        column: String,
-        /// Row.
-        row: u64,
-        /// The label.
-        value: f64,
     },
     /// The label column has another width than the loss compares.
     #[error(

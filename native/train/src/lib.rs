@@ -7,6 +7,7 @@
 
 pub mod artifacts;
 pub mod batch;
+mod binding;
 pub mod block;
 pub mod columns;
 pub mod config;
