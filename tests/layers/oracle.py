@@ -152,16 +152,8 @@ class Cases:
                 if name in wanted:
                     results[name] = prepare(case, folder / str(number))
             run_forward(folder)
-            errors: dict[str, float] = {}
-            for name, result in results.items():
-                try:
-                    errors[name] = largest_error(result)
-                except (OSError, AssertionError, KeyError):
-                    continue
-            ERRORS.mkdir(parents=True, exist_ok=True)
-            record = ERRORS / f"{Path(request.module.__file__).stem}.json"
             if len(results) == len(self._cases):
-                record.write_text(json.dumps(errors, indent=1))
+                record(Path(request.module.__file__).stem, results)
             return results
 
         return ran
@@ -174,6 +166,35 @@ class Cases:
             check(ran[name])
 
         return test
+
+
+def objects(config: object) -> list[tuple[str, str, dict]]:
+    """Every layer and operation in a model's config: family, class and config."""
+    if isinstance(config, list):
+        return [found for item in config for found in objects(item)]
+    if not isinstance(config, dict):
+        return []
+    found = [found for item in config.values() for found in objects(item)]
+    module = config.get("module") or ""
+    if module.startswith("keras.layers"):
+        found.append(("layers", config["class_name"], config["config"]))
+    if module.startswith("keras.src.ops"):
+        found.append(("ops", config["class_name"], config["config"]))
+    return found
+
+
+def record(module: str, results: dict[str, Ran]) -> None:
+    """Leave what was covered, and how exactly, for the table in docs/ (`table.py`)."""
+    entries = []
+    for name, ran in results.items():
+        try:
+            error = largest_error(ran)
+        except (OSError, AssertionError, KeyError):
+            continue
+        found = objects(json.loads(ran.model.to_json()))
+        entries.append({"case": name, "error": error, "objects": found})
+    ERRORS.mkdir(parents=True, exist_ok=True)
+    (ERRORS / f"{module}.json").write_text(json.dumps(entries))
 
 
 def prepare(case: Case, folder: Path) -> Ran:

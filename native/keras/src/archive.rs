@@ -10,6 +10,7 @@ use tch::{Kind, Tensor};
 
 use crate::blueprint::Blueprint;
 use crate::error::{Error, Result};
+use crate::freeze::freeze;
 use crate::model::Model;
 use crate::optimizers::{Optimizer, OptimizerValue};
 
@@ -22,10 +23,26 @@ pub struct Loaded {
     pub compile: Option<Json>,
 }
 
+/// How a model is read.
+#[derive(Debug, Clone, Default)]
+pub struct ReadOptions {
+    /// Layers that keep their weights, by name: as if `trainable=False` had been set on them.
+    pub frozen_layers: Vec<String>,
+}
+
 impl Model {
     /// Reads a `.keras` archive with its weights, or the JSON text of a config.
     pub fn from_bytes(bytes: &[u8]) -> Result<(Self, Loaded)> {
-        let parse = |text| serde_json::from_slice(text).map_err(Error::NotJson);
+        Self::read(bytes, &ReadOptions::default())
+    }
+
+    /// As [`Self::from_bytes`], with options.
+    pub fn read(bytes: &[u8], options: &ReadOptions) -> Result<(Self, Loaded)> {
+        let parse = |text| -> Result<Json> {
+            let mut document = serde_json::from_slice(text).map_err(Error::NotJson)?;
+            freeze(&mut document, &options.frozen_layers)?;
+            Ok(document)
+        };
         if !bytes.starts_with(b"PK") {
             return Self::from_config(parse(bytes)?);
         }

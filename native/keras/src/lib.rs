@@ -12,6 +12,7 @@ mod context;
 mod dtype;
 pub mod error;
 mod flat;
+mod freeze;
 mod graph;
 pub mod initializers;
 mod layer;
@@ -29,6 +30,7 @@ mod strings;
 mod value;
 pub mod variables;
 
+pub use archive::ReadOptions;
 pub use context::{Pass, Rng, Update};
 pub use dtype::DType;
 pub use error::Error;

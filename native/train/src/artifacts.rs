@@ -10,7 +10,6 @@ use crate::step::Trainer;
 use crossbeam::channel::Sender;
 use flambeau_formats::events::{EventWriter, file_name};
 use flambeau_formats::{checkpoint, pointer};
-use serde_json::Value;
 use std::fs::File;
 use std::io::BufWriter;
 use std::path::{Path, PathBuf};
@@ -30,8 +29,6 @@ pub struct Artifacts {
     events: EventWriter<BufWriter<File>>,
     events_name: String,
     events_told: Instant,
-    /// The optimizer, loss and metrics asked for, as Keras's compile config.
-    compile: Value,
     keep: usize,
 }
 
@@ -43,7 +40,6 @@ impl Artifacts {
     /// [`Error::Storage`].
     pub fn start(
         directory: PathBuf,
-        compile: Value,
         keep: usize,
         tell: Sender<Event>,
     ) -> Result<Self, Error> {
@@ -60,7 +56,6 @@ impl Artifacts {
             events,
             events_name,
             events_told,
-            compile,
             keep,
         })
     }
@@ -125,7 +120,9 @@ impl Artifacts {
         let history = history.map_err(|error| cannot_write(&self.directory, error))?;
         self.write("history.json", &history)?;
         let (model, optimizer) = (trainer.model(), trainer.optimizer());
-        let archive = model.to_archive(Some(&self.compile), Some(optimizer))?;
+        let mut compile = trainer.objective().compile_config();
+        compile["optimizer"] = optimizer.config();
+        let archive = model.to_archive(Some(&compile), Some(optimizer))?;
         let path = self.write(EXPORT, &archive)?;
         Ok(FitResult {
             model: Some(path),
@@ -209,12 +206,25 @@ fn digest(trainer: &Trainer) -> String {
 }
 
 fn scalars(prefix: &str, logs: &Logs) -> Vec<(String, f32)> {
-    let values = logs
-        .iter()
-        .filter_map(|(name, value)| Some((name, value.as_f64()?)));
-    values
-        .map(|(name, value)| (format!("{prefix}{name}"), to_f32(value)))
-        .collect()
+    let mut scalars = Vec::new();
+    for (name, value) in logs {
+        match value.as_array() {
+            // A value for each class or threshold has a tag of its own.
+            Some(values) => {
+                let values = values.iter().enumerate();
+                let values = values.filter_map(|(at, value)| Some((at, value.as_f64()?)));
+                scalars.extend(
+                    values.map(|(at, value)| (format!("{prefix}{name}_{at}"), to_f32(value))),
+                );
+            }
+            None => scalars.extend(
+                value
+                    .as_f64()
+                    .map(|value| (format!("{prefix}{name}"), to_f32(value))),
+            ),
+        }
+    }
+    scalars
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "TensorBoard shows float32")]

@@ -8,8 +8,8 @@ use crate::decode::{ACCEPTED, Column, ColumnKind, Nulls, Slots, Target};
 use crate::error::DataError;
 use arrow_array::RecordBatch;
 use arrow_schema::Schema;
-use flambeau_keras::DType;
 use flambeau_keras::losses::LabelSpec;
+use flambeau_keras::{DType, Model};
 
 /// What the model wants of a row.
 #[derive(Debug, Clone)]
@@ -29,6 +29,17 @@ pub struct WantedInput {
     pub shape: Vec<Option<i64>>,
     /// Type of its elements.
     pub dtype: DType,
+}
+
+/// The inputs of `model`.
+pub fn wanted_inputs(model: &Model) -> Vec<WantedInput> {
+    let inputs = model.inputs().iter();
+    let inputs = inputs.map(|input| WantedInput {
+        name: input.name.clone(),
+        shape: input.spec.dims.iter().skip(1).copied().collect(),
+        dtype: input.spec.dtype,
+    });
+    inputs.collect()
 }
 
 /// An output of the model.

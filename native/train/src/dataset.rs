@@ -198,7 +198,7 @@ fn below(rng: &mut Xoshiro256PlusPlus, n: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::block::{Features, Labels};
+    use crate::block::Values;
     use std::collections::HashSet;
 
     struct Stream(VecDeque<usize>);
@@ -207,8 +207,8 @@ mod tests {
         fn next_block(&mut self) -> Result<Option<Block>, Error> {
             Ok(self.0.pop_front().map(|rows| Block {
                 rows,
-                features: Features::U8(vec![0; rows]),
-                labels: Labels::None,
+                inputs: vec![Values::U8(vec![0; rows])],
+                labels: Vec::new(),
                 weights: None,
             }))
         }

@@ -18,7 +18,7 @@ pub enum Error {
     )]
     Numeric {
         /// NaN or an infinity.
-        loss: f32,
+        loss: f64,
         /// Counted from 1.
         epoch: usize,
         /// Counted from 1 over the whole fit.

@@ -18,6 +18,7 @@ pub mod error;
 pub mod event;
 pub mod fit;
 pub mod libtorch;
+pub mod objective;
 pub mod predict;
 pub mod progress;
 pub mod resume;

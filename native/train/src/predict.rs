@@ -1,13 +1,14 @@
 //! Applying a model to record batches.
 
 use crate::batch::BatchShape;
-use crate::columns::{Decoder, Wanted};
+use crate::columns::{Decoder, Wanted, wanted_inputs};
 use crate::config::PredictSession;
 use crate::error::Error;
 use crate::libtorch::keep_freed_memory;
 use arrow_array::RecordBatch;
 use arrow_schema::Schema;
-use flambeau_keras::Model;
+use flambeau_keras::{Model, ReadOptions};
+use tch::Kind;
 
 /// A model ready to predict.
 #[derive(Debug)]
@@ -26,30 +27,30 @@ impl Predictor {
     /// weights, [`Error::Data`] for columns that do not fit.
     pub fn open(config: &PredictSession, schema: &Schema, model: &[u8]) -> Result<Self, Error> {
         keep_freed_memory();
-        let (model, loaded) = Model::from_bytes(model)?;
-        if !loaded.weights {
+        let (model, loaded) = Model::read(model, &ReadOptions::default())?;
+        if !loaded.weights && !model.weight_groups().is_empty() {
             let reason = "the model has no weights to predict with: give a .keras file";
             return Err(Error::Config(reason.to_owned()));
         }
-        let input = model.input().shape.clone();
         let wanted = Wanted {
-            input: input.clone(),
-            label: None,
+            inputs: wanted_inputs(&model),
+            outputs: Vec::new(),
         };
-        let decoder = Decoder::new(schema, &config.columns, wanted)?;
         let shape = BatchShape {
-            input,
-            label: Vec::new(),
+            inputs: wanted.inputs.iter().map(|input| input.shape.clone()).collect(),
+            labels: Vec::new(),
         };
         Ok(Self {
+            decoder: Decoder::new(schema, &config.columns, wanted)?,
             model,
-            decoder,
             shape,
             threads: config.threads,
         })
     }
 
-    /// The model's outputs as little-endian f32, `[rows, ...output]`.
+    /// The model's outputs for a batch of N rows, little-endian: an i32, how many outputs there
+    /// are; for each an i32, its values in a row; then for each its f32 values, row after row.
+    /// Empty for no rows.
     ///
     /// # Errors
     /// [`Error::Data`] for rows that do not fit the model; [`Error::Config`] if the null policy
@@ -67,10 +68,19 @@ impl Predictor {
         let Some(batch) = self.shape.slice(&block, 0, block.rows)? else {
             return Ok(Vec::new());
         };
-        let values = Vec::<f32>::try_from(self.model.predict(&batch.x)?.f_reshape([-1])?)?;
-        Ok(values
-            .iter()
-            .flat_map(|value| value.to_le_bytes())
-            .collect())
+        let outputs = self.model.predict(&batch.inputs)?;
+        let count = |n: usize| i32::try_from(n).unwrap_or(i32::MAX).to_le_bytes();
+        let mut bytes = count(outputs.len()).to_vec();
+        let mut values = Vec::with_capacity(outputs.len());
+        for output in outputs {
+            let output = output.f_to_kind(Kind::Float)?.f_reshape([-1])?;
+            let output = Vec::<f32>::try_from(output)?;
+            bytes.extend(count(output.len() / block.rows));
+            values.push(output);
+        }
+        for output in values {
+            bytes.extend(output.iter().flat_map(|value| value.to_le_bytes()));
+        }
+        Ok(bytes)
     }
 }

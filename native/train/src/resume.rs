@@ -10,9 +10,10 @@ use crate::step::Trainer;
 use flambeau_formats::array::Array;
 use flambeau_formats::checkpoint::Checkpoint;
 use flambeau_keras::VariableStore;
+use flambeau_keras::optimizers::{Optimizer, OptimizerValue};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// What besides weights and optimizer state makes up the state of a fit.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -21,8 +22,8 @@ pub struct State {
     pub epochs: usize,
     /// Steps done.
     pub step: u64,
-    /// Optimizer updates done, which differ from steps in a model trained before.
-    pub iterations: u64,
+    /// Whole numbers of the optimizer's state by key, such as its iterations.
+    pub counts: BTreeMap<String, i64>,
     /// One value per epoch for each metric.
     pub history: History,
     /// Training rows used in each epoch.
@@ -54,23 +55,21 @@ impl State {
     /// [`Error::Config`] if the state cannot be written as JSON, which is a bug.
     pub fn checkpoint(&self, trainer: &Trainer) -> Result<Checkpoint, Error> {
         let state = Self {
-            iterations: trainer.optimizer().iterations(),
+            counts: counts(trainer.optimizer()),
             ..self.clone()
         };
         let manifest = serde_json::to_value(&state).map_err(unreadable)?;
         let model = trainer.model();
-        let mut tensors = arrays("", model.trainable(), model.trainable().as_slice());
-        tensors.extend(arrays(
-            "",
-            model.non_trainable(),
-            model.non_trainable().as_slice(),
-        ));
-        for (slot, values) in trainer.optimizer().slots() {
-            tensors.extend(arrays(
-                &format!("optimizer/{slot}/"),
-                model.trainable(),
-                values,
-            ));
+        let mut tensors = arrays(model.trainable());
+        tensors.extend(arrays(model.non_trainable()));
+        for variable in trainer.optimizer().keras_variables() {
+            if let OptimizerValue::Float32(values) = variable.value {
+                let array = Array {
+                    shape: sizes(variable.shape),
+                    data: values.to_vec(),
+                };
+                tensors.push((format!("{OPTIMIZER}{}", variable.key), array));
+            }
         }
         Ok(Checkpoint {
             step: self.step,
@@ -82,29 +81,36 @@ impl State {
     /// Gives `trainer` the checkpoint's weights and optimizer state.
     ///
     /// # Errors
-    /// [`Error::Config`] for a checkpoint of another model.
+    /// [`Error::Config`] for a checkpoint of another model, [`Error::Keras`] for one of another
+    /// optimizer.
     pub fn restore(checkpoint: Checkpoint, trainer: &mut Trainer) -> Result<Self, Error> {
         let state: Self = serde_json::from_value(checkpoint.manifest).map_err(unreadable)?;
-        let mut arrays: HashMap<String, Array> = checkpoint.tensors.into_iter().collect();
-        let names: Vec<_> = trainer.model().trainable().variables().to_vec();
+        let arrays: HashMap<String, Array> = checkpoint.tensors.into_iter().collect();
         let model = trainer.model_mut();
-        scatter(
-            "",
-            &names,
-            &mut arrays,
-            model.trainable_mut().as_mut_slice(),
-        )?;
-        let fixed = model.non_trainable().variables().to_vec();
-        scatter(
-            "",
-            &fixed,
-            &mut arrays,
-            model.non_trainable_mut().as_mut_slice(),
-        )?;
-        for (slot, values) in trainer.optimizer_mut().slots_mut() {
-            scatter(&format!("optimizer/{slot}/"), &names, &mut arrays, values)?;
-        }
-        trainer.optimizer_mut().set_iterations(state.iterations);
+        scatter(&arrays, model.trainable_mut())?;
+        scatter(&arrays, model.non_trainable_mut())?;
+        let optimizer = trainer.optimizer_mut();
+        // What the optimizer has says of which type each of its variables is.
+        let own: Vec<(String, Vec<i64>, bool)> = optimizer
+            .keras_variables()
+            .into_iter()
+            .map(|own| {
+                let short = matches!(own.value, OptimizerValue::Int32(_));
+                (own.key, own.shape.to_vec(), short)
+            })
+            .collect();
+        optimizer.restore(|key| {
+            let (_, shape, short) = own.iter().find(|(known, ..)| known == key)?;
+            let value = match state.counts.get(key) {
+                Some(&count) if *short => OptimizerValue::Int32(i32::try_from(count).ok()?),
+                Some(&count) => OptimizerValue::Int64(count),
+                None => {
+                    let array = arrays.get(&format!("{OPTIMIZER}{key}"))?;
+                    (array.shape == sizes(shape)).then_some(OptimizerValue::Float32(&array.data))?
+                }
+            };
+            Some((shape.as_slice(), value))
+        })?;
         Ok(state)
     }
 
@@ -113,15 +119,33 @@ impl State {
     /// # Errors
     /// [`Error::Collective`].
     pub fn broadcast(self, trainer: &mut Trainer) -> Result<Self, Error> {
-        let iterations = trainer.optimizer().iterations();
-        let json = serde_json::to_vec(&Self { iterations, ..self }).map_err(unreadable)?;
+        let counts = counts(trainer.optimizer());
+        let json = serde_json::to_vec(&Self { counts, ..self }).map_err(unreadable)?;
         let json = trainer.communicator_mut().broadcast_bytes(json)?;
         let mut state: Self = serde_json::from_slice(&json).map_err(unreadable)?;
-        trainer.broadcast_values()?;
-        trainer.optimizer_mut().set_iterations(state.iterations);
+        trainer.broadcast_values(&state.counts)?;
         state.first_step = state.step + 1;
         Ok(state)
     }
+}
+
+/// Before the keys of the optimizer's variables in a checkpoint.
+const OPTIMIZER: &str = "optimizer/";
+
+/// The whole numbers of an optimizer's state.
+fn counts(optimizer: &Optimizer) -> BTreeMap<String, i64> {
+    let variables = optimizer.keras_variables().into_iter();
+    let counts = variables.filter_map(|variable| match variable.value {
+        OptimizerValue::Int64(count) => Some((variable.key, count)),
+        OptimizerValue::Int32(count) => Some((variable.key, count.into())),
+        OptimizerValue::Float32(_) => None,
+    });
+    counts.collect()
+}
+
+fn sizes(shape: &[i64]) -> Vec<usize> {
+    let axes = shape.iter().map(|&n| usize::try_from(n).unwrap_or(0));
+    axes.collect()
 }
 
 fn unreadable(error: serde_json::Error) -> Error {
@@ -130,42 +154,33 @@ fn unreadable(error: serde_json::Error) -> Error {
     ))
 }
 
-fn arrays(prefix: &str, store: &VariableStore, values: &[f32]) -> Vec<(String, Array)> {
+fn arrays(store: &VariableStore) -> Vec<(String, Array)> {
     let variables = store.variables().iter();
     variables
         .map(|variable| {
-            let shape = variable
-                .shape
-                .iter()
-                .map(|&n| usize::try_from(n).unwrap_or(0))
-                .collect();
-            let data = values[variable.span()].to_vec();
-            (format!("{prefix}{}", variable.path), Array { shape, data })
+            let data = store.as_slice()[variable.span()].to_vec();
+            let shape = variable.sizes();
+            (variable.path.clone(), Array { shape, data })
         })
         .collect()
 }
 
-fn scatter(
-    prefix: &str,
-    variables: &[flambeau_keras::Variable],
-    arrays: &mut HashMap<String, Array>,
-    values: &mut [f32],
-) -> Result<(), Error> {
-    for variable in variables {
-        let name = format!("{prefix}{}", variable.path);
-        let array = arrays.remove(&name).ok_or_else(|| {
+fn scatter(arrays: &HashMap<String, Array>, store: &mut VariableStore) -> Result<(), Error> {
+    for index in 0..store.variables().len() {
+        let variable = &store.variables()[index];
+        let name = &variable.path;
+        let array = arrays.get(name).ok_or_else(|| {
             Error::Config(format!(
                 "the checkpoint has no tensor '{name}': it is of another model"
             ))
         })?;
-        let target = &mut values[variable.span()];
-        if array.data.len() != target.len() {
+        if array.shape != variable.sizes() {
             return Err(Error::Config(format!(
                 "tensor '{name}' of the checkpoint has shape {:?}, the model's has {:?}",
                 array.shape, variable.shape
             )));
         }
-        target.copy_from_slice(&array.data);
+        store.set(index, &array.data)?;
     }
     Ok(())
 }

@@ -11,7 +11,7 @@
 mod intake;
 mod trainer_thread;
 
-use crate::columns::{Decoder, Wanted};
+use crate::columns::Decoder;
 use crate::config::FitSession;
 use crate::error::Error;
 use crate::event::Event;
@@ -104,11 +104,8 @@ impl Fit {
         keep_freed_memory();
         let opened = Instant::now();
         let setup = Setup::new(&config, model)?;
-        let wanted = Wanted {
-            input: setup.input(),
-            label: Some(setup.label()),
-        };
-        if config.columns.label.is_none() {
+        let wanted = setup.wanted();
+        if config.columns.labels.is_empty() && config.columns.outputs.is_empty() {
             return Err(Error::Config("training needs a label column".to_owned()));
         }
         let decoders = Decoders {

@@ -1,28 +1,33 @@
 //! One optimizer update that every rank agrees on.
 //!
-//! Each rank adds up the gradients of its own rows' losses. One allreduce of one buffer then gives
-//! every rank the sum over all rows together with their number, so that the mean is exact however
-//! unevenly the rows are spread: a rank that ran dry contributes zeros. The buffer:
+//! Two exchanges make a step. After the forward pass the ranks add up what decides how gradients
+//! are scaled: the sums of their losses and what divides them, their rows, whether they have more;
+//! and the metrics, which ride along. The loss of the whole batch is known then, on every rank,
+//! before any backward pass. Its gradients leave each rank already scaled, and the second exchange
+//! adds them up:
 //!
 //! ```text
-//! | gradients (flat) | moving statistics x rows | loss sum | rows | ranks with more | metric states |
+//! forward -> | loss sums | added losses x rows | rows | ranks with more | metric sums |   (f64)
+//! backward -> | gradients (flat) | moving statistics x rows | ranks that reached a variable | (f32)
+//! update
 //! ```
 //!
-//! Keras 3 divides the loss of a batch by its number of rows, whatever their weights
-//! (`sum_over_batch_size`); so does this. BatchNormalization normalizes with each rank's own rows
-//! and its moving statistics are the ranks' mean weighted by rows, which is what Keras does under
-//! data parallelism.
+//! So the mean is exact however unevenly the rows, masks and weights are spread: a rank that ran
+//! dry contributes zeros. BatchNormalization normalizes with each rank's own rows and its moving
+//! statistics are the ranks' mean weighted by rows, which is what Keras does under data
+//! parallelism.
 
 use crate::batch::{Batch, BatchShape};
 use crate::block::Block;
 use crate::dataset::random;
 use crate::error::Error;
 use crate::event::Logs;
+use crate::objective::Objective;
 use flambeau_collective::Communicator;
-use flambeau_keras::losses::{LabelSpec, Loss};
-use flambeau_keras::metrics::Metric;
-use flambeau_keras::optimizers::Optimizer;
-use flambeau_keras::{Model, Output, Pass};
+use flambeau_keras::losses::LabelSpec;
+use flambeau_keras::optimizers::{Optimizer, OptimizerValueMut};
+use flambeau_keras::{Model, Pass, Value};
+use std::collections::BTreeMap;
 use std::ops::Range;
 use tch::{Kind, Tensor};
 
@@ -30,11 +35,11 @@ use tch::{Kind, Tensor};
 #[derive(Debug)]
 pub struct Trainer {
     model: Model,
-    loss: Loss,
-    metrics: Vec<Box<dyn Metric>>,
+    objective: Objective,
     optimizer: Optimizer,
     communicator: Communicator,
     seed: u64,
+    /// What the second exchange adds up.
     buffer: Vec<f32>,
     /// Where the moving statistics lie in the store of non-trainable variables.
     moving: Vec<Range<usize>>,
@@ -43,22 +48,20 @@ pub struct Trainer {
 /// Sums over rows: of one step over all ranks, or of several steps.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Totals {
-    /// Sum of the weighted losses.
-    pub loss: f64,
+    /// Loss times rows: of the whole, then of each loss that is logged by name.
+    pub losses: Vec<f64>,
     /// Rows.
     pub rows: f64,
-    /// The metrics' states, one after the other.
+    /// The metrics' sums, one after the other.
     pub metrics: Vec<f64>,
 }
 
 impl Totals {
     /// Adds another step's sums.
     pub fn add(&mut self, other: &Totals) {
-        self.loss += other.loss;
+        add(&mut self.losses, &other.losses);
         self.rows += other.rows;
-        for (sum, value) in self.metrics.iter_mut().zip(&other.metrics) {
-            *sum += value;
-        }
+        add(&mut self.metrics, &other.metrics);
     }
 
     /// Rows as a count.
@@ -69,6 +72,12 @@ impl Totals {
     )]
     pub fn row_count(&self) -> u64 {
         self.rows as u64
+    }
+}
+
+fn add(sums: &mut [f64], values: &[f64]) {
+    for (sum, value) in sums.iter_mut().zip(values) {
+        *sum += value;
     }
 }
 
@@ -90,38 +99,80 @@ pub struct Position {
     pub step: u64,
 }
 
+/// One rank's forward pass.
+struct Forward {
+    /// float64, differentiable.
+    loss_sums: Tensor,
+    /// Scalar, the mean over this rank's rows, if layers add losses.
+    added: Option<Tensor>,
+}
+
+/// The sums of the first exchange.
+struct Exchange {
+    values: Vec<f64>,
+    losses: usize,
+}
+
+impl Exchange {
+    fn zeros(objective: &Objective) -> Self {
+        let losses = objective.loss_count();
+        Self {
+            values: vec![0.0; losses + 3 + objective.metric_count()],
+            losses,
+        }
+    }
+
+    fn losses(&self) -> &[f64] {
+        &self.values[..self.losses]
+    }
+
+    /// Sum over ranks of added losses times rows.
+    fn added(&self) -> f64 {
+        self.values[self.losses]
+    }
+
+    fn rows(&self) -> f64 {
+        self.values[self.losses + 1]
+    }
+
+    fn more(&self) -> f64 {
+        self.values[self.losses + 2]
+    }
+
+    fn metrics(&self) -> &[f64] {
+        &self.values[self.losses + 3..]
+    }
+
+    /// Adds the sums of one pass.
+    fn add(&mut self, losses: &[f64], added: f64, rows: f64, metrics: &[f64]) {
+        add(&mut self.values[..self.losses], losses);
+        self.values[self.losses] += added * rows;
+        self.values[self.losses + 1] += rows;
+        add(&mut self.values[self.losses + 3..], metrics);
+    }
+}
+
 /// Rows that go through the model at once when evaluating: few enough to stay in the cache.
 const MICRO_BATCH: usize = 64;
-
-const LOSS: usize = 0;
-const ROWS: usize = 1;
-const MORE: usize = 2;
-const METRICS: usize = 3;
 
 impl Trainer {
     /// Joins a model, already initialised, with what trains it.
     pub fn new(
         model: Model,
-        (loss, metrics): (Loss, Vec<Box<dyn Metric>>),
+        objective: Objective,
         optimizer: Optimizer,
         communicator: Communicator,
         seed: u64,
     ) -> Self {
-        let moving: Vec<_> = {
-            let spans = model.non_trainable().spans();
-            model
-                .moving()
-                .iter()
-                .map(|&index| spans[index].clone())
-                .collect()
-        };
-        let states: usize = metrics.iter().map(|metric| metric.state_len()).sum();
+        let spans = model.non_trainable().spans();
+        let moving = model.moving().iter().map(|&index| spans[index].clone());
+        let moving: Vec<_> = moving.collect();
         let statistics: usize = moving.iter().map(Range::len).sum();
-        let buffer = vec![0.0; model.trainable().len() + statistics + METRICS + states];
+        let variables = model.trainable().variables().len();
+        let buffer = vec![0.0; model.trainable().len() + statistics + variables];
         Self {
             model,
-            loss,
-            metrics,
+            objective,
             optimizer,
             communicator,
             seed,
@@ -150,21 +201,35 @@ impl Trainer {
         &mut self.optimizer
     }
 
+    /// Losses and metrics.
+    pub fn objective(&self) -> &Objective {
+        &self.objective
+    }
+
     /// The other ranks.
     pub fn communicator_mut(&mut self) -> &mut Communicator {
         &mut self.communicator
     }
 
-    /// Overwrites weights, moving statistics and optimizer state with those of rank 0.
+    /// Overwrites weights, moving statistics and optimizer state with those of rank 0, whose
+    /// optimizer has the whole numbers `counts`.
     ///
     /// # Errors
     /// [`Error::Collective`].
-    pub fn broadcast_values(&mut self) -> Result<(), Error> {
+    pub fn broadcast_values(&mut self, counts: &BTreeMap<String, i64>) -> Result<(), Error> {
         let communicator = &mut self.communicator;
         communicator.broadcast(self.model.trainable_mut().as_mut_slice())?;
         communicator.broadcast(self.model.non_trainable_mut().as_mut_slice())?;
-        for (_, values) in self.optimizer.slots_mut() {
-            communicator.broadcast(values)?;
+        let variables = self.optimizer.keras_variables();
+        let keys: Vec<String> = variables.into_iter().map(|variable| variable.key).collect();
+        for (key, value) in keys.iter().zip(self.optimizer.keras_values_mut()) {
+            match value {
+                OptimizerValueMut::Float32(values) => communicator.broadcast(values)?,
+                OptimizerValueMut::Int64(count) => {
+                    *count = counts.get(key).copied().unwrap_or(*count);
+                }
+                OptimizerValueMut::Placeholder => {}
+            }
         }
         Ok(())
     }
@@ -174,25 +239,29 @@ impl Trainer {
         self.communicator
     }
 
+    /// Ends training: a moving average of the weights, where the optimizer keeps one, takes their
+    /// place.
+    pub fn finalize(&mut self) {
+        self.optimizer
+            .finalize(self.model.trainable_mut().as_mut_slice());
+    }
+
     /// The shapes batches must have.
     pub fn batch_shape(&self) -> BatchShape {
-        let label = match self.loss.label(self.model.output_shape()) {
-            LabelSpec::Class { .. } => Vec::new(),
-            LabelSpec::Values { shape } => shape,
-        };
+        let inputs = self.model.inputs().iter();
+        let labels = self.objective.labels().iter();
         BatchShape {
-            input: self.model.input().shape.clone(),
-            label,
+            inputs: inputs.map(|input| input.spec.dims[1..].to_vec()).collect(),
+            labels: labels.map(label_shape).collect(),
         }
     }
 
     /// Sums of nothing.
     pub fn no_totals(&self) -> Totals {
-        let states = self.metrics.iter().map(|metric| metric.state_len()).sum();
         Totals {
-            loss: 0.0,
+            losses: vec![0.0; 1 + self.objective.loss_names().len()],
             rows: 0.0,
-            metrics: vec![0.0; states],
+            metrics: vec![0.0; self.objective.metric_count()],
         }
     }
 
@@ -208,48 +277,44 @@ impl Trainer {
         more: bool,
         at: Position,
     ) -> Result<Stepped, Error> {
-        match batch {
-            Some(batch) => self.accumulate(batch, at)?,
-            None => self.buffer.fill(0.0),
+        let mut exchange = Exchange::zeros(&self.objective);
+        let mut forward = None;
+        if let Some(batch) = batch {
+            forward = Some(self.forward(batch, at, &mut exchange)?);
         }
-        let tail = self.tail();
-        self.buffer[tail + MORE] = if more { 1.0 } else { 0.0 };
+        exchange.values[exchange.losses + 2] = if more { 1.0 } else { 0.0 };
         if self.communicator.world_size() > 1 {
-            self.communicator.allreduce(&mut self.buffer)?;
+            self.communicator.allreduce_f64(&mut exchange.values)?;
         }
-        let (rows, loss) = (self.buffer[tail + ROWS], self.buffer[tail + LOSS]);
-        if !loss.is_finite() {
-            return Err(Error::Numeric {
-                loss,
-                epoch: at.epoch,
-                step: at.step,
-            });
-        }
+        let rows = exchange.rows();
+        let totals = self.totals(&exchange);
         if rows > 0.0 {
+            let loss = totals.losses[0] / rows;
+            if !loss.is_finite() {
+                return Err(Error::Numeric {
+                    loss,
+                    epoch: at.epoch,
+                    step: at.step,
+                });
+            }
+            let local = batch.map_or(0.0, |batch| batch.rows as f64);
+            self.backward(forward.as_ref(), &exchange, local)?;
             self.update(rows)?;
         }
-        let metrics = self.buffer[tail + METRICS..]
-            .iter()
-            .map(|&value| value.into())
-            .collect();
-        let totals = Totals {
-            loss: loss.into(),
-            rows: rows.into(),
-            metrics,
-        };
         Ok(Stepped {
             totals,
-            more: self.buffer[tail + MORE] > 0.0,
+            more: exchange.more() > 0.0,
         })
     }
 
-    /// Loss and metrics over the rows of all ranks' `blocks`, without training.
+    /// Loss and metrics over the rows of all ranks' `blocks`, without training: those that Keras
+    /// has on all of them as one batch.
     ///
     /// # Errors
     /// [`Error::Collective`] and [`Error::Keras`].
     pub fn evaluate(&mut self, blocks: &[Block]) -> Result<Totals, Error> {
         let shape = self.batch_shape();
-        let mut totals = self.no_totals();
+        let mut exchange = Exchange::zeros(&self.objective);
         {
             let _no_grad = tch::no_grad_guard();
             for block in blocks {
@@ -258,85 +323,141 @@ impl Trainer {
                     let Some(batch) = shape.slice(block, start, end)? else {
                         continue;
                     };
-                    let output = self.model.forward(&batch.x, &mut Pass::inference())?;
-                    let loss = self.total_loss(&batch, &output)?;
-                    let mut metrics = vec![0.0; totals.metrics.len()];
-                    self.measure(&batch, &output, &mut metrics)?;
-                    totals.add(&Totals {
-                        loss: loss.f_double_value(&[])?,
-                        rows: batch.rows as f64,
-                        metrics: metrics.into_iter().map(f64::from).collect(),
-                    });
+                    let mut pass = Pass::inference();
+                    let outputs = self.model.forward(&batch.inputs, &mut pass)?;
+                    self.measure(&batch, &outputs, &pass, &mut exchange)?;
                 }
             }
         }
-        let mut sums = [&[totals.loss, totals.rows][..], &totals.metrics].concat();
-        self.communicator.allreduce_f64(&mut sums)?;
-        Ok(Totals {
-            loss: sums[0],
-            rows: sums[1],
-            metrics: sums.split_off(2),
-        })
+        self.communicator.allreduce_f64(&mut exchange.values)?;
+        Ok(self.totals(&exchange))
     }
 
     /// The means that `totals` stand for, by Keras's names, `loss` first.
     pub fn logs(&self, totals: &Totals, prefix: &str) -> Logs {
         let mut logs = Logs::new();
-        logs.insert(format!("{prefix}loss"), (totals.loss / totals.rows).into());
-        let mut at = 0;
-        for metric in &self.metrics {
-            let state = &totals.metrics[at..at + metric.state_len()];
-            at += metric.state_len();
-            logs.insert(
-                format!("{prefix}{}", metric.name()),
-                metric.result(state).into(),
-            );
+        let names = self.objective.loss_names();
+        let names = std::iter::once("loss").chain(names.iter().map(String::as_str));
+        for (name, loss) in names.zip(&totals.losses) {
+            logs.insert(format!("{prefix}{name}"), (loss / totals.rows).into());
+        }
+        for (name, value) in self.objective.metric_values(&totals.metrics) {
+            logs.insert(format!("{prefix}{name}"), value);
         }
         logs
     }
 
-    /// Fills the buffer with this rank's own sums.
-    fn accumulate(&mut self, batch: &Batch, at: Position) -> Result<(), Error> {
+    /// This rank's forward pass in training, with its sums.
+    fn forward(
+        &mut self,
+        batch: &Batch,
+        at: Position,
+        exchange: &mut Exchange,
+    ) -> Result<Forward, Error> {
         let rank = self.communicator.rank() as u64;
         let mut pass = Pass::training(random(self.seed, &[rank, at.step]));
-        let output = self.model.forward(&batch.x, &mut pass)?;
-        let loss = self.total_loss(batch, &output)?;
-        let gradients = self.model.trainable().len();
-        self.model.gradients(&loss, &mut self.buffer[..gradients])?;
+        let outputs = self.model.forward(&batch.inputs, &mut pass)?;
+        let forward = self.measure(batch, &outputs, &pass, exchange)?;
         self.model.apply_updates(&pass.updates)?;
-        let rows = batch.rows as f32;
+        Ok(forward)
+    }
+
+    fn measure(
+        &self,
+        batch: &Batch,
+        outputs: &[Value],
+        pass: &Pass,
+        exchange: &mut Exchange,
+    ) -> Result<Forward, Error> {
+        let loss_sums = self.objective.loss_sums(batch, outputs)?;
+        let added = match pass.losses.as_slice() {
+            [] => None,
+            losses => Some(Tensor::f_stack(losses, 0)?.f_sum(Kind::Float)?),
+        };
+        let added_value = match &added {
+            Some(added) => added.f_double_value(&[])?,
+            None => 0.0,
+        };
+        let sums: Vec<f64> = Vec::try_from(loss_sums.f_detach()?)?;
+        let metrics = self.objective.metric_sums(batch, outputs)?;
+        exchange.add(&sums, added_value, batch.rows as f64, &metrics);
+        Ok(Forward { loss_sums, added })
+    }
+
+    /// What a step's sums come to.
+    fn totals(&self, exchange: &Exchange) -> Totals {
+        let rows = exchange.rows();
+        let values = self.objective.loss_values(exchange.losses());
+        let mut losses = vec![values.total * rows + exchange.added()];
+        if losses.len() + values.parts.len() == 1 + self.objective.loss_names().len() {
+            losses.extend(values.parts.iter().map(|loss| loss * rows));
+        }
+        Totals {
+            losses,
+            rows,
+            metrics: exchange.metrics().to_vec(),
+        }
+    }
+
+    /// Fills the buffer with this rank's share of the gradients and moving statistics.
+    fn backward(
+        &mut self,
+        forward: Option<&Forward>,
+        exchange: &Exchange,
+        local: f64,
+    ) -> Result<(), Error> {
+        let gradients = self.model.trainable().len();
+        let flags = self.flags();
+        let Some(Forward { loss_sums, added }) = forward else {
+            self.buffer.fill(0.0);
+            return Ok(());
+        };
+        let slopes = self.objective.loss_values(exchange.losses()).slopes;
+        let slopes = Tensor::f_from_slice(&slopes)?;
+        let mut loss = loss_sums.f_mul(&slopes)?.f_sum(Kind::Double)?;
+        if let Some(added) = added {
+            let share = local / exchange.rows();
+            loss = loss.f_add(&added.f_to_kind(Kind::Double)?.f_mul_scalar(share)?)?;
+        }
+        let reached = self
+            .model
+            .gradients(&loss, &mut self.buffer[..gradients])?;
         let mut end = gradients;
         for span in &self.moving {
             let values = &self.model.non_trainable().as_slice()[span.clone()];
             for (slot, value) in self.buffer[end..].iter_mut().zip(values) {
-                *slot = value * rows;
+                *slot = value * f64_to_f32(local);
             }
             end += span.len();
         }
-        self.buffer[end + LOSS] = f64_to_f32(loss.f_double_value(&[])?);
-        self.buffer[end + ROWS] = rows;
-        let mut metrics = self.buffer.split_off(end + METRICS);
-        let measured = self.measure(batch, &output, &mut metrics);
-        self.buffer.append(&mut metrics);
-        measured
+        for (slot, reached) in self.buffer[flags..].iter_mut().zip(reached) {
+            *slot = if reached { 1.0 } else { 0.0 };
+        }
+        Ok(())
     }
 
-    /// Applies the summed buffer: optimizer step and moving statistics.
-    fn update(&mut self, rows: f32) -> Result<(), Error> {
-        let gradients = self.model.trainable().len();
-        let (summed, rest) = self.buffer.split_at_mut(gradients);
-        let scale = rows.recip();
-        for gradient in summed.iter_mut() {
-            *gradient *= scale;
+    /// Adds up the ranks' buffers and applies them: optimizer step and moving statistics.
+    fn update(&mut self, rows: f64) -> Result<(), Error> {
+        let ranks = self.communicator.world_size();
+        if ranks > 1 {
+            self.communicator.allreduce(&mut self.buffer)?;
         }
-        self.optimizer
-            .apply(self.model.trainable_mut().as_mut_slice(), summed)?;
-        if self.communicator.world_size() > 1 {
+        let gradients = self.model.trainable().len();
+        let flags = self.flags();
+        let reached: Vec<bool> = self.buffer[flags..].iter().map(|&flag| flag > 0.0).collect();
+        let (summed, rest) = self.buffer.split_at_mut(gradients);
+        if reached.contains(&true) {
+            let params = self.model.trainable_mut().as_mut_slice();
+            if self.optimizer.apply(params, summed, &reached)? {
+                self.model.constrain()?;
+            }
+        }
+        if ranks > 1 {
             let mut at = 0;
             for span in &self.moving {
                 let store = &mut self.model.non_trainable_mut().as_mut_slice()[span.clone()];
                 for (value, sum) in store.iter_mut().zip(&rest[at..]) {
-                    *value = sum * scale;
+                    *value = sum / f64_to_f32(rows);
                 }
                 at += span.len();
             }
@@ -344,45 +465,22 @@ impl Trainer {
         Ok(())
     }
 
-    /// Sum over rows of weight times loss.
-    fn total_loss(&self, batch: &Batch, output: &Output) -> Result<Tensor, Error> {
-        let losses = self.loss.per_row(labels(batch)?, output)?;
-        let losses = match &batch.weights {
-            Some(weights) => losses.f_mul(weights)?,
-            None => losses,
-        };
-        Ok(losses.f_sum(Kind::Float)?)
-    }
-
-    /// The metrics' states for one batch, one after the other.
-    fn measure(&self, batch: &Batch, output: &Output, states: &mut [f32]) -> Result<(), Error> {
-        let _no_grad = tch::no_grad_guard();
-        let mut at = 0;
-        for metric in &self.metrics {
-            let state = metric.update(labels(batch)?, output)?;
-            let len = metric.state_len();
-            state
-                .f_to_kind(Kind::Float)?
-                .f_copy_data(&mut states[at..at + len], len)?;
-            at += len;
-        }
-        Ok(())
-    }
-
-    /// Where the scalars begin in the buffer.
-    fn tail(&self) -> usize {
+    /// Where the flags of reached variables begin in the buffer.
+    fn flags(&self) -> usize {
         self.model.trainable().len() + self.moving.iter().map(Range::len).sum::<usize>()
     }
 }
 
-fn labels(batch: &Batch) -> Result<&Tensor, Error> {
-    batch
-        .y
-        .as_ref()
-        .ok_or_else(|| Error::Config("training needs a label column".to_owned()))
+/// Shape of a row's labels.
+fn label_shape(label: &Option<LabelSpec>) -> Vec<i64> {
+    match label {
+        None => Vec::new(),
+        Some(LabelSpec::Sequence { steps, .. }) => vec![*steps],
+        Some(spec) => spec.shape().unwrap_or_default().to_vec(),
+    }
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "it was a float32 before")]
+#[expect(clippy::cast_possible_truncation, reason = "row counts of one step")]
 fn f64_to_f32(value: f64) -> f32 {
     value as f32
 }

@@ -1,11 +1,13 @@
 //! What the trainer thread does: meet the other ranks, agree on the state to start from, train.
 
 use crate::artifacts::{self, Artifacts, cannot_write};
+use crate::columns::{Wanted, WantedOutput, wanted_inputs};
 use crate::config::FitSession;
 use crate::dataset::Dataset;
 use crate::error::Error;
 use crate::event::{Event, FitResult};
 use crate::fit::FitLoop;
+use crate::objective::{Asked, Objective};
 use crate::resume::State;
 use crate::session::Stop;
 use crate::session::intake::Channel;
@@ -13,11 +15,9 @@ use crate::step::Trainer;
 use crossbeam::channel::Sender;
 use flambeau_collective::{AbortReason, Communicator, Secret};
 use flambeau_formats::checkpoint;
-use flambeau_keras::Model;
-use flambeau_keras::losses::{LabelSpec, Loss};
-use flambeau_keras::metrics::{self, Metric};
 use flambeau_keras::optimizers::Optimizer;
-use serde_json::{Value, json};
+use flambeau_keras::{Model, ReadOptions};
+use serde_json::Value;
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
@@ -34,10 +34,8 @@ pub(crate) struct Caller {
 #[derive(Debug)]
 pub(crate) struct Setup {
     model: Model,
-    loss: Loss,
-    metrics: Vec<Box<dyn Metric>>,
+    objective: Objective,
     optimizer: Optimizer,
-    compile: Value,
 }
 
 impl Setup {
@@ -47,52 +45,69 @@ impl Setup {
             let reason = "batchSize and epochs must be at least 1";
             return Err(Error::Config(reason.to_owned()));
         }
-        let (mut model, loaded) = Model::from_bytes(model)?;
+        let options = ReadOptions {
+            frozen_layers: settings.frozen_layers.clone(),
+        };
+        let (mut model, loaded) = Model::read(model, &options)?;
         if !loaded.weights {
             model.initialize(settings.seed)?;
         }
         let compiled = loaded.compile.unwrap_or(Value::Null);
         let choose = |given: &Option<Value>, key: &str| {
-            let value = given.clone().or_else(|| compiled.get(key).cloned());
-            value.filter(|value| !value.is_null()).ok_or_else(|| {
-                let reason = format!("no {key}: set it, or compile the Keras model with one");
-                Error::Config(reason)
-            })
-        };
-        let (loss, optimizer) = (
-            choose(&settings.loss, "loss")?,
-            choose(&settings.optimizer, "optimizer")?,
-        );
-        let metrics = match &settings.metrics {
-            Some(metrics) => metrics.clone(),
-            None => compiled
-                .get("metrics")
-                .and_then(Value::as_array)
+            let given = given.as_ref().filter(|value| !value.is_null());
+            given
+                .or_else(|| compiled.get(key))
                 .cloned()
-                .unwrap_or_default(),
+                .unwrap_or_default()
         };
-        let compile = json!({"optimizer": optimizer, "loss": loss, "metrics": metrics});
-        let loss = Loss::from_config(&loss)?;
-        let metrics = metrics
-            .iter()
-            .map(|metric| metrics::from_config(metric, &loss, model.output_shape()))
-            .collect::<Result<_, _>>()?;
-        let optimizer = Optimizer::from_config(&optimizer, model.trainable())?;
+        let demand = |given: &Option<Value>, key: &str| match choose(given, key) {
+            Value::Null => {
+                let reason = format!("no {key}: set it, or compile the Keras model with one");
+                Err(Error::Config(reason))
+            }
+            value => Ok(value),
+        };
+        if config.columns.weight.is_some() && !settings.class_weight.is_empty() {
+            let reason = "weightCol and classWeight are both set, which Keras refuses: clear one, \
+                          or multiply the weights yourself";
+            return Err(Error::Config(reason.to_owned()));
+        }
+        // A loss that is given anew brings its own weights and metrics, as `compile` does.
+        let own = settings.loss.is_none();
+        let pick = |given: &Option<Value>, key: &str| match given {
+            Some(given) => given.clone(),
+            None if own => choose(given, key),
+            None => Value::Null,
+        };
+        let asked = Asked {
+            loss: demand(&settings.loss, "loss")?,
+            loss_weights: pick(&settings.loss_weights, "loss_weights"),
+            metrics: pick(&settings.metrics, "metrics"),
+            weighted_metrics: pick(&settings.weighted_metrics, "weighted_metrics"),
+            class_weight: settings.class_weight.clone(),
+        };
+        let objective = Objective::new(&model, &asked)?;
+        let optimizer = demand(&settings.optimizer, "optimizer")?;
+        let mut optimizer = Optimizer::from_config(&optimizer, model.trainable())?;
+        optimizer.set_threads(usize::try_from(config.threads).unwrap_or(1));
         Ok(Self {
             model,
-            loss,
-            metrics,
+            objective,
             optimizer,
-            compile,
         })
     }
 
-    pub(crate) fn input(&self) -> Vec<i64> {
-        self.model.input().shape.clone()
-    }
-
-    pub(crate) fn label(&self) -> LabelSpec {
-        self.loss.label(self.model.output_shape())
+    /// What a row must hold.
+    pub(crate) fn wanted(&self) -> Wanted {
+        let outputs = self.model.outputs().iter().zip(self.objective.labels());
+        let outputs = outputs.map(|(output, label)| WantedOutput {
+            name: output.name.clone(),
+            label: label.clone(),
+        });
+        Wanted {
+            inputs: wanted_inputs(&self.model),
+            outputs: outputs.collect(),
+        }
     }
 
     /// Meets the other ranks and trains to the end.
@@ -106,11 +121,11 @@ impl Setup {
         tch::set_num_threads(config.threads);
         let abort = &caller.stop.abort;
         let communicator = Communicator::connect(&config.collective, secret, abort)?;
-        let losses = (self.loss, self.metrics);
         let seed = config.fit.seed;
-        let mut trainer = Trainer::new(self.model, losses, self.optimizer, communicator, seed);
+        let (model, objective) = (self.model, self.objective);
+        let mut trainer = Trainer::new(model, objective, self.optimizer, communicator, seed);
         // A failure is told to the other ranks while the links to them are still there.
-        let train = || train(&mut trainer, config, self.compile, &mut rows, caller);
+        let train = || train(&mut trainer, config, &mut rows, caller);
         let result = guarded(train, &caller.stop)?;
         trainer.into_communicator().close()?;
         // The caller may have closed the session already.
@@ -123,7 +138,6 @@ impl Setup {
 fn train(
     trainer: &mut Trainer,
     config: &FitSession,
-    compile: Value,
     rows: &mut Channel,
     caller: &Caller,
 ) -> Result<FitResult, Error> {
@@ -144,7 +158,7 @@ fn train(
         let directory = config.local_dir.clone();
         std::fs::create_dir_all(&directory).map_err(|error| cannot_write(&directory, error))?;
         let keep = settings.keep_checkpoints;
-        Some(Artifacts::start(directory, compile, keep, events.clone())?)
+        Some(Artifacts::start(directory, keep, events.clone())?)
     } else {
         None
     };
@@ -159,6 +173,7 @@ fn train(
         opened,
     }
     .run(state, &mut dataset, rows)?;
+    trainer.finalize();
     match artifacts {
         Some(artifacts) => artifacts.finish(trainer, &state),
         None => Ok(artifacts::result(trainer, &state)),
