@@ -60,6 +60,43 @@ def spec(value: Spec) -> str:
     )
 
 
+def specs(value: object) -> str:
+    """Return losses as the JSON that the jar takes: of one output as `spec`, else by output.
+
+    Raises TypeError for what is no loss, nor a list or dictionary of them.
+    """
+    if isinstance(value, Mapping) and "class_name" not in value:
+        return json.dumps({name: _nested(item) for name, item in value.items()})
+    if isinstance(value, list | tuple):
+        return json.dumps([_nested(item) for item in value])
+    return spec(value)
+
+
+def metric_specs(value: object) -> list[str]:
+    """Return metrics as the jar takes them: one text each, or one JSON text for several outputs.
+
+    Raises TypeError for what is no metric, nor a list or dictionary of them.
+    """
+    if isinstance(value, Mapping) and "class_name" not in value:
+        return [json.dumps({name: _nested(item) for name, item in value.items()})]
+    items = list(value) if isinstance(value, list | tuple) else [value]
+    if any(isinstance(item, list | tuple) or item is None for item in items):
+        return [json.dumps([_nested(item) for item in items])]
+    return [spec(item) for item in items]
+
+
+def _nested(value: object) -> Any:
+    """Return a part of what `compile` takes as what JSON holds."""
+    if value is None:
+        return None
+    if isinstance(value, list | tuple):
+        return [_nested(item) for item in value]
+    if isinstance(value, Mapping) and "class_name" not in value:
+        return {name: _nested(item) for name, item in value.items()}
+    text = spec(value)
+    return json.loads(text) if text.startswith("{") else text
+
+
 def encoded_archive(model: keras.Model) -> str:
     """Return the base64 of the model's .keras file."""
     with _scratch_file() as path:

@@ -7,13 +7,20 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from pyspark.ml.util import JavaMLReadable, JavaMLReader, JavaMLWritable
 from pyspark.ml.wrapper import JavaEstimator, JavaModel
 
-from flambeau.keras_spec import decoded_archive, encoded_archive, model_params, spec
+from flambeau.keras_spec import (
+    decoded_archive,
+    encoded_archive,
+    metric_specs,
+    model_params,
+    spec,
+    specs,
+)
 from flambeau.params import EstimatorParams, ModelParams
 
 if TYPE_CHECKING:
@@ -34,6 +41,7 @@ class PredictSettings(TypedDict, total=False):
 
     featuresCol: str
     featureCols: Sequence[str]
+    inputMapping: Mapping[str, str | Sequence[str]]
     predictionCol: str
     outputCol: str
     nullPolicy: str
@@ -44,9 +52,15 @@ class FitSettings(PredictSettings, total=False):
 
     model: Model
     optimizer: Spec
-    loss: Spec
-    metrics: Sequence[Spec]
+    loss: Spec | Sequence[Spec | None] | Mapping[str, Any]
+    lossWeights: Sequence[float] | Mapping[str, float]
+    metrics: Sequence[Any] | Mapping[str, Any]
+    weightedMetrics: Sequence[Any] | Mapping[str, Any]
+    classWeight: Mapping[int, float]
+    frozenLayers: Sequence[str]
     labelCol: str
+    labelCols: Sequence[str]
+    labelMapping: Mapping[str, str | Sequence[str]]
     weightCol: str
     batchSize: int
     epochs: int
@@ -59,6 +73,20 @@ class FitSettings(PredictSettings, total=False):
     checkpointEveryEpochs: int
     keepCheckpoints: int
     verbose: int
+
+
+# Settings that are Python values here and JSON in the jar.
+_JSON = ("inputMapping", "labelMapping", "lossWeights", "classWeight")
+
+
+def _as_text(params: dict[str, Any]) -> dict[str, Any]:
+    """Return the params with those that are JSON in the jar as text."""
+    text = {
+        name: value if isinstance(value, str) else json.dumps(value)
+        for name, value in params.items()
+        if name in _JSON
+    }
+    return params | text
 
 
 class _Reader(JavaMLReader[Any]):
@@ -85,7 +113,7 @@ class KerasModel(JavaModel, ModelParams, _Persistent):
 
     def setParams(self, **settings: Unpack[PredictSettings]) -> Self:
         """Set what is named; the rest stays as it is."""
-        self._set(**settings)
+        self._set(**_as_text(dict(settings)))
         return self
 
     @property
@@ -131,10 +159,11 @@ class KerasEstimator(JavaEstimator[KerasModel], EstimatorParams, _Persistent):
         if "optimizer" in settings:
             params["optimizer"] = spec(settings["optimizer"])
         if "loss" in settings:
-            params["loss"] = spec(settings["loss"])
-        if "metrics" in settings:
-            params["metrics"] = [spec(metric) for metric in settings["metrics"]]
-        self._set(**params)
+            params["loss"] = specs(settings["loss"])
+        for name in ("metrics", "weightedMetrics"):
+            if name in settings:
+                params[name] = metric_specs(params[name])
+        self._set(**_as_text(params))
         return self
 
     def _create_model(self, java_model: JavaObject) -> KerasModel:

@@ -23,6 +23,12 @@ class ModelParams(Params):
         "several feature columns, joined in this order into one row of the model's input",
         TypeConverters.toListString,
     )
+    inputMapping: Param[str] = Param(
+        Params._dummy(),
+        "inputMapping",
+        "JSON: each model input's name with its column or columns; wins over featureCols",
+        TypeConverters.toString,
+    )
     predictionCol: Param[str] = Param(
         Params._dummy(),
         "predictionCol",
@@ -82,6 +88,42 @@ class EstimatorParams(ModelParams):
         "labelCol",
         "label column",
         TypeConverters.toString,
+    )
+    labelCols: Param[list[str]] = Param(
+        Params._dummy(),
+        "labelCols",
+        "label columns of a model with several outputs, in their order; wins over labelCol",
+        TypeConverters.toListString,
+    )
+    labelMapping: Param[str] = Param(
+        Params._dummy(),
+        "labelMapping",
+        "JSON: each model output's name with its label column or columns",
+        TypeConverters.toString,
+    )
+    lossWeights: Param[str] = Param(
+        Params._dummy(),
+        "lossWeights",
+        "JSON: weights of the outputs' losses, as Keras's compile takes them",
+        TypeConverters.toString,
+    )
+    weightedMetrics: Param[list[str]] = Param(
+        Params._dummy(),
+        "weightedMetrics",
+        "metrics that weigh rows: names, or configs in JSON",
+        TypeConverters.toListString,
+    )
+    classWeight: Param[str] = Param(
+        Params._dummy(),
+        "classWeight",
+        "JSON: class ids with the weights of their rows",
+        TypeConverters.toString,
+    )
+    frozenLayers: Param[list[str]] = Param(
+        Params._dummy(),
+        "frozenLayers",
+        "names of layers whose weights stay as they are",
+        TypeConverters.toListString,
     )
     weightCol: Param[str] = Param(
         Params._dummy(),

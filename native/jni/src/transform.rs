@@ -3,7 +3,8 @@
 use crate::error::Error;
 use arrow_array::RecordBatch;
 use arrow_schema::Schema;
-use flambeau_train::columns::{Decoder, Wanted};
+use flambeau_keras::DType;
+use flambeau_train::columns::{Decoder, Wanted, WantedInput};
 use flambeau_train::config::Columns;
 use flambeau_train::encode::ExampleEncoder;
 
@@ -29,11 +30,14 @@ impl Drain {
         let decoder = match &mut self.decoder {
             Some(decoder) => decoder,
             None => {
-                // There is no model to say how wide a row is, so the first batch does.
-                let width = Decoder::width(&self.columns, batch) as i64;
+                // There is no model to say how wide a row is, so the first row does.
                 let wanted = Wanted {
-                    input: vec![width],
-                    label: None,
+                    inputs: vec![WantedInput {
+                        name: "rows".to_owned(),
+                        shape: vec![None],
+                        dtype: DType::FLOAT32,
+                    }],
+                    outputs: Vec::new(),
                 };
                 let decoder = Decoder::new(&self.schema, &self.columns, wanted);
                 self.decoder

@@ -5,10 +5,10 @@
 //! are `losses.json`, the loss of every step, and `weights.safetensors`, by the variables' paths.
 
 use flambeau_collective::{AbortHandle, Communicator, Secret};
-use flambeau_keras::losses::Loss;
 use flambeau_keras::optimizers::Optimizer;
 use flambeau_keras::{Model, VariableStore};
 use flambeau_train::batch::Batch;
+use flambeau_train::objective::{Asked, Objective};
 use flambeau_train::step::{Position, Trainer};
 use serde_json::{Value, json};
 use std::error::Error;
@@ -21,20 +21,24 @@ fn main() -> Result<(), Box<dyn Error>> {
     let compile: Value = serde_json::from_slice(&std::fs::read(case.join("compile.json"))?)?;
     let (model, _) = Model::from_bytes(&std::fs::read(case.join("model.keras"))?)?;
     let optimizer = Optimizer::from_config(&compile["optimizer"], model.trainable())?;
-    let loss = Loss::from_config(&compile["loss"])?;
-    let mut trainer = Trainer::new(model, (loss, Vec::new()), optimizer, alone()?, 0);
+    let asked = Asked {
+        loss: compile["loss"].clone(),
+        ..Asked::default()
+    };
+    let objective = Objective::new(&model, &asked)?;
+    let mut trainer = Trainer::new(model, objective, optimizer, alone()?, 0);
 
     let mut losses = Vec::new();
     for (step, (x, y)) in (1..).zip(read_batches(&case.join("batches.safetensors"))?) {
         let rows = usize::try_from(x.size()[0])?;
         let batch = Batch {
             rows,
-            x,
-            y: Some(y),
+            inputs: vec![x.into()],
+            labels: vec![Some(y)],
             weights: None,
         };
         let stepped = trainer.step(Some(&batch), true, Position { epoch: 1, step })?;
-        losses.push(stepped.totals.loss / stepped.totals.rows);
+        losses.push(stepped.totals.losses[0] / stepped.totals.rows);
     }
 
     std::fs::write(case.join("losses.json"), serde_json::to_vec(&losses)?)?;

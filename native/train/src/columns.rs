@@ -4,7 +4,7 @@
 use crate::binding::{self, Bound};
 use crate::block::{Block, Values};
 use crate::config::{Columns, NullPolicy};
-use crate::decode::{ACCEPTED, Column, ColumnKind, Nulls, Slots, Target};
+use crate::decode::{ACCEPTED, Column, ColumnKind, NUMBERS, Nulls, STRINGS, Slots, Target};
 use crate::error::DataError;
 use arrow_array::RecordBatch;
 use arrow_schema::Schema;
@@ -89,15 +89,31 @@ impl Decoder {
     /// [`DataError::NoColumn`], [`DataError::Type`] and [`DataError::Binding`].
     pub fn new(schema: &Schema, columns: &Columns, wanted: Wanted) -> Result<Self, DataError> {
         let Bound { inputs, labels } = binding::bind(columns, &wanted)?;
-        let find = |names: Vec<String>| {
-            let sources = names.iter().map(|name| source(schema, name));
-            sources.collect::<Result<Vec<_>, _>>()
+        let find = |names: Vec<String>, strings: bool| {
+            let sources = names.iter().map(|name| {
+                let source = source(schema, name)?;
+                let text = matches!(source.kind, ColumnKind::Text | ColumnKind::Texts);
+                let fits = if strings {
+                    text || source.kind == ColumnKind::Binary
+                } else {
+                    !text
+                };
+                if fits {
+                    return Ok(source);
+                }
+                Err(DataError::Type {
+                    column: name.clone(),
+                    dtype: schema.field(source.index).data_type().to_string(),
+                    accepted: if strings { STRINGS } else { NUMBERS },
+                })
+            });
+            sources.collect::<Result<Vec<_>, DataError>>()
         };
         let inputs = wanted.inputs.into_iter().zip(inputs);
         let inputs = inputs.map(|(wanted, names)| {
             Ok(InputDecoder {
+                sources: find(names, wanted.dtype == DType::String)?,
                 wanted,
-                sources: find(names)?,
                 widths: None,
             })
         });
@@ -106,7 +122,7 @@ impl Decoder {
             None => Ok(None),
             Some(spec) => Ok(Some(LabelDecoder {
                 spec,
-                sources: find(names)?,
+                sources: find(names, false)?,
             })),
         });
         let weight = columns.weight.as_ref();
@@ -117,21 +133,6 @@ impl Decoder {
             null_policy: columns.null_policy,
             rows_seen: 0,
         })
-    }
-
-    /// Values a row of `batch` holds in the feature columns together; 0 where it has no rows or
-    /// lacks a column.
-    pub fn width(columns: &Columns, batch: &RecordBatch) -> usize {
-        let width = |name: &String| {
-            let array = batch.column_by_name(name)?;
-            Column {
-                name,
-                array,
-                first_row: 0,
-            }
-            .width()
-        };
-        columns.features.iter().filter_map(width).sum()
     }
 
     /// Copies the batch's rows into a block of our own memory.

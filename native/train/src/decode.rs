@@ -84,6 +84,14 @@ pub(crate) enum ColumnKind {
 pub(crate) const ACCEPTED: &str =
     "a number, boolean, binary, string, an array of numbers or strings, or an ML vector";
 
+/// Those that become numbers.
+pub(crate) const NUMBERS: &str =
+    "a number, boolean, binary, an array of numbers, or an ML vector: look strings up in the model \
+     (StringLookup, TextVectorization) behind an input of dtype string";
+
+/// Those that become strings.
+pub(crate) const STRINGS: &str = "a string, binary, or an array of strings";
+
 impl ColumnKind {
     pub(crate) fn of(dtype: &DataType) -> Option<Self> {
         match dtype {

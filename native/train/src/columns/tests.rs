@@ -3,7 +3,8 @@
 use super::*;
 use arrow_array::builder::{BinaryBuilder, Float64Builder, Int32Builder, ListBuilder};
 use arrow_array::{ArrayRef, BinaryArray, Float64Array, Int8Array, Int32Array, StructArray};
-use arrow_schema::{DataType, Field};
+use arrow_schema::Field;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 fn batch(columns: Vec<(&str, ArrayRef)>) -> RecordBatch {
@@ -16,17 +17,35 @@ fn batch(columns: Vec<(&str, ArrayRef)>) -> RecordBatch {
 fn columns(features: &[&str], label: Option<&str>, null_policy: NullPolicy) -> Columns {
     Columns {
         features: features.iter().map(ToString::to_string).collect(),
-        label: label.map(str::to_owned),
+        inputs: BTreeMap::new(),
+        labels: label.map(str::to_owned).into_iter().collect(),
+        outputs: BTreeMap::new(),
         weight: None,
         null_policy,
     }
 }
 
-fn wanted(input: &[i64], classes: Option<i64>) -> Wanted {
-    let label = classes.map(|classes| LabelSpec::Class { classes });
+fn input(name: &str, shape: &[Option<i64>], dtype: DType) -> WantedInput {
+    WantedInput {
+        name: name.to_owned(),
+        shape: shape.to_vec(),
+        dtype,
+    }
+}
+
+fn wanted(shape: &[i64], classes: Option<i64>) -> Wanted {
+    let shape: Vec<_> = shape.iter().map(|&size| Some(size)).collect();
+    let outputs = classes.map(|classes| WantedOutput {
+        name: "out".to_owned(),
+        label: Some(LabelSpec::Class {
+            shape: Vec::new(),
+            classes: Some(classes),
+            ignored: None,
+        }),
+    });
     Wanted {
-        input: input.to_vec(),
-        label,
+        inputs: vec![input("in", &shape, DType::FLOAT32)],
+        outputs: outputs.into_iter().collect(),
     }
 }
 
@@ -51,10 +70,10 @@ fn scalar_columns_are_concatenated_row_by_row() {
     let columns = columns(&["a", "b", "c"], None, NullPolicy::Error);
     let block = decode(&batch, &columns, wanted(&[3], None)).unwrap();
     assert_eq!(
-        block.features,
-        Features::F32(vec![1.0, 0.5, -1.0, 2.0, 1.5, -2.0])
+        block.inputs,
+        [Values::F32(vec![1.0, 0.5, -1.0, 2.0, 1.5, -2.0])]
     );
-    assert_eq!(block.labels, Labels::None);
+    assert!(block.labels.is_empty());
 }
 
 #[test]
@@ -63,7 +82,7 @@ fn one_binary_column_stays_bytes() {
     let batch = batch(vec![("image", bytes)]);
     let columns = columns(&["image"], None, NullPolicy::Error);
     let block = decode(&batch, &columns, wanted(&[2, 2, 1], None)).unwrap();
-    assert_eq!(block.features, Features::U8(b"abcdefgh".to_vec()));
+    assert_eq!(block.inputs, [Values::U8(b"abcdefgh".to_vec())]);
 }
 
 #[test]
@@ -73,8 +92,8 @@ fn a_sliced_batch_is_read_from_its_offset() {
     let batch = batch(vec![("image", bytes), ("label", label)]).slice(1, 2);
     let columns = columns(&["image"], Some("label"), NullPolicy::Error);
     let block = decode(&batch, &columns, wanted(&[2], Some(3))).unwrap();
-    assert_eq!(block.features, Features::U8(b"cdef".to_vec()));
-    assert_eq!(block.labels, Labels::Classes(vec![1, 2]));
+    assert_eq!(block.inputs, [Values::U8(b"cdef".to_vec())]);
+    assert_eq!(block.labels, [Some(Values::I64(vec![1, 2]))]);
 }
 
 #[test]
@@ -134,8 +153,8 @@ fn sparse_vectors_are_made_dense_beside_dense_ones() {
     let columns = columns(&["v"], None, NullPolicy::Error);
     let block = decode(&batch, &columns, wanted(&[3], None)).unwrap();
     assert_eq!(
-        block.features,
-        Features::F32(vec![1.0, 2.0, 3.0, 0.0, 0.0, 9.0])
+        block.inputs,
+        [Values::F32(vec![1.0, 2.0, 3.0, 0.0, 0.0, 9.0])]
     );
 }
 
@@ -157,11 +176,11 @@ fn a_null_is_refused_zeroed_or_dropped_by_policy() {
          or 'drop'"
     );
     let zeroed = run(NullPolicy::Zero).unwrap();
-    assert_eq!(zeroed.features, Features::F32(vec![1.0, 0.0, 3.0]));
-    assert_eq!(zeroed.labels, Labels::Classes(vec![0, 1, 0]));
+    assert_eq!(zeroed.inputs, [Values::F32(vec![1.0, 0.0, 3.0])]);
+    assert_eq!(zeroed.labels, [Some(Values::I64(vec![0, 1, 0]))]);
     let dropped = run(NullPolicy::Drop).unwrap();
     assert_eq!(dropped.rows, 1);
-    assert_eq!(dropped.features, Features::F32(vec![1.0]));
+    assert_eq!(dropped.inputs, [Values::F32(vec![1.0])]);
 }
 
 #[test]
@@ -172,7 +191,7 @@ fn bytes_under_a_null_are_zeros() {
     let batch = batch(vec![("image", Arc::new(bytes.finish()))]);
     let columns = columns(&["image"], None, NullPolicy::Zero);
     let block = decode(&batch, &columns, wanted(&[2], None)).unwrap();
-    assert_eq!(block.features, Features::U8(b"ab\0\0".to_vec()));
+    assert_eq!(block.inputs, [Values::U8(b"ab\0\0".to_vec())]);
 }
 
 #[test]
@@ -199,7 +218,7 @@ fn a_fractional_class_id_is_refused() {
     let columns = columns(&["a"], Some("label"), NullPolicy::Error);
     let error = decode(&batch, &columns, wanted(&[1], Some(10))).unwrap_err();
     assert!(
-        matches!(error, DataError::LabelFraction { row: 0, .. }),
+        matches!(error, DataError::Fraction { row: 0, .. }),
         "{error}"
     );
 }
@@ -229,10 +248,10 @@ fn a_wrong_type_is_named_with_those_accepted() {
     );
     assert_eq!(
         error.unwrap_err().to_string(),
-        "column 'a' is Utf8; accepted is a number, boolean, binary, an array of numbers or an ML \
-         vector"
+        "column 'a' is Utf8; accepted is a number, boolean, binary, an array of numbers, or an ML \
+         vector: look strings up in the model (StringLookup, TextVectorization) behind an input of \
+         dtype string"
     );
-    assert_eq!(ColumnKind::of(&DataType::Utf8), None);
 }
 
 #[test]
@@ -245,6 +264,47 @@ fn a_total_width_other_than_the_models_is_refused() {
     );
     assert_eq!(
         error.unwrap_err().to_string(),
-        "the feature columns [a, b] hold 2 values a row, the model's input [28, 28, 1] takes 784"
+        "the feature columns [a, b] hold 2 values a row, the model's input 'in' takes rows of shape \
+         (28, 28, 1)"
     );
+}
+
+#[test]
+fn several_inputs_have_types_of_their_own() {
+    let ids = ints(&[Some(16_777_217), Some(3)]);
+    let text: ArrayRef = Arc::new(arrow_array::StringArray::from(vec!["ab", ""]));
+    let batch = batch(vec![("x", doubles(&[Some(0.5), Some(1.0)])), ("id", ids), ("t", text)]);
+    let columns = columns(&["id", "t", "x"], None, NullPolicy::Error);
+    let int64 = DType::from_name("int64").unwrap();
+    let wanted = Wanted {
+        inputs: vec![
+            input("id", &[], int64),
+            input("text", &[Some(1)], DType::String),
+            input("x", &[None], DType::FLOAT32),
+        ],
+        outputs: Vec::new(),
+    };
+    let block = decode(&batch, &columns, wanted).unwrap();
+    // An id above 2^24 does not pass through float32.
+    assert_eq!(block.inputs[0], Values::I64(vec![16_777_217, 3]));
+    let strings: Vec<Box<[u8]>> = vec![(*b"ab").into(), Box::default()];
+    assert_eq!(block.inputs[1], Values::Strings(strings));
+    assert_eq!(block.inputs[2], Values::F32(vec![0.5, 1.0]));
+}
+
+#[test]
+fn an_axis_that_only_rows_tell_takes_what_the_first_row_has() {
+    let mut lists = ListBuilder::new(Int32Builder::new());
+    lists.append_value([Some(1), Some(2), Some(3), Some(4)]);
+    lists.append_value([Some(1), Some(2)]);
+    let batch = batch(vec![("steps", Arc::new(lists.finish()))]);
+    let columns = columns(&["steps"], None, NullPolicy::Error);
+    let wanted = Wanted {
+        inputs: vec![input("in", &[None, Some(2)], DType::FLOAT32)],
+        outputs: Vec::new(),
+    };
+    let good = decode(&batch.slice(0, 1), &columns, wanted.clone()).unwrap();
+    assert_eq!(good.inputs, [Values::F32(vec![1.0, 2.0, 3.0, 4.0])]);
+    let error = decode(&batch, &columns, wanted).unwrap_err().to_string();
+    assert!(error.contains("2 values in row 1"), "{error}");
 }

@@ -64,7 +64,7 @@ impl Job {
                 "world_size": world_size, "hosts": vec!["127.0.0.1"; world_size],
                 "bind_host": "127.0.0.1", "port": 39100, "port_retries": 64,
                 "rendezvous_timeout_ms": 60_000, "progress_timeout_ms": 60_000},
-            "columns": {"features": ["a", "b", "c", "d"], "label": "label", "weight": null,
+            "columns": {"features": ["a", "b", "c", "d"], "labels": ["label"], "weight": null,
                         "null_policy": "error"},
             "fit": self.fit, "resume": if rank == 0 { json!(self.resume) } else { Value::Null }});
         serde_json::from_value(config).unwrap()

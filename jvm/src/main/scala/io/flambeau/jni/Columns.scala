@@ -8,27 +8,37 @@ import org.json4s.JsonDSL._
 /**
  * The columns a session reads, and what they are for.
  *
- * @param features model inputs; several scalar columns make one vector
+ * @param features of a model with one input its columns, joined in this order; of a model with
+ *     several inputs one column for each, in the model's order
+ * @param inputs columns of each input by its name; wins over `features` unless empty
+ * @param labels likewise for the model's outputs; empty when predicting
+ * @param outputs label columns of each output by its name; wins over `labels` unless empty
  * @param nullPolicy "error", "zero" (a null reads as 0) or "drop" (the row is left out)
  */
 final case class Columns(
     features: Seq[String],
-    label: Option[String],
+    inputs: Map[String, Seq[String]],
+    labels: Seq[String],
+    outputs: Map[String, Seq[String]],
     weight: Option[String],
     nullPolicy: String) {
 
-  def names: Seq[String] = (features ++ label ++ weight).distinct
+  /** The columns that feed the model. */
+  def inputNames: Seq[String] = (if (inputs.isEmpty) features else inputs.values.flatten.toSeq).distinct
+
+  /** The columns of the labels. */
+  def labelNames: Seq[String] = (if (outputs.isEmpty) labels else outputs.values.flatten.toSeq).distinct
+
+  def names: Seq[String] = (inputNames ++ labelNames ++ weight).distinct
 
   /** The part of `schema` that the session gets. */
   def of(schema: StructType): StructType = StructType(names.map(schema(_)))
 
   def json: JObject =
     ("features" -> features) ~
-      ("label" -> Columns.orNull(label)) ~
-      ("weight" -> Columns.orNull(weight)) ~
+      ("inputs" -> inputs) ~
+      ("labels" -> labels) ~
+      ("outputs" -> outputs) ~
+      ("weight" -> weight.fold[JValue](JNull)(JString(_))) ~
       ("null_policy" -> nullPolicy)
-}
-
-object Columns {
-  private def orNull(name: Option[String]): JValue = name.fold[JValue](JNull)(JString(_))
 }

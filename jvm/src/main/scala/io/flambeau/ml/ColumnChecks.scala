@@ -18,6 +18,13 @@ private[ml] object ColumnChecks {
       case scalar => isNumber(scalar)
     }
 
+  /** A model input: what a label may be, or strings for a model that looks them up. */
+  def requireInput(schema: StructType, role: String, name: String): Unit =
+    schema.fields.find(_.name == name).map(_.dataType) match {
+      case Some(StringType | ArrayType(StringType, _)) =>
+      case _ => requireTensor(schema, role, name)
+    }
+
   def requireNumber(schema: StructType, role: String, name: String): Unit =
     requireType(schema, role, name, Numbers)(isNumber)
 

@@ -6,7 +6,7 @@ import org.apache.spark.ml.param.{Param, ParamMap}
 import org.apache.spark.ml.util.{DefaultParamsReadable, DefaultParamsWritable, Identifiable}
 import org.apache.spark.sql.Dataset
 import org.apache.spark.sql.types.StructType
-import org.json4s.{JNull, JValue}
+import org.json4s.{JNull, JObject, JValue}
 import org.json4s.JsonDSL._
 import org.json4s.jackson.JsonMethods.compact
 
@@ -30,6 +30,13 @@ final class KerasEstimator(override val uid: String)
   def setOptimizer(value: String): this.type = set(optimizer, value)
   def setMetrics(value: Array[String]): this.type = set(metrics, value)
   def setLabelCol(value: String): this.type = set(labelCol, value)
+  def setLabelCols(value: Array[String]): this.type = set(labelCols, value)
+  def setLabelMapping(value: String): this.type = set(labelMapping, value)
+  def setLabelMapping(value: Map[String, Seq[String]]): this.type = set(labelMapping, MappingParam.json(value))
+  def setLossWeights(value: String): this.type = set(lossWeights, value)
+  def setWeightedMetrics(value: Array[String]): this.type = set(weightedMetrics, value)
+  def setClassWeight(value: String): this.type = set(classWeight, value)
+  def setFrozenLayers(value: Array[String]): this.type = set(frozenLayers, value)
   def setWeightCol(value: String): this.type = set(weightCol, value)
   def setBatchSize(value: Int): this.type = set(batchSize, value)
   def setEpochs(value: Int): this.type = set(epochs, value)
@@ -59,11 +66,12 @@ final class KerasEstimator(override val uid: String)
   }
 
   override def transformSchema(schema: StructType): StructType = {
-    features.foreach(ColumnChecks.requireTensor(schema, "feature column", _))
-    ColumnChecks.requireTensor(schema, "labelCol", $(labelCol))
+    columns.inputNames.foreach(ColumnChecks.requireInput(schema, "feature column", _))
+    columns.labelNames.foreach(ColumnChecks.requireTensor(schema, "label column", _))
     get(weightCol).foreach(ColumnChecks.requireNumber(schema, "weightCol", _))
     get(validationIndicatorCol).foreach(ColumnChecks.requireBoolean(schema, "validationIndicatorCol", _))
-    KerasModel.appended(schema, $(predictionCol), $(outputCol))
+    // How many outputs the model has is known once it is read: when it is fitted.
+    KerasModel.appended(schema, Seq(ModelOutput("output", Meaning.Values)), $(predictionCol), $(outputCol))
   }
 
   override def copy(extra: ParamMap): KerasEstimator = defaultCopy(extra)
@@ -86,10 +94,19 @@ final class KerasEstimator(override val uid: String)
   /** Without optimizer, loss and metrics of its own, a .keras file's compile config applies. */
   private def trainingJson: String = {
     def spec(param: Param[String]): JValue = get(param).fold[JValue](JNull)(ModelSource.spec)
+    // One text in JSON is a list or a dictionary by output, as Keras takes it.
+    def specs(texts: Array[String]): JValue = texts match {
+      case Array(text) if text.trim.startsWith("[") || ModelSource.isMapping(text) => ModelSource.json("metrics", text)
+      case several => several.toList.map(ModelSource.spec)
+    }
     compact(
       ("optimizer" -> spec(optimizer)) ~
         ("loss" -> spec(loss)) ~
-        ("metrics" -> get(metrics).map(_.toList.map(ModelSource.spec))) ~
+        ("metrics" -> get(metrics).map(specs)) ~
+        ("weighted_metrics" -> get(weightedMetrics).map(specs)) ~
+        ("loss_weights" -> get(lossWeights).map(ModelSource.json("lossWeights", _))) ~
+        ("class_weight" -> get(classWeight).fold[JValue](JObject())(ModelSource.json("classWeight", _))) ~
+        ("frozen_layers" -> get(frozenLayers).toSeq.flatten) ~
         ("batch_size" -> $(batchSize)) ~
         ("epochs" -> $(epochs)) ~
         ("shuffle" -> $(shuffle)) ~

@@ -12,7 +12,6 @@ import org.apache.spark.sql.types._
 import org.json4s.jackson.JsonMethods.compact
 
 import io.flambeau.ConfigException
-import io.flambeau.jni.Columns
 import io.flambeau.train.History
 
 /**
@@ -43,17 +42,17 @@ final class KerasModel(
     val schema = transformSchema(dataset.schema, logging = true)
     val drops = $(nullPolicy) == "drop"
     val input =
-      if (drops) dataset.toDF().where(features.map(name => dataset.col(s"`$name`").isNotNull).reduce(_ && _))
+      if (drops) dataset.toDF().where(inputColumns.names.map(name => dataset.col(s"`$name`").isNotNull).reduce(_ && _))
       else dataset.toDF()
-    val columns = Columns(features, None, None, if (drops) "error" else $(nullPolicy))
+    val columns = if (drops) inputColumns.copy(nullPolicy = "error") else inputColumns
     val model = dataset.sparkSession.sparkContext.broadcast(keras)
-    val prediction = new PartitionPrediction(columns, input.schema, model, isBinary)
+    val prediction = new PartitionPrediction(columns, input.schema, model, outputs)
     SparkInternals.mapRows(input, schema)(prediction.apply)
   }
 
   override def transformSchema(schema: StructType): StructType = {
-    features.foreach(ColumnChecks.requireTensor(schema, "feature column", _))
-    KerasModel.appended(schema, $(predictionCol), $(outputCol))
+    inputColumns.names.foreach(ColumnChecks.requireInput(schema, "feature column", _))
+    KerasModel.appended(schema, outputs, $(predictionCol), $(outputCol))
   }
 
   override def copy(extra: ParamMap): KerasModel =
@@ -65,8 +64,14 @@ final class KerasModel(
 
   override def write: MLWriter = new KerasModelFiles.Writer(super.write, keras, history)
 
-  private def isBinary: Boolean =
-    get(loss).map(ModelSource.spec).orElse(ModelSource.compiledLoss(keras)).exists(ModelSource.isBinaryCrossentropy)
+  /** What the model gives; a file that cannot be read is left to the native side to name. */
+  @transient private lazy val outputs: Seq[ModelOutput] = {
+    val config = ModelSource.config(keras)
+    val known = config.toSeq.flatMap { config =>
+      ModelOutputs.of(config, get(loss).map(ModelSource.spec).orElse(ModelSource.compiledLoss(config)))
+    }
+    if (known.isEmpty) Seq(ModelOutput("output", Meaning.Values)) else known
+  }
 }
 
 object KerasModel extends DefaultParamsReadable[KerasModel] {
@@ -85,15 +90,25 @@ object KerasModel extends DefaultParamsReadable[KerasModel] {
   /** As the others, from base64: for other languages. */
   def fromKeras(base64: String): KerasModel = fromKeras(ModelSource.decode(base64))
 
-  /** `schema` with the columns that `transform` adds. */
-  private[ml] def appended(schema: StructType, predictionCol: String, outputCol: String): StructType = {
-    ColumnChecks.requireAbsent(schema, "predictionCol", predictionCol)
-    ColumnChecks.requireAbsent(schema, "outputCol", outputCol)
+  /**
+   * `schema` with the columns that `transform` adds: of a model with one output `predictionCol` and
+   * `outputCol`, of one with several these with `_` and the output's name behind, for each.
+   */
+  private[ml] def appended(
+      schema: StructType,
+      outputs: Seq[ModelOutput],
+      predictionCol: String,
+      outputCol: String): StructType = {
     if (predictionCol == outputCol) {
       throw new ConfigException(s"predictionCol and outputCol are both '$outputCol'. Try: two names")
     }
-    schema
-      .add(predictionCol, DoubleType, nullable = false)
-      .add(outputCol, ArrayType(FloatType, containsNull = false), nullable = false)
+    outputs.foldLeft(schema) { (schema, output) =>
+      val suffix = if (outputs.length > 1) s"_${output.name}" else ""
+      ColumnChecks.requireAbsent(schema, "predictionCol", predictionCol + suffix)
+      ColumnChecks.requireAbsent(schema, "outputCol", outputCol + suffix)
+      schema
+        .add(predictionCol + suffix, DoubleType, nullable = true)
+        .add(outputCol + suffix, ArrayType(FloatType, containsNull = false), nullable = false)
+    }
   }
 }

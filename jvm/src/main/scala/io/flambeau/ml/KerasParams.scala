@@ -16,11 +16,15 @@ trait KerasColumnParams extends Params {
   final val featuresCol: Param[String] =
     new Param[String](this, "featuresCol", "the feature column when featureCols is not set")
 
+  final val inputMapping: Param[String] = new Param[String](
+    this, "inputMapping", "JSON: each model input's name with its column or columns; wins over featureCols",
+    MappingParam.isValid)
+
   final val predictionCol: Param[String] =
-    new Param[String](this, "predictionCol", "column for the predicted class or value, a double")
+    new Param[String](this, "predictionCol", "column for the predicted class or value, a double; of a model with several outputs, the beginning of its name")
 
   final val outputCol: Param[String] =
-    new Param[String](this, "outputCol", "column for the model's raw output, an array of floats")
+    new Param[String](this, "outputCol", "column for the model's raw output, an array of floats; of a model with several, the beginning of its name")
 
   final val nullPolicy: Param[String] = new Param[String](
     this, "nullPolicy", "what a null in an input column does: error, zero or drop the row",
@@ -32,6 +36,7 @@ trait KerasColumnParams extends Params {
 
   final def getFeatureCols: Array[String] = $(featureCols)
   final def getFeaturesCol: String = $(featuresCol)
+  final def getInputMapping: String = $(inputMapping)
   final def getPredictionCol: String = $(predictionCol)
   final def getOutputCol: String = $(outputCol)
   final def getNullPolicy: String = $(nullPolicy)
@@ -39,12 +44,21 @@ trait KerasColumnParams extends Params {
 
   final def setFeatureCols(value: Array[String]): this.type = set(featureCols, value)
   final def setFeaturesCol(value: String): this.type = set(featuresCol, value)
+  final def setInputMapping(value: String): this.type = set(inputMapping, value)
+  final def setInputMapping(value: Map[String, Seq[String]]): this.type = set(inputMapping, MappingParam.json(value))
   final def setPredictionCol(value: String): this.type = set(predictionCol, value)
   final def setOutputCol(value: String): this.type = set(outputCol, value)
   final def setNullPolicy(value: String): this.type = set(nullPolicy, value)
   final def setLoss(value: String): this.type = set(loss, value)
 
-  private[ml] def features: Seq[String] = get(featureCols).fold(Seq($(featuresCol)))(_.toSeq)
+  /** The columns that feed the model. */
+  private[ml] def inputColumns: Columns = Columns(
+    features = get(featureCols).fold(Seq($(featuresCol)))(_.toSeq),
+    inputs = get(inputMapping).fold(Map.empty[String, Seq[String]])(MappingParam.read(inputMapping.name, _)),
+    labels = Nil,
+    outputs = Map.empty,
+    weight = None,
+    nullPolicy = $(nullPolicy))
 }
 
 /** The parameters of [[KerasEstimator]]; their names and defaults are those of Keras and Spark ML. */
@@ -63,6 +77,25 @@ trait KerasParams extends KerasColumnParams with HasSeed {
     new StringArrayParam(this, "metrics", "metrics: Keras names or Keras configs in JSON")
 
   final val labelCol: Param[String] = new Param[String](this, "labelCol", "the label column")
+
+  final val labelCols: StringArrayParam = new StringArrayParam(
+    this, "labelCols", "label columns of a model with several outputs, in their order; wins over labelCol")
+
+  final val labelMapping: Param[String] = new Param[String](
+    this, "labelMapping", "JSON: each model output's name with its label column or columns; wins over labelCols",
+    MappingParam.isValid)
+
+  final val lossWeights: Param[String] =
+    new Param[String](this, "lossWeights", "JSON: weights of the outputs' losses, as Keras's compile takes them")
+
+  final val weightedMetrics: StringArrayParam = new StringArrayParam(
+    this, "weightedMetrics", "metrics that weigh rows: Keras names or Keras configs in JSON")
+
+  final val classWeight: Param[String] =
+    new Param[String](this, "classWeight", "JSON: class ids with the weights of their rows")
+
+  final val frozenLayers: StringArrayParam =
+    new StringArrayParam(this, "frozenLayers", "names of layers whose weights stay as they are")
 
   final val weightCol: Param[String] = new Param[String](this, "weightCol", "the row weight column; none if not set")
 
@@ -104,6 +137,12 @@ trait KerasParams extends KerasColumnParams with HasSeed {
   final def getOptimizer: String = $(optimizer)
   final def getMetrics: Array[String] = $(metrics)
   final def getLabelCol: String = $(labelCol)
+  final def getLabelCols: Array[String] = $(labelCols)
+  final def getLabelMapping: String = $(labelMapping)
+  final def getLossWeights: String = $(lossWeights)
+  final def getWeightedMetrics: Array[String] = $(weightedMetrics)
+  final def getClassWeight: String = $(classWeight)
+  final def getFrozenLayers: Array[String] = $(frozenLayers)
   final def getWeightCol: String = $(weightCol)
   final def getBatchSize: Int = $(batchSize)
   final def getEpochs: Int = $(epochs)
@@ -116,7 +155,10 @@ trait KerasParams extends KerasColumnParams with HasSeed {
   final def getKeepCheckpoints: Int = $(keepCheckpoints)
   final def getVerbose: Int = $(verbose)
 
-  private[ml] def columns: Columns = Columns(features, Some($(labelCol)), get(weightCol), $(nullPolicy))
+  private[ml] def columns: Columns = inputColumns.copy(
+    labels = get(labelCols).fold(Seq($(labelCol)))(_.toSeq),
+    outputs = get(labelMapping).fold(Map.empty[String, Seq[String]])(MappingParam.read(labelMapping.name, _)),
+    weight = get(weightCol))
 
   private[ml] def required(param: Param[String], advice: String): String =
     get(param).getOrElse(throw new ConfigException(s"${param.name} is not set. Try: $advice"))

@@ -10,7 +10,7 @@ import scala.util.Using
 
 import org.apache.hadoop.conf.Configuration
 import org.apache.hadoop.fs.Path
-import org.json4s.{JNothing, JNull, JObject, JString, JValue}
+import org.json4s.{JNothing, JNull, JString, JValue}
 import org.json4s.jackson.JsonMethods.parse
 
 import io.flambeau.ConfigException
@@ -39,30 +39,32 @@ private[ml] object ModelSource {
         throw new ConfigException(s"modelBytes is not base64: ${error.getMessage}", error)
     }
 
-  /** The loss a .keras archive was compiled with, as a name or a config. */
-  def compiledLoss(archive: Array[Byte]): Option[JValue] =
+  /** The config in a .keras archive. */
+  def config(archive: Array[Byte]): Option[JValue] =
     Using.resource(new ZipInputStream(new ByteArrayInputStream(archive))) { zip =>
-      Iterator.continually(zip.getNextEntry).takeWhile(_ != null).find(_.getName == "config.json").flatMap { _ =>
-        parse(new String(zip.readAllBytes(), UTF_8)) \ "compile_config" \ "loss" match {
-          case JNothing | JNull => None
-          case loss => Some(loss)
-        }
+      Iterator.continually(zip.getNextEntry).takeWhile(_ != null).find(_.getName == "config.json").map { _ =>
+        parse(new String(zip.readAllBytes(), UTF_8))
       }
     }
 
-  /** A Keras spec as users write it: a config in JSON, or a name. */
-  def spec(text: String): JValue = if (text.trim.startsWith("{")) parse(text) else JString(text)
-
-  /** Whether the loss makes an output of width 1 a probability. */
-  def isBinaryCrossentropy(loss: JValue): Boolean = loss match {
-    case JString(name) => BinaryNames(name)
-    case config: JObject => config \ "class_name" match {
-      case JString(name) => BinaryNames(name)
-      case _ => false
-    }
-    case _ => false
+  /** The loss that a config was compiled with, as a name or a config. */
+  def compiledLoss(config: JValue): Option[JValue] = config \ "compile_config" \ "loss" match {
+    case JNothing | JNull => None
+    case loss => Some(loss)
   }
 
-  private val BinaryNames =
-    Set("binary_crossentropy", "BinaryCrossentropy", "binary_focal_crossentropy", "BinaryFocalCrossentropy")
+  /** A Keras spec as users write it: JSON of a config, a list or a dictionary, or a name. */
+  def spec(text: String): JValue =
+    if (text.trim.startsWith("{") || text.trim.startsWith("[")) parse(text) else JString(text)
+
+  /** Whether the text is a dictionary by output rather than one object of Keras. */
+  def isMapping(text: String): Boolean =
+    text.trim.startsWith("{") && (parse(text) \ "class_name") == JNothing
+
+  /** @throws ConfigException if the text is no JSON */
+  def json(param: String, text: String): JValue =
+    try parse(text)
+    catch {
+      case error: RuntimeException => throw new ConfigException(s"$param is no JSON: $text", error)
+    }
 }

@@ -16,17 +16,16 @@ import org.json4s.JsonDSL._
 import io.flambeau.jni.{Columns, NativeLibrary, Session}
 
 /**
- * Predicts the rows of one partition, a batch at a time: each row comes out with prediction and
- * raw output appended, in order. The session lives as long as the task.
+ * Predicts the rows of one partition, a batch at a time: each row comes out with a prediction and
+ * the raw values of every output appended, in order. The session lives as long as the task.
  *
  * @param schema of the rows
- * @param binary whether an output of width 1 is a probability, rounded at 0.5
  */
 private[ml] final class PartitionPrediction(
     columns: Columns,
     schema: StructType,
     model: Broadcast[Array[Byte]],
-    binary: Boolean)
+    outputs: Seq[ModelOutput])
     extends Serializable {
 
   def apply(rows: Iterator[InternalRow]): Iterator[InternalRow] =
@@ -47,33 +46,45 @@ private[ml] final class PartitionPrediction(
           kept += row.copy()
           batcher.add(select(row))
         }
-        append(kept, batcher.lend(batch => outputs(session, batch)))
+        append(kept, batcher.lend(batch => predicted(session, batch)))
       }
     }
 
-  private def outputs(session: Session, batch: ArrowBatch): Array[Array[Float]] = {
-    val floats = ByteBuffer.wrap(session.transform(batch)).order(ByteOrder.LITTLE_ENDIAN).asFloatBuffer()
-    val width = floats.remaining / batch.rows
-    Array.fill(batch.rows) {
-      val output = new Array[Float](width)
-      floats.get(output)
-      output
+  /** The values of each output, row by row, as `Predictor.predict` lays them out. */
+  private def predicted(session: Session, batch: ArrowBatch): Seq[Array[Array[Float]]] = {
+    val bytes = ByteBuffer.wrap(session.transform(batch)).order(ByteOrder.LITTLE_ENDIAN)
+    val widths = Seq.fill(bytes.getInt())(bytes.getInt())
+    val floats = bytes.asFloatBuffer()
+    widths.map { width =>
+      Array.fill(batch.rows) {
+        val output = new Array[Float](width)
+        floats.get(output)
+        output
+      }
     }
   }
 
-  private def append(rows: ArrayBuffer[InternalRow], outputs: Array[Array[Float]]): Iterator[InternalRow] = {
+  private def append(rows: ArrayBuffer[InternalRow], values: Seq[Array[Array[Float]]]): Iterator[InternalRow] = {
     val joined = new JoinedRow
-    rows.iterator.zip(outputs.iterator).map { case (row, output) =>
-      joined(row, InternalRow(Prediction.of(output, binary), UnsafeArrayData.fromPrimitiveArray(output)))
+    rows.iterator.zipWithIndex.map { case (row, at) =>
+      val added = outputs.zip(values).flatMap { case (output, rows) =>
+        Seq(Prediction.of(rows(at), output.meaning), UnsafeArrayData.fromPrimitiveArray(rows(at)))
+      }
+      joined(row, InternalRow.fromSeq(added))
     }
   }
 }
 
 private[ml] object Prediction {
 
-  /** The class of the largest output, or of a lone probability, or the lone value itself. */
-  def of(output: Array[Float], binary: Boolean): Double =
-    if (output.length > 1) output.indices.maxBy(output(_)).toDouble
-    else if (binary) { if (output.head > 0.5f) 1.0 else 0.0 }
-    else output.head.toDouble
+  /**
+   * The class of the greatest score; 1 above the threshold, else 0; or the value itself. Null where
+   * several values or answers are no single number: they are in the output column.
+   */
+  def of(output: Array[Float], meaning: Meaning): Any = meaning match {
+    case Meaning.Classes if output.length > 1 => output.indices.maxBy(output(_)).toDouble
+    case Meaning.Binary(threshold) if output.length == 1 => if (output.head > threshold) 1.0 else 0.0
+    case _ if output.length == 1 => output.head.toDouble
+    case _ => null
+  }
 }

@@ -18,7 +18,7 @@ object FeedJob {
 
   /** Bytes of tensor data that the columns `features` of all rows became. */
   def run(data: Dataset[_], features: Array[String]): Long = {
-    val columns = Columns(features.toSeq, None, None, "error")
+    val columns = Columns(features.toSeq, Map.empty, Nil, Map.empty, None, "error")
     val selected = data.select(columns.names.map(col): _*)
     val schema = columns.of(selected.schema)
     SparkInternals.rows(selected).mapPartitions(rows => Iterator(drain(rows, columns, schema))).sum().toLong

@@ -13,7 +13,7 @@ class FitInputSuite extends SparkSuite {
     spark.range(0, 100, 1, partitions).select(col("id").as("x"), (col("id") % 2).as("label"), lit(true).as("held"))
 
   private def spec(workers: Int, validation: Validation = Validation.NoRows): FitSpec =
-    FitSpec(Array.emptyByteArray, Columns(Seq("x"), Some("label"), None, "error"), "{}", validation, workers, 42L, None)
+    FitSpec(Array.emptyByteArray, Columns(Seq("x"), Map.empty, Seq("label"), Map.empty, None, "error"), "{}", validation, workers, 42L, None)
 
   /** Each partition's x values and validation flags. */
   private def read(input: FitInput): Seq[Seq[(Long, Boolean)]] =
@@ -56,7 +56,7 @@ class FitInputSuite extends SparkSuite {
 
   test("a column whose name has dots is one column") {
     val dotted = numbers(2).withColumnRenamed("x", "a.b")
-    val input = FitInput.of(dotted, spec(2).copy(columns = Columns(Seq("a.b"), Some("label"), None, "error")))
+    val input = FitInput.of(dotted, spec(2).copy(columns = Columns(Seq("a.b"), Map.empty, Seq("label"), Map.empty, None, "error")))
     assert(input.schema.fieldNames.head == "a.b")
   }
 }

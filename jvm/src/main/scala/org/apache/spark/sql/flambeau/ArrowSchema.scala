@@ -18,7 +18,7 @@ object ArrowSchema {
 
   /** What a column may be, for error messages. */
   val Accepted: String =
-    "boolean, tinyint, smallint, int, bigint, float, double, binary, string, an array of numbers, or an ML vector"
+    "boolean, tinyint, smallint, int, bigint, float, double, binary, string, an array of numbers or strings, or an ML vector"
 
   /** @throws DataException naming the first column whose type native code does not read */
   def of(columns: StructType): Schema =
@@ -28,7 +28,7 @@ object ArrowSchema {
   def message(columns: StructType): Array[Byte] = of(columns).serializeAsMessage()
 
   private def of(name: String, dataType: DataType, column: String): Field = dataType match {
-    case ArrayType(element: NumericType, _) =>
+    case ArrayType(element @ (_: NumericType | StringType), _) =>
       nested(name, new ArrowType.List, of("element", element, column))
     case SQLDataTypes.VectorType =>
       nested(name, new ArrowType.Struct, vectorFields.map { case (child, kind) => of(child, kind, column) }: _*)
