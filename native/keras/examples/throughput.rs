@@ -56,6 +56,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let loss = Loss::from_config(&json!("sparse_categorical_crossentropy"))?;
     let mut optimizer = Optimizer::from_config(&json!("adam"), model.trainable())?;
     let mut gradients = vec![0.0; model.trainable().len()];
+    let reached = vec![true; model.trainable().variables().len()];
     let x = Tensor::f_randint(256, [BATCH, 784], (Kind::Uint8, Device::Cpu))?;
     let labels = Tensor::f_randint(10, [BATCH], (Kind::Int64, Device::Cpu))?;
 
@@ -66,7 +67,8 @@ fn main() -> Result<(), Box<dyn Error>> {
             let outputs = model.forward(&[Batch::new(x.shallow_clone())], &mut pass)?;
             let mean = loss.per_row(&labels, &outputs[0])?.f_mean(Kind::Float)?;
             model.gradients(&mean, &mut gradients)?;
-            optimizer.apply(model.trainable_mut().as_mut_slice(), &mut gradients)?;
+            let params = model.trainable_mut().as_mut_slice();
+            optimizer.apply(params, &mut gradients, &reached)?;
         }
         Ok(f64::from(steps) * BATCH as f64 / start.elapsed().as_secs_f64())
     };

@@ -143,30 +143,33 @@ impl Blueprint {
     }
 }
 
-/// Keras's order: iteration, learning rate unless a schedule computes it, then the slots.
+/// Keras's order: iteration, learning rate unless a schedule computes it, then everything else,
+/// where the file format has float32 for the few further integers. Keras casts them back.
 fn optimizer_weights(optimizer: &Optimizer) -> OptimizerWeights {
     let mut weights = OptimizerWeights {
         iteration: 0,
         learning_rate: None,
         slots: Vec::new(),
     };
-    for variable in optimizer.keras_variables() {
-        match variable.value {
-            OptimizerValue::Integer(iteration) => weights.iteration = iteration,
-            OptimizerValue::Floats([rate]) if variable.name == "learning_rate" => {
+    for (index, variable) in optimizer.keras_variables().into_iter().enumerate() {
+        let data = match variable.value {
+            OptimizerValue::Int64(iteration) if index == 0 => {
+                weights.iteration = iteration;
+                continue;
+            }
+            OptimizerValue::Float32([rate]) if index == 1 && variable.name == "learning_rate" => {
                 weights.learning_rate = Some(*rate);
+                continue;
             }
-            OptimizerValue::Floats(values) => {
-                let sizes = variable
-                    .shape
-                    .iter()
-                    .map(|&size| usize::try_from(size).unwrap_or(0));
-                weights.slots.push(Array {
-                    shape: sizes.collect(),
-                    data: values.to_vec(),
-                });
-            }
-        }
+            OptimizerValue::Int64(value) => vec![value as f32],
+            OptimizerValue::Int32(value) => vec![value as f32],
+            OptimizerValue::Float32(values) => values.to_vec(),
+        };
+        let sizes = variable.shape.iter();
+        let shape = sizes
+            .map(|&size| usize::try_from(size).unwrap_or(0))
+            .collect();
+        weights.slots.push(Array { shape, data });
     }
     weights
 }

@@ -57,6 +57,52 @@ impl Named {
     }
 }
 
+/// Objects of Keras itself, told from a user's own of the same name.
+impl Named {
+    /// As [`Self::from_value`], for an object that must be Keras's own: of `module`, such as
+    /// `keras.optimizers`, or its private spelling `keras.src.optimizers`. A class of another
+    /// module, or registered under another name, is the user's own whatever it is called.
+    pub fn builtin(value: &Value, module: &str, place: &str) -> Result<Self> {
+        let named = Self::from_value(value, place)?;
+        let own = |what: String| Error::Unsupported {
+            place: place.to_owned(),
+            what: format!("{} {what}", named.class),
+            supported: format!("objects of {module}"),
+        };
+        match value.get("module") {
+            None => {}
+            Some(Value::String(found)) if is_module(found, module) => {}
+            Some(found) => return Err(own(format!("of module {found}"))),
+        }
+        match value.get("registered_name") {
+            None | Some(Value::Null) => {}
+            Some(Value::String(name)) if *name == named.class => {}
+            Some(found) => return Err(own(format!("registered as {found}"))),
+        }
+        Ok(named)
+    }
+}
+
+fn is_module(found: &str, module: &str) -> bool {
+    let private = || {
+        let rest = found.strip_prefix("keras.src.")?;
+        let public = rest.strip_prefix(module.strip_prefix("keras.")?)?;
+        Some(public.is_empty() || public.starts_with('.'))
+    };
+    found == module || private().unwrap_or(false)
+}
+
+/// What a key holds: in Keras, absent, null and a value are three things.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Given<'a> {
+    /// The key is not there: the argument has its default.
+    Absent,
+    /// The argument is Python's `None`.
+    Null,
+    /// Anything else.
+    Value(&'a Value),
+}
+
 /// The arguments of one object, with the keys read so far.
 #[derive(Debug)]
 pub struct Options<'a> {
@@ -84,6 +130,54 @@ impl<'a> Options<'a> {
     pub fn value(&self, key: &str) -> Option<&'a Value> {
         self.read.borrow_mut().insert(key.to_owned());
         self.map.get(key).filter(|value| !value.is_null())
+    }
+
+    /// What `key` holds.
+    pub fn given(&self, key: &'static str) -> Given<'a> {
+        self.read.borrow_mut().insert(key);
+        match self.map.get(key) {
+            None => Given::Absent,
+            Some(Value::Null) => Given::Null,
+            Some(value) => Given::Value(value),
+        }
+    }
+
+    /// A number; only if absent it is `default`, and null is an error.
+    pub fn number(&self, key: &'static str, default: f64) -> Result<f64> {
+        self.number_or_null(key, Some(default))?
+            .ok_or_else(|| self.invalid(format!("{key} = null must be a number")))
+    }
+
+    /// A number or null; only if absent it is `default`.
+    pub fn number_or_null(&self, key: &'static str, default: Option<f64>) -> Result<Option<f64>> {
+        self.given_or(key, default, "a number", Value::as_f64)
+    }
+
+    /// An integer or null; only if absent it is `default`.
+    pub fn integer_or_null(&self, key: &'static str, default: Option<i64>) -> Result<Option<i64>> {
+        self.given_or(key, default, "an integer", Value::as_i64)
+    }
+
+    /// A boolean; only if absent it is `default`, and null is an error.
+    pub fn flag(&self, key: &'static str, default: bool) -> Result<bool> {
+        self.given_or(key, Some(default), "true or false", Value::as_bool)?
+            .ok_or_else(|| self.invalid(format!("{key} = null must be true or false")))
+    }
+
+    fn given_or<T>(
+        &self,
+        key: &'static str,
+        default: Option<T>,
+        expected: &str,
+        read: impl FnOnce(&'a Value) -> Option<T>,
+    ) -> Result<Option<T>> {
+        match self.given(key) {
+            Given::Absent => Ok(default),
+            Given::Null => Ok(None),
+            Given::Value(value) => read(value)
+                .map(Some)
+                .ok_or_else(|| self.invalid(format!("{key} = {value} must be {expected}"))),
+        }
     }
 
     /// Marks keys that have no influence here as read.
@@ -195,6 +289,20 @@ impl<'a> Options<'a> {
     pub fn finish(&self) -> Result<()> {
         let read = self.read.borrow();
         match self.map.iter().find(|(key, _)| !read.contains(key.as_str())) {
+            Some((key, value)) => Err(self.unsupported(key, value, "leaving it out")),
+            None => Ok(()),
+        }
+    }
+
+    /// Every key that was not read is an error, whatever it holds: for objects whose arguments
+    /// are all known.
+    pub fn finish_strictly(self) -> Result<()> {
+        let read = self.read.borrow();
+        match self
+            .map
+            .iter()
+            .find(|(key, _)| !read.contains(key.as_str()))
+        {
             Some((key, value)) => Err(self.unsupported(key, value, "leaving it out")),
             None => Ok(()),
         }

@@ -2,44 +2,42 @@
 
 use serde_json::{Map, Value};
 
-use super::rule::{Rule, Slot, Step, single};
+use super::rule::{Piece, Rule, Step, single};
+use super::slot::Slot;
 use super::sweep::sweep_1;
 use crate::config::Options;
 use crate::error::Result;
+use crate::variables::Variable;
 
 #[derive(Debug)]
 pub(super) struct Adagrad {
     initial_accumulator_value: f64,
     epsilon: f64,
-    accumulator: Slot,
 }
 
 impl Adagrad {
-    pub(super) fn build(options: &Options<'_>, len: usize) -> Result<Box<dyn Rule>> {
-        let initial_accumulator_value = options.f64("initial_accumulator_value", 0.1)?;
+    pub(super) fn build(options: &Options<'_>) -> Result<Box<dyn Rule>> {
         Ok(Box::new(Self {
-            initial_accumulator_value,
-            epsilon: options.f64("epsilon", 1e-7)?,
-            accumulator: Slot::filled("accumulator", single(initial_accumulator_value), len),
+            initial_accumulator_value: options.number("initial_accumulator_value", 0.1)?,
+            epsilon: options.number("epsilon", 1e-7)?,
         }))
     }
 }
 
 impl Rule for Adagrad {
-    fn step(&mut self, step: &Step, params: &mut [f32], grads: &[f32]) {
+    fn slots(&self, variable: &Variable) -> Vec<Slot> {
+        let initial = single(self.initial_accumulator_value);
+        vec![Slot::filled("accumulator", 0, variable, initial)]
+    }
+
+    fn update(&self, step: &Step, piece: Piece<'_>) -> Result<()> {
         let (lr, epsilon) = (step.learning_rate, single(self.epsilon));
-        sweep_1(grads, params, &mut self.accumulator.values, |g, p, a| {
+        let [accumulator, ..] = piece.slots;
+        sweep_1(piece.grads, piece.params, accumulator, |g, p, a| {
             *a += g * g;
-            *p = step.decayed(*p) - lr * g / (*a + epsilon).sqrt();
+            *p -= lr * g / (*a + epsilon).sqrt();
         });
-    }
-
-    fn groups(&self) -> Vec<Vec<&Slot>> {
-        vec![vec![&self.accumulator]]
-    }
-
-    fn slots_mut(&mut self) -> Vec<&mut Slot> {
-        vec![&mut self.accumulator]
+        Ok(())
     }
 
     fn describe(&self, config: &mut Map<String, Value>) {

@@ -1,14 +1,13 @@
 //! Keras's three ways to clip gradients; an optimizer has at most one of them.
 
-use std::ops::Range;
-
 use serde_json::{Map, Value};
 
 use super::rule::single;
-use super::sweep::{map, sum_of_squares};
+use super::sweep::map;
 use crate::config::Options;
 use crate::error::Result;
 
+/// The limits as Keras's config has them.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Clip {
     /// Limit of the L2 norm of each variable's gradient.
@@ -19,13 +18,31 @@ pub(super) struct Clip {
     clipvalue: Option<f64>,
 }
 
+/// What clipping does to the gradients of one step.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Clipping {
+    /// Nothing.
+    None,
+    /// Limits the elements.
+    Values(f32),
+    /// Times the limit, divided by the greater of the limit and the variable's norm.
+    Norms {
+        /// The limit.
+        limit: f32,
+        /// The divisors, by variable.
+        divisors: Vec<f32>,
+    },
+    /// Times a factor.
+    Global(f32),
+}
+
 impl Clip {
-    /// Reads the clipping of an optimizer. A limit of 0 clips nothing, as in Keras.
+    /// Reads the clipping of an optimizer. A limit of 0 or below clips nothing, as in Keras.
     pub(super) fn from_options(options: &Options<'_>) -> Result<Self> {
         let clip = Self {
-            clipnorm: options.optional_f64("clipnorm")?,
-            global_clipnorm: options.optional_f64("global_clipnorm")?,
-            clipvalue: options.optional_f64("clipvalue")?,
+            clipnorm: options.number_or_null("clipnorm", None)?,
+            global_clipnorm: options.number_or_null("global_clipnorm", None)?,
+            clipvalue: options.number_or_null("clipvalue", None)?,
         };
         let limits = [clip.clipnorm, clip.global_clipnorm, clip.clipvalue];
         if limits.into_iter().flatten().count() > 1 {
@@ -35,25 +52,40 @@ impl Clip {
         Ok(clip)
     }
 
-    /// Clips the gradients in place; `spans` are the variables' places.
-    pub(super) fn apply(self, grads: &mut [f32], spans: impl Iterator<Item = Range<usize>>) {
+    /// Whether [`Self::clipping`] looks at the norms.
+    pub(super) fn needs_norms(self) -> bool {
+        active(self.clipnorm)
+            .or(active(self.global_clipnorm))
+            .is_some()
+    }
+
+    /// What to do to gradients with these sums of squares by variable.
+    pub(super) fn clipping(self, sums_of_squares: &[f64]) -> Clipping {
+        let norm = |sum: f64| single(sum).sqrt();
         if let Some(limit) = active(self.clipnorm) {
-            for span in spans {
-                let grads = &mut grads[span];
-                let norm = norm(grads);
-                // Not `max`, which would hide a NaN.
-                let divisor = if norm <= limit { limit } else { norm };
-                map(grads, |g| g * limit / divisor);
-            }
-        } else if let Some(limit) = active(self.global_clipnorm) {
-            let norm = norm(grads);
-            // A norm that is not finite makes every gradient NaN, as in Keras.
-            let factor = limit * (1.0 / norm).min(1.0 / limit);
-            let factor = if norm.is_finite() { factor } else { f32::NAN };
-            map(grads, |g| g * factor);
-        } else if let Some(limit) = active(self.clipvalue) {
-            map(grads, |g| g.clamp(-limit, limit));
+            // Not `max`, which would hide a NaN.
+            let divisor = |norm: f32| {
+                if norm <= single(limit) {
+                    single(limit)
+                } else {
+                    norm
+                }
+            };
+            return Clipping::Norms {
+                limit: single(limit),
+                divisors: sums_of_squares
+                    .iter()
+                    .map(|&sum| divisor(norm(sum)))
+                    .collect(),
+            };
         }
+        if let Some(limit) = active(self.global_clipnorm) {
+            let norm = norm(sums_of_squares.iter().sum());
+            let factor = single(limit) * (1.0 / norm).min(single(1.0 / limit));
+            // A norm that is not finite makes every gradient NaN, as in Keras.
+            return Clipping::Global(if norm.is_finite() { factor } else { f32::NAN });
+        }
+        active(self.clipvalue).map_or(Clipping::None, |limit| Clipping::Values(single(limit)))
     }
 
     /// Adds Keras's three keys to a serialized config.
@@ -64,10 +96,24 @@ impl Clip {
     }
 }
 
-fn active(limit: Option<f64>) -> Option<f32> {
-    limit.map(single).filter(|&limit| limit > 0.0)
+impl Clipping {
+    /// Clips a piece of the gradient of `variable` in place.
+    pub(super) fn apply(&self, variable: usize, grads: &mut [f32]) {
+        match *self {
+            Self::None => {}
+            Self::Values(limit) => map(grads, |g| g.clamp(-limit, limit)),
+            Self::Norms {
+                limit,
+                ref divisors,
+            } => {
+                let divisor = divisors[variable];
+                map(grads, |g| g * limit / divisor);
+            }
+            Self::Global(factor) => map(grads, |g| g * factor),
+        }
+    }
 }
 
-fn norm(values: &[f32]) -> f32 {
-    single(sum_of_squares(values).sqrt())
+fn active(limit: Option<f64>) -> Option<f64> {
+    limit.filter(|&limit| limit > 0.0)
 }

@@ -1,80 +1,56 @@
-//! Keras's optimizers on flat buffers. A step clips the gradients, then decays and updates every
-//! parameter in one pass over memory, in the order and in the float32 arithmetic of Keras 3.
+//! Keras's optimizers on flat buffers, in the order and in the float32 arithmetic of Keras 3 on
+//! TensorFlow.
 //!
-//! A further class is one file with its [`Rule`] and one line in [`CLASSES`].
+//! A step scales and clips the gradients, then decays, updates and averages the parameters.
+//! Variables are cut into chunks that fit a core's cache, so that each chunk goes through all of
+//! this while memory is read and written once, and the chunks are spread over threads; the result
+//! does not depend on their number.
 
+mod adadelta;
+mod adafactor;
 mod adagrad;
 mod adam;
+mod adamax;
+mod average;
+mod class;
 mod clip;
+mod ftrl;
+mod lamb;
 mod learning_rate;
+mod lion;
+mod loss_scale;
+mod muon;
+mod nadam;
+mod part;
 mod rmsprop;
 mod rule;
+mod schedule;
+mod schedule_free;
 mod sgd;
+mod slot;
+mod step;
 mod sweep;
 #[cfg(test)]
 mod tests;
+mod variables;
+mod workers;
 
 use serde_json::{Map, Value, json};
 
+use self::average::Average;
+use self::class::{Class, LOSS_SCALE};
 use self::clip::Clip;
 use self::learning_rate::LearningRate;
-use self::rule::{Rule, Step, single};
+use self::loss_scale::LossScale;
+use self::part::State;
+use self::rule::{Rule, single};
+use self::slot::Slot;
+pub use self::variables::{OptimizerValue, OptimizerValueMut, OptimizerVariable, SavedVariable};
 use crate::config::{Named, Options};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::variables::{Variable, VariableStore};
 
-/// A class of `keras.optimizers` and its defaults.
-#[derive(Debug)]
-struct Class {
-    name: &'static str,
-    /// Keras's name of an instance.
-    instance: &'static str,
-    learning_rate: f64,
-    weight_decay: Option<f64>,
-    build: fn(&Options<'_>, usize) -> Result<Box<dyn Rule>>,
-}
-
-const CLASSES: [Class; 5] = [
-    Class::new("SGD", "sgd", 0.01, sgd::Sgd::build),
-    Class::new("Adam", "adam", 0.001, adam::Adam::build),
-    Class::new("AdamW", "adam_w", 0.001, adam::Adam::build).weight_decay(0.004),
-    Class::new("Adagrad", "adagrad", 0.001, adagrad::Adagrad::build),
-    Class::new("RMSprop", "rm_sprop", 0.001, rmsprop::Rmsprop::build),
-];
-
-impl Class {
-    const fn new(
-        name: &'static str,
-        instance: &'static str,
-        learning_rate: f64,
-        build: fn(&Options<'_>, usize) -> Result<Box<dyn Rule>>,
-    ) -> Self {
-        Self {
-            name,
-            instance,
-            learning_rate,
-            weight_decay: None,
-            build,
-        }
-    }
-
-    const fn weight_decay(mut self, rate: f64) -> Self {
-        self.weight_decay = Some(rate);
-        self
-    }
-
-    /// Finds a class by name; Keras ignores the case.
-    fn find(name: &str) -> Result<&'static Self> {
-        CLASSES
-            .iter()
-            .find(|class| class.name.eq_ignore_ascii_case(name))
-            .ok_or_else(|| Error::Unsupported {
-                place: "optimizer".into(),
-                what: name.into(),
-                supported: CLASSES.map(|class| class.name).join(", "),
-            })
-    }
-}
+const MODULE: &str = "keras.optimizers";
 
 /// A Keras optimizer with its state for one model.
 #[derive(Debug)]
@@ -84,95 +60,102 @@ pub struct Optimizer {
     learning_rate: LearningRate,
     weight_decay: Option<f64>,
     clip: Clip,
+    average: Average,
+    loss_scale_factor: Option<f64>,
+    /// Steps whose gradients make one update; `None` if each step is one.
+    accumulation_steps: Option<i64>,
     rule: Box<dyn Rule>,
-    iterations: u64,
+    /// What the rule keeps for all variables together.
+    shared: f32,
+    /// Keras's LossScaleOptimizer around all this.
+    loss_scale: Option<LossScale>,
+    iterations: i64,
     variables: Vec<Variable>,
-}
-
-/// One of Keras's `optimizer.variables`.
-#[derive(Debug, Clone, PartialEq)]
-pub struct OptimizerVariable<'a> {
-    /// Keras's name, such as `dense_kernel_momentum`.
-    pub name: String,
-    /// Its shape; empty for the two scalars.
-    pub shape: &'a [i64],
-    /// Its value.
-    pub value: OptimizerValue<'a>,
-}
-
-/// Value of an [`OptimizerVariable`].
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum OptimizerValue<'a> {
-    /// The iterations, int64 in Keras.
-    Integer(i64),
-    /// float32 values in row-major order.
-    Floats(&'a [f32]),
+    states: Vec<State>,
+    threads: usize,
 }
 
 impl Optimizer {
     /// An optimizer for the variables of `trainable`, from a name such as `"adam"` or from Keras's
     /// serialization of it (Keras 3 or 2). Options of Keras that are not implemented are errors.
     pub fn from_config(value: &Value, trainable: &VariableStore) -> Result<Self> {
-        let named = Named::from_value(value, "optimizer")?;
-        let class = Class::find(&named.class)?;
-        let options = Options::new(format!("optimizer {}", class.name), &named.config);
+        let named = Named::builtin(value, MODULE, "optimizer")?;
+        if !named.class.eq_ignore_ascii_case(LOSS_SCALE) {
+            return Self::from_named(&named, trainable, "optimizer");
+        }
+        let options = Options::new(format!("optimizer {LOSS_SCALE}"), &named.config);
+        let (loss_scale, inner) = LossScale::from_options(&options)?;
+        options.finish_strictly()?;
+        let place = format!("inner_optimizer of {LOSS_SCALE}");
+        let inner = Named::builtin(inner, MODULE, &place)?;
+        Ok(Self {
+            loss_scale: Some(loss_scale),
+            // Else gradients would be scaled twice.
+            loss_scale_factor: None,
+            ..Self::from_named(&inner, trainable, &place)?
+        })
+    }
+
+    fn from_named(named: &Named, trainable: &VariableStore, place: &str) -> Result<Self> {
+        let class = Class::find(&named.class, place)?;
+        let options = Options::new(format!("{place} {}", class.name), &named.config);
+        let weight_decay = options.number_or_null("weight_decay", class.weight_decay)?;
+        if weight_decay.is_none() && class.needs_weight_decay() {
+            return Err(options.invalid("weight_decay = null must be a number"));
+        }
+        let accumulation_steps = options.integer_or_null("gradient_accumulation_steps", None)?;
+        let accumulation_steps = accumulation_steps.filter(|&steps| steps != 0);
+        if accumulation_steps.is_some_and(|steps| steps < 2) {
+            let reason = "gradient_accumulation_steps must be an integer of 2 or above, or null";
+            return Err(options.invalid(reason));
+        }
+        let average = Average::from_options(&options)?;
+        let rule = (class.build)(&options)?;
+        let state = |variable: &Variable| State {
+            slots: rule.slots(variable),
+            average: average.is_kept.then(|| Slot::zeros("average", 0, variable)),
+            accumulator: accumulation_steps
+                .map(|_| Slot::zeros("gradient_accumulator", 0, variable)),
+        };
         let optimizer = Self {
             class,
             name: options.str("name", class.instance)?.into(),
             learning_rate: LearningRate::from_options(&options, class.learning_rate)?,
-            weight_decay: options.optional_f64("weight_decay")?.or(class.weight_decay),
+            weight_decay,
             clip: Clip::from_options(&options)?,
-            rule: (class.build)(&options, trainable.len())?,
+            average,
+            loss_scale_factor: options.number_or_null("loss_scale_factor", None)?,
+            accumulation_steps,
+            states: trainable.variables().iter().map(state).collect(),
+            shared: rule.shared().map_or(0.0, |shared| shared.initial),
+            rule,
+            loss_scale: None,
             iterations: 0,
             variables: trainable.variables().to_vec(),
+            threads: 1,
         };
         if options.f64("decay", 0.0)? != 0.0 {
             return Err(options.invalid("decay is an argument of Keras 1; use a schedule"));
         }
-        options.ignore(&["ema_momentum", "ema_overwrite_frequency", "jit_compile"]);
-        options.finish()?;
+        // Keras 2's; both say how its own code runs, not what it computes.
+        options.ignore(&["jit_compile", "is_legacy_optimizer"]);
+        options.finish_strictly()?;
         Ok(optimizer)
     }
 
-    /// One step: changes `params`, laid out as the model's trainable store, by their gradients.
-    /// Clipping changes `grads` in place. An error, before any change, if a length is wrong.
-    pub fn apply(&mut self, params: &mut [f32], grads: &mut [f32]) -> Result<()> {
-        let expected = self
-            .variables
-            .last()
-            .map_or(0, |variable| variable.span().end);
-        for (what, actual) in [
-            ("parameter slice", params.len()),
-            ("gradient slice", grads.len()),
-        ] {
-            if actual != expected {
-                return Err(Error::LengthMismatch {
-                    what: what.into(),
-                    expected,
-                    actual,
-                });
-            }
-        }
-        self.clip
-            .apply(grads, self.variables.iter().map(Variable::span));
-        let step = Step {
-            number: self.iterations + 1,
-            learning_rate: self.learning_rate.at(self.iterations),
-            weight_decay: self.weight_decay.map_or(0.0, single),
-        };
-        self.rule.step(&step, params, grads);
-        self.iterations += 1;
-        Ok(())
+    /// Threads that a step may use, 1 unless set. The result does not depend on it.
+    pub fn set_threads(&mut self, threads: usize) {
+        self.threads = threads;
     }
 
     /// Steps taken.
-    pub fn iterations(&self) -> u64 {
+    pub fn iterations(&self) -> i64 {
         self.iterations
     }
 
-    /// Sets the number of steps taken, when a checkpoint is restored.
-    pub fn set_iterations(&mut self, iterations: u64) {
-        self.iterations = iterations;
+    /// Updates of the parameters done, of which several steps may make one.
+    fn updates(&self) -> i64 {
+        self.iterations / self.accumulation_steps.unwrap_or(1)
     }
 
     /// Learning rate of the next step.
@@ -180,64 +163,47 @@ impl Optimizer {
         self.learning_rate.at(self.iterations).into()
     }
 
-    /// The slots by Keras's names, each laid out as the parameters: what a checkpoint holds,
-    /// beside [`Self::iterations`].
-    pub fn slots(&self) -> Vec<(&'static str, &[f32])> {
-        let slots = self.rule.groups().into_iter().flatten();
-        slots
-            .map(|slot| (slot.name, slot.values.as_slice()))
-            .collect()
+    /// Sets the learning rate, as callbacks do; an error if a schedule sets it.
+    pub fn set_learning_rate(&mut self, rate: f64) -> Result<()> {
+        let place = format!("optimizer {}", self.class.name);
+        self.learning_rate.set(rate, &place)
     }
 
-    /// The slots in the order of [`Self::slots`], to be restored.
-    pub fn slots_mut(&mut self) -> Vec<(&'static str, &mut [f32])> {
-        let slots = self.rule.slots_mut().into_iter();
-        slots
-            .map(|slot| (slot.name, slot.values.as_mut_slice()))
-            .collect()
-    }
-
-    /// Keras's `optimizer.variables`, in its order: what an export holds.
-    pub fn keras_variables(&self) -> Vec<OptimizerVariable<'_>> {
-        let iteration = i64::try_from(self.iterations).unwrap_or(i64::MAX);
-        let mut all = vec![OptimizerVariable {
-            name: "iteration".into(),
-            shape: &[],
-            value: OptimizerValue::Integer(iteration),
-        }];
-        all.extend(self.learning_rate.constant().map(|rate| OptimizerVariable {
-            name: "learning_rate".into(),
-            shape: &[],
-            value: OptimizerValue::Floats(std::slice::from_ref(rate)),
-        }));
-        for group in self.rule.groups() {
-            for variable in &self.variables {
-                all.extend(group.iter().map(|slot| OptimizerVariable {
-                    name: format!("{}_{}", variable.path.replace('/', "_"), slot.name),
-                    shape: &variable.shape,
-                    value: OptimizerValue::Floats(&slot.values[variable.span()]),
-                }));
-            }
+    /// What the loss is to be multiplied by before its gradients are taken, so that they do not
+    /// underflow; [`Self::apply`] divides the gradients by it again. 1 without loss scaling.
+    pub fn loss_scale(&self) -> f32 {
+        match (&self.loss_scale, self.loss_scale_factor) {
+            (Some(scale), _) => scale.dynamic_scale,
+            (None, Some(factor)) => single(factor),
+            (None, None) => 1.0,
         }
-        all
     }
 
     /// Keras 3's serialization, which `keras.optimizers.deserialize` opens.
     pub fn config(&self) -> Value {
         let mut config = Map::new();
         config.insert("name".into(), self.name.as_str().into());
-        config.insert(
-            "learning_rate".into(),
-            self.learning_rate.serialized().clone(),
-        );
+        config.insert("learning_rate".into(), self.learning_rate.config());
         config.insert("weight_decay".into(), self.weight_decay.into());
         self.clip.describe(&mut config);
+        self.average.describe(&mut config);
+        config.insert("loss_scale_factor".into(), self.loss_scale_factor.into());
+        let steps = self.accumulation_steps.into();
+        config.insert("gradient_accumulation_steps".into(), steps);
         self.rule.describe(&mut config);
-        json!({
-            "module": "keras.optimizers",
-            "class_name": self.class.name,
-            "config": config,
-            "registered_name": null,
-        })
+        let inner = serialized(self.class.name, config);
+        match &self.loss_scale {
+            None => inner,
+            Some(loss_scale) => serialized(LOSS_SCALE, loss_scale.config(&inner)),
+        }
     }
+}
+
+fn serialized(class: &str, config: Map<String, Value>) -> Value {
+    json!({
+        "module": MODULE,
+        "class_name": class,
+        "config": config,
+        "registered_name": null,
+    })
 }

@@ -4,60 +4,117 @@ use std::fmt::Debug;
 
 use serde_json::{Map, Value};
 
+use super::slot::Slot;
+use crate::error::Result;
+use crate::variables::Variable;
+
+/// The most slots that a rule gives a variable.
+pub(super) const SLOTS: usize = 3;
+
 /// The update rule of one Keras optimizer class.
-pub(super) trait Rule: Debug + Send {
-    /// Updates the parameters and the slots in one pass. All slices have the same length.
-    fn step(&mut self, step: &Step, params: &mut [f32], grads: &[f32]);
+pub(super) trait Rule: Debug + Send + Sync {
+    /// The slots of a variable, at most [`SLOTS`].
+    fn slots(&self, variable: &Variable) -> Vec<Slot>;
 
-    /// The slots, grouped as Keras creates them: within a group, a variable's slots lie side by
-    /// side in `optimizer.variables`; the groups follow one another.
-    fn groups(&self) -> Vec<Vec<&Slot>>;
+    /// Whether [`Self::update`] needs a variable as a whole. Otherwise every element is updated by
+    /// itself, so that a variable can be cut anywhere and its pieces go to several threads.
+    fn is_whole(&self) -> bool {
+        false
+    }
 
-    /// The slots in the order of [`Self::groups`].
-    fn slots_mut(&mut self) -> Vec<&mut Slot>;
+    /// Called once, before the first step, with each variable's parameters and slots.
+    fn start(&self, params: &[f32], slots: &mut [Slot]) {
+        let _ = (params, slots);
+    }
+
+    /// Updates a piece of a variable, or all of it if [`Self::is_whole`].
+    fn update(&self, step: &Step, piece: Piece<'_>) -> Result<()>;
+
+    /// The weight decay of a variable, where the optimizer's own is `general`.
+    fn weight_decay(&self, variable: &Variable, general: Option<f64>) -> Option<f64> {
+        let _ = variable;
+        general
+    }
+
+    /// The state that all variables share, if there is any.
+    fn shared(&self) -> Option<Shared> {
+        None
+    }
+
+    /// That state in this step, from its value in the step before.
+    fn next_shared(&self, step: &Step) -> f32 {
+        step.shared
+    }
 
     /// Adds the hyperparameters, with Keras's names, to a serialized config.
     fn describe(&self, config: &mut Map<String, Value>);
 }
 
+/// One number of state that all variables share.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Shared {
+    /// What it is called in a checkpoint.
+    pub(super) name: &'static str,
+    /// Its value before the first step.
+    pub(super) initial: f32,
+}
+
 /// What a rule needs to know about the step.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Step {
-    /// 1 for the first step.
-    pub(super) number: u64,
+    /// The update's number, 1 for the first, in float32 as Keras casts it.
+    pub(super) number: f32,
     /// Learning rate of this step.
     pub(super) learning_rate: f32,
-    /// Decoupled weight decay; 0 for none.
-    pub(super) weight_decay: f32,
+    /// The state that all variables share: of the step before in [`Rule::next_shared`], of this
+    /// step in [`Rule::update`].
+    pub(super) shared: f32,
+    /// Threads that the rule may use; 1 where the pieces themselves are spread over threads.
+    pub(super) threads: usize,
 }
 
 impl Step {
-    /// The parameter after weight decay, which Keras applies before the update, to every variable.
-    #[inline]
-    pub(super) fn decayed(&self, p: f32) -> f32 {
-        p - p * self.weight_decay * self.learning_rate
+    /// `base` to the power of the update's number, in float32.
+    pub(super) fn power(&self, base: f64) -> f32 {
+        single(base).powf(self.number)
+    }
+
+    /// Adam's learning rate, corrected for the bias of both moments.
+    pub(super) fn corrected(&self, beta_1: f64, beta_2: f64) -> f32 {
+        self.learning_rate * (1.0 - self.power(beta_2)).sqrt() / (1.0 - self.power(beta_1))
     }
 }
 
-/// State beside the parameters, one value for each.
-#[derive(Debug, Clone)]
-pub(super) struct Slot {
-    /// Keras's name, such as `velocity`.
-    pub(super) name: &'static str,
-    /// The values, laid out as the parameters.
-    pub(super) values: Vec<f32>,
+/// What is updated at once: a stretch of one variable.
+#[derive(Debug)]
+pub(super) struct Piece<'a> {
+    /// The shape of the whole variable.
+    pub(super) shape: &'a [i64],
+    /// The gradient, which the rule may overwrite.
+    pub(super) grads: &'a mut [f32],
+    /// The parameters.
+    pub(super) params: &'a mut [f32],
+    /// The same stretch of the slots; those that the variable lacks are empty. A slot of another
+    /// shape than the variable's is here as a whole.
+    pub(super) slots: [&'a mut [f32]; SLOTS],
 }
 
-impl Slot {
-    pub(super) fn filled(name: &'static str, value: f32, len: usize) -> Self {
-        Self {
-            name,
-            values: vec![value; len],
-        }
-    }
-
-    pub(super) fn zeros(name: &'static str, len: usize) -> Self {
-        Self::filled(name, 0.0, len)
+impl<'a> Piece<'a> {
+    /// Pieces of `size` elements, the last one perhaps of fewer, if all slots have the variable's
+    /// shape.
+    pub(super) fn split(self, size: usize) -> Vec<Self> {
+        let mut slots = self.slots.map(|slot| slot.chunks_mut(size));
+        let values = self
+            .grads
+            .chunks_mut(size)
+            .zip(self.params.chunks_mut(size));
+        let piece = |(grads, params): (&'a mut [f32], &'a mut [f32])| Self {
+            shape: self.shape,
+            grads,
+            params,
+            slots: slots.each_mut().map(|slot| slot.next().unwrap_or_default()),
+        };
+        values.map(piece).collect()
     }
 }
 

@@ -2,57 +2,58 @@
 
 use serde_json::{Map, Value};
 
-use super::rule::{Rule, Slot, Step, single};
+use super::rule::{Piece, Rule, Step, single};
+use super::slot::Slot;
 use super::sweep::{sweep, sweep_1};
 use crate::config::Options;
 use crate::error::Result;
+use crate::variables::Variable;
 
 #[derive(Debug)]
 pub(super) struct Sgd {
     momentum: f64,
     nesterov: bool,
-    velocity: Option<Slot>,
 }
 
 impl Sgd {
-    pub(super) fn build(options: &Options<'_>, len: usize) -> Result<Box<dyn Rule>> {
-        let momentum = options.f64("momentum", 0.0)?;
+    pub(super) fn build(options: &Options<'_>) -> Result<Box<dyn Rule>> {
+        let momentum = options.number("momentum", 0.0)?;
         if !(0.0..=1.0).contains(&momentum) {
             return Err(options.invalid(format!("momentum = {momentum} must lie in [0, 1]")));
         }
-        let velocity = (momentum != 0.0).then(|| Slot::zeros("momentum", len));
         Ok(Box::new(Self {
             momentum,
-            nesterov: options.bool("nesterov", false)?,
-            velocity,
+            nesterov: options.flag("nesterov", false)?,
         }))
     }
 }
 
 impl Rule for Sgd {
-    fn step(&mut self, step: &Step, params: &mut [f32], grads: &[f32]) {
+    fn slots(&self, variable: &Variable) -> Vec<Slot> {
+        let has_momentum = self.momentum != 0.0;
+        has_momentum
+            .then(|| Slot::zeros("momentum", 0, variable))
+            .into_iter()
+            .collect()
+    }
+
+    fn update(&self, step: &Step, piece: Piece<'_>) -> Result<()> {
         let (lr, momentum) = (step.learning_rate, single(self.momentum));
-        match &mut self.velocity {
-            None => sweep(grads, params, |g, p| *p = step.decayed(*p) - g * lr),
-            Some(velocity) if self.nesterov => {
-                sweep_1(grads, params, &mut velocity.values, |g, p, v| {
-                    *v = *v * momentum - g * lr;
-                    *p = step.decayed(*p) + (*v * momentum - g * lr);
-                });
-            }
-            Some(velocity) => sweep_1(grads, params, &mut velocity.values, |g, p, v| {
+        let [velocity, ..] = piece.slots;
+        if self.momentum == 0.0 {
+            sweep(piece.grads, piece.params, |g, p| *p -= g * lr);
+        } else if self.nesterov {
+            sweep_1(piece.grads, piece.params, velocity, |g, p, v| {
                 *v = *v * momentum - g * lr;
-                *p = step.decayed(*p) + *v;
-            }),
+                *p += *v * momentum - g * lr;
+            });
+        } else {
+            sweep_1(piece.grads, piece.params, velocity, |g, p, v| {
+                *v = *v * momentum - g * lr;
+                *p += *v;
+            });
         }
-    }
-
-    fn groups(&self) -> Vec<Vec<&Slot>> {
-        self.velocity.iter().map(|slot| vec![slot]).collect()
-    }
-
-    fn slots_mut(&mut self) -> Vec<&mut Slot> {
-        self.velocity.iter_mut().collect()
+        Ok(())
     }
 
     fn describe(&self, config: &mut Map<String, Value>) {

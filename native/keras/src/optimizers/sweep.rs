@@ -1,6 +1,6 @@
-//! One pass over gradients, parameters and slots: the only loops of the optimizers. They are
-//! compiled for AVX-512, AVX2 and the baseline and chosen at run time; no version contracts
-//! multiplications and additions, so all give the same bits.
+//! One pass over gradients, parameters and slots. These loops are compiled for AVX-512, AVX2 and
+//! the baseline and chosen at run time; no version contracts multiplications and additions, so all
+//! give the same bits.
 
 use multiversion::multiversion;
 
@@ -60,6 +60,36 @@ pub(super) fn map<F: Fn(f32) -> f32>(values: &mut [f32], change: F) {
     for value in values {
         *value = change(*value);
     }
+}
+
+/// `change(value, a)` for each element.
+#[multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2"))]
+pub(super) fn map_1<F: Fn(&mut f32, &mut f32)>(values: &mut [f32], a: &mut [f32], change: F) {
+    for (value, a) in values.iter_mut().zip(a) {
+        change(value, a);
+    }
+}
+
+/// `change(value, a, b)` for each element.
+#[multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2"))]
+pub(super) fn map_2<F: Fn(&mut f32, &mut f32, &mut f32)>(
+    values: &mut [f32],
+    a: &mut [f32],
+    b: &mut [f32],
+    change: F,
+) {
+    for ((value, a), b) in values.iter_mut().zip(a).zip(b) {
+        change(value, a, b);
+    }
+}
+
+/// Whether every value is finite.
+#[multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2"))]
+pub(super) fn all_finite(values: &[f32]) -> bool {
+    // Not `all`, whose early end keeps the loop scalar.
+    values
+        .iter()
+        .fold(true, |finite, value| finite & value.is_finite())
 }
 
 /// Sum of squares, in f64 and in a fixed order.

@@ -1,0 +1,64 @@
+//! State of an optimizer beside the parameters, such as Adam's moments.
+
+use crate::variables::Variable;
+
+/// One array of state that belongs to a variable.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Slot {
+    /// What it is called in a checkpoint, after the variable's path.
+    pub(super) name: &'static str,
+    /// Keras creates the slots group after group; within a group, those of a variable lie side by
+    /// side.
+    pub(super) group: usize,
+    /// Keras's shape of it.
+    pub(super) shape: Vec<i64>,
+    /// The values, row-major.
+    pub(super) values: Vec<f32>,
+    /// How Keras names and types it.
+    pub(super) kind: Kind,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// float32, named after the variable and the slot.
+    Named,
+    /// float32, named as the variable.
+    Bare,
+    /// A zero of int32 that Keras keeps where there is nothing to keep, named as the variable.
+    Placeholder,
+}
+
+impl Slot {
+    /// A slot of the variable's shape.
+    pub(super) fn filled(
+        name: &'static str,
+        group: usize,
+        variable: &Variable,
+        value: f32,
+    ) -> Self {
+        Self {
+            name,
+            group,
+            shape: variable.shape.clone(),
+            values: vec![value; variable.len()],
+            kind: Kind::Named,
+        }
+    }
+
+    /// A slot of zeros of the variable's shape.
+    pub(super) fn zeros(name: &'static str, group: usize, variable: &Variable) -> Self {
+        Self::filled(name, group, variable, 0.0)
+    }
+
+    /// A slot of zeros of another shape than the variable's.
+    pub(super) fn shaped(name: &'static str, group: usize, shape: Vec<i64>, kind: Kind) -> Self {
+        let sizes = shape.iter().map(|&size| usize::try_from(size).unwrap_or(0));
+        Self {
+            name,
+            group,
+            values: vec![0.0; sizes.product()],
+            shape,
+            kind,
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! One step of an optimizer, from gradients to new parameters.
+
+use super::Optimizer;
+use super::average::Averaging;
+use super::part::{Part, cut};
+use super::rule::{Step, single};
+use super::sweep::{all_finite, map, map_1, sum_of_squares};
+use super::workers::{run, useful};
+use crate::error::{Error, Result};
+
+/// What is done to the gradients before they are clipped.
+#[derive(Debug, Clone, Copy)]
+struct Preparation {
+    /// They are multiplied by this,
+    factor: Option<f32>,
+    /// then divided by this,
+    divisor: Option<f32>,
+    /// then added to the accumulator, or averaged over the steps with it.
+    accumulation: Option<Accumulation>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Accumulation {
+    Add,
+    /// The number of steps.
+    Average(f32),
+}
+
+impl Optimizer {
+    /// One step: changes `params`, laid out as the model's trainable store, by their gradients,
+    /// which are changed too. A variable that no loss reaches, as `reached` says by variable, has
+    /// no gradient: Keras leaves it and its slots alone, and so does this.
+    ///
+    /// Returns whether the step was taken. It is not with loss scaling and gradients that are not
+    /// finite, nor without any variable; constraints are then not to be applied either.
+    ///
+    /// # Errors
+    /// Before any change, if a length is wrong or no variable is reached.
+    pub fn apply(
+        &mut self,
+        params: &mut [f32],
+        grads: &mut [f32],
+        reached: &[bool],
+    ) -> Result<bool> {
+        self.apply_scaled(params, grads, reached, 1.0)
+    }
+
+    /// As [`Self::apply`], with gradients `factor` times those given. It saves a pass over them.
+    pub fn apply_scaled(
+        &mut self,
+        params: &mut [f32],
+        grads: &mut [f32],
+        reached: &[bool],
+        factor: f32,
+    ) -> Result<bool> {
+        let len = self.len();
+        check("parameter slice", len, params.len())?;
+        check("gradient slice", len, grads.len())?;
+        check(
+            "list of reached variables",
+            self.variables.len(),
+            reached.len(),
+        )?;
+        if reached.is_empty() {
+            return Ok(false);
+        }
+        if !reached.contains(&true) {
+            return Err(Error::InvalidConfig {
+                place: format!("optimizer {}", self.class.name),
+                reason: "the loss reaches no variable, so that there is no gradient".into(),
+            });
+        }
+        if self.loss_scale.is_some() && !self.are_finite(grads, reached) {
+            self.loss_scale.iter_mut().for_each(|scale| scale.shrink());
+            return Ok(false);
+        }
+        self.update(params, grads, reached, factor)?;
+        self.iterations += 1;
+        self.loss_scale.iter_mut().for_each(|scale| scale.grow());
+        Ok(true)
+    }
+
+    /// What Keras does when `fit` ends: the parameters become their average, if one is kept.
+    pub fn finalize(&mut self, params: &mut [f32]) -> Result<()> {
+        check("parameter slice", self.len(), params.len())?;
+        // Before the first step there is no average yet.
+        if self.iterations > 0 {
+            for (variable, state) in self.variables.iter().zip(&self.states) {
+                if let Some(average) = &state.average {
+                    params[variable.span()].copy_from_slice(&average.values);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Elements of all variables.
+    fn len(&self) -> usize {
+        self.variables
+            .last()
+            .map_or(0, |variable| variable.span().end)
+    }
+
+    fn are_finite(&self, grads: &[f32], reached: &[bool]) -> bool {
+        let spans = self
+            .variables
+            .iter()
+            .zip(reached)
+            .filter(|(_, reached)| **reached);
+        let gradients = spans.map(|(variable, _)| &grads[variable.span()]);
+        let threads = useful(self.threads, grads.len());
+        run(threads, gradients.collect(), all_finite)
+            .into_iter()
+            .all(|finite| finite)
+    }
+
+    fn update(
+        &mut self,
+        params: &mut [f32],
+        grads: &mut [f32],
+        reached: &[bool],
+        factor: f32,
+    ) -> Result<()> {
+        let preparation = self.preparation(factor);
+        let averaging = self.average.averaging(self.updates());
+        let threads = useful(self.threads, params.len());
+        if self.iterations == 0 {
+            for (variable, state) in self.variables.iter().zip(&mut self.states) {
+                self.rule.start(&params[variable.span()], &mut state.slots);
+            }
+        }
+        if let Some(Accumulation::Add) = preparation.accumulation {
+            let parts = cut(&self.variables, &mut self.states, params, grads, false);
+            run(threads, parts, |mut part| {
+                if reached[part.variable] {
+                    preparation.apply(&mut part);
+                }
+                average(averaging, &mut part);
+            });
+            return Ok(());
+        }
+
+        let needs_norms = self.clip.needs_norms();
+        let mut squares = vec![0.0; self.variables.len()];
+        if needs_norms {
+            let mut parts = cut(&self.variables, &mut self.states, params, grads, false);
+            parts.retain(|part| reached[part.variable]);
+            let sums = run(threads, parts, |mut part| {
+                preparation.apply(&mut part);
+                (part.variable, sum_of_squares(part.piece.grads))
+            });
+            sums.into_iter()
+                .for_each(|(variable, sum)| squares[variable] += sum);
+        }
+        let clipping = self.clip.clipping(&squares);
+
+        let is_whole = self.rule.is_whole();
+        let mut step = Step {
+            number: (self.updates() + 1) as f32,
+            learning_rate: self.learning_rate.at(self.iterations),
+            shared: self.shared,
+            threads: if is_whole { threads } else { 1 },
+        };
+        step.shared = self.rule.next_shared(&step);
+        self.shared = step.shared;
+        let decay = |variable| self.rule.weight_decay(variable, self.weight_decay);
+        let decays: Vec<_> = self
+            .variables
+            .iter()
+            .map(|v| decay(v).map(single))
+            .collect();
+        let rule = self.rule.as_ref();
+        let parts = cut(&self.variables, &mut self.states, params, grads, is_whole);
+        let threads = if is_whole { 1 } else { threads };
+        let results = run(threads, parts, |mut part| {
+            let variable = part.variable;
+            if reached[variable] {
+                if !needs_norms {
+                    preparation.apply(&mut part);
+                }
+                clipping.apply(variable, part.piece.grads);
+                if let Some(decay) = decays[variable] {
+                    map(part.piece.params, |p| p - p * decay * step.learning_rate);
+                }
+                rule.update(&step, part.piece())?;
+            }
+            part.accumulator.fill(0.0);
+            average(averaging, &mut part);
+            Ok(())
+        });
+        results.into_iter().collect()
+    }
+
+    fn preparation(&self, factor: f32) -> Preparation {
+        let divisor = self.loss_scale();
+        let accumulation = self.accumulation_steps.map(|steps| {
+            let is_update = (self.iterations + 1) % steps == 0;
+            if is_update {
+                Accumulation::Average(steps as f32)
+            } else {
+                Accumulation::Add
+            }
+        });
+        Preparation {
+            factor: (factor != 1.0).then_some(factor),
+            divisor: (divisor != 1.0).then_some(divisor),
+            accumulation,
+        }
+    }
+}
+
+impl Preparation {
+    fn apply(self, part: &mut Part<'_>) {
+        let grads = &mut *part.piece.grads;
+        if let Some(factor) = self.factor {
+            map(grads, |g| g * factor);
+        }
+        if let Some(divisor) = self.divisor {
+            map(grads, |g| g / divisor);
+        }
+        match self.accumulation {
+            None => {}
+            Some(Accumulation::Add) => map_1(grads, part.accumulator, |g, sum| *sum += *g),
+            Some(Accumulation::Average(steps)) => {
+                map_1(grads, part.accumulator, |g, sum| *g = (*g + *sum) / steps);
+            }
+        }
+    }
+}
+
+fn average(averaging: Option<Averaging>, part: &mut Part<'_>) {
+    if let Some(averaging) = averaging {
+        averaging.apply(part.piece.params, part.average);
+    }
+}
+
+fn check(what: &str, expected: usize, actual: usize) -> Result<()> {
+    if actual == expected {
+        return Ok(());
+    }
+    Err(Error::LengthMismatch {
+        what: what.into(),
+        expected,
+        actual,
+    })
+}
