@@ -134,7 +134,7 @@ impl<'a> Options<'a> {
 
     /// What `key` holds.
     pub fn given(&self, key: &'static str) -> Given<'a> {
-        self.read.borrow_mut().insert(key);
+        self.read.borrow_mut().insert(key.to_owned());
         match self.map.get(key) {
             None => Given::Absent,
             Some(Value::Null) => Given::Null,

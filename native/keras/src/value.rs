@@ -3,7 +3,7 @@
 
 use std::cell::OnceCell;
 
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 use crate::activations::Activation;
 use crate::dtype::DType;
@@ -154,6 +154,11 @@ impl Value {
             }
             Data::Strings(_) => DType::String,
         }
+    }
+
+    /// Kind of the tensor; that of float32 for strings, which no loss takes.
+    pub fn kind(&self) -> Kind {
+        self.dtype().kind().unwrap_or(Kind::Float)
     }
 
     /// Sizes of the axes.

@@ -43,13 +43,16 @@ impl Objective {
     pub fn new(model: &Model, asked: &Asked) -> Result<Self, Error> {
         let outputs = outputs(model);
         let losses = CompileLoss::new(&asked.loss, &asked.loss_weights, &outputs)?;
-        let labels = losses.labels();
-        let metrics = CompileMetrics::new(
-            &asked.metrics,
-            &asked.weighted_metrics,
-            &outputs,
-            &labels,
-        )?;
+        let metrics =
+            CompileMetrics::new(&asked.metrics, &asked.weighted_metrics, &outputs, &losses)?;
+        // An output without a loss may have a metric, whose labels it then needs.
+        let measured = metrics.labels().into_iter();
+        let labels: Vec<_> = losses
+            .labels()
+            .into_iter()
+            .zip(measured)
+            .map(|(loss, metric)| loss.or(metric))
+            .collect();
         let class_weights = class_weights(&asked.class_weight, &labels)?;
         Ok(Self {
             losses,

@@ -241,9 +241,12 @@ impl Trainer {
 
     /// Ends training: a moving average of the weights, where the optimizer keeps one, takes their
     /// place.
-    pub fn finalize(&mut self) {
-        self.optimizer
-            .finalize(self.model.trainable_mut().as_mut_slice());
+    ///
+    /// # Errors
+    /// [`Error::Keras`].
+    pub fn finalize(&mut self) -> Result<(), Error> {
+        let params = self.model.trainable_mut().as_mut_slice();
+        Ok(self.optimizer.finalize(params)?)
     }
 
     /// The shapes batches must have.

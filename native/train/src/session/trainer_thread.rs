@@ -173,7 +173,7 @@ fn train(
         opened,
     }
     .run(state, &mut dataset, rows)?;
-    trainer.finalize();
+    trainer.finalize()?;
     match artifacts {
         Some(artifacts) => artifacts.finish(trainer, &state),
         None => Ok(artifacts::result(trainer, &state)),
