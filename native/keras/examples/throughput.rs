@@ -64,8 +64,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         for step in 0..steps {
             let mut pass = Pass::training(Rng::seed_from_u64(step.into()));
             let output = model.forward(&x, &mut pass)?;
-            let mean = loss.per_row(&labels, &output)?.f_mean(Kind::Float)?;
-            model.gradients(&mean, &mut gradients)?;
+            let sums = loss.sums(&labels, &output, None)?;
+            let outcome = loss.outcome(&Vec::try_from(sums.f_detach()?)?);
+            let minimised = sums.f_mul(&Tensor::f_from_slice(&outcome.slopes)?)?;
+            model.gradients(&minimised.f_sum(Kind::Double)?, &mut gradients)?;
             optimizer.apply(model.trainable_mut().as_mut_slice(), &mut gradients)?;
         }
         Ok(f64::from(steps) * BATCH as f64 / start.elapsed().as_secs_f64())

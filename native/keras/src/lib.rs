@@ -23,8 +23,8 @@ mod topology;
 pub mod variables;
 
 pub use error::Error;
-pub use losses::Loss;
-pub use metrics::Metric;
+pub use losses::{CompileLoss, Loss};
+pub use metrics::{CompileMetrics, Metric};
 pub use model::{InputSpec, Model};
 pub use optimizers::Optimizer;
 pub use output::Output;

@@ -1,8 +1,9 @@
-//! A model's output for one batch, with the pre-activation values that Keras's crossentropies use.
+//! A model's output for one batch, with what Keras attaches to it: the pre-activation values that
+//! its crossentropies use, and the mask of valid steps.
 
 use std::cell::OnceCell;
 
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 use crate::activations::Activation;
 use crate::error::Result;
@@ -13,6 +14,7 @@ use crate::error::Result;
 pub struct Output {
     raw: Tensor,
     activation: Option<Activation>,
+    mask: Option<Tensor>,
     y: OnceCell<Tensor>,
     values: OnceCell<Tensor>,
 }
@@ -23,6 +25,7 @@ impl Output {
         Self {
             raw: y,
             activation: None,
+            mask: None,
             y: OnceCell::new(),
             values: OnceCell::new(),
         }
@@ -34,6 +37,27 @@ impl Output {
             activation: Some(activation),
             ..Self::new(logits)
         }
+    }
+
+    /// The same output with a mask: bool, true where a step is valid, of the output's leading axes
+    /// (`[N]` or `[N, T]`).
+    pub fn with_mask(self, mask: Option<Tensor>) -> Self {
+        Self { mask, ..self }
+    }
+
+    /// Which steps are valid (Keras's `_keras_mask`); none if all are.
+    pub fn mask(&self) -> Option<&Tensor> {
+        self.mask.as_ref()
+    }
+
+    /// Its shape, known without applying the activation.
+    pub fn size(&self) -> Vec<i64> {
+        self.raw.size()
+    }
+
+    /// Its kind.
+    pub fn kind(&self) -> Kind {
+        self.raw.kind()
     }
 
     /// The pre-activation values of a final softmax or sigmoid (Keras's `_keras_logits`).

@@ -5,9 +5,9 @@
 //! are `losses.json`, the loss of every step, and `weights.safetensors`, by the variables' paths.
 
 use flambeau_collective::{AbortHandle, Communicator, Secret};
-use flambeau_keras::losses::Loss;
+use flambeau_keras::losses::{Nest, OutputSpec};
 use flambeau_keras::optimizers::Optimizer;
-use flambeau_keras::{Model, VariableStore};
+use flambeau_keras::{CompileLoss, CompileMetrics, Model, VariableStore};
 use flambeau_train::batch::Batch;
 use flambeau_train::step::{Position, Trainer};
 use serde_json::{Value, json};
@@ -21,8 +21,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     let compile: Value = serde_json::from_slice(&std::fs::read(case.join("compile.json"))?)?;
     let (model, _) = Model::from_bytes(&std::fs::read(case.join("model.keras"))?)?;
     let optimizer = Optimizer::from_config(&compile["optimizer"], model.trainable())?;
-    let loss = Loss::from_config(&compile["loss"])?;
-    let mut trainer = Trainer::new(model, (loss, Vec::new()), optimizer, alone()?, 0);
+    let output = Nest::Leaf(OutputSpec {
+        name: "output".to_owned(),
+        shape: model.output_shape().to_vec(),
+        label: None,
+    });
+    let losses = CompileLoss::new(&compile["loss"], &Value::Null, &output)?;
+    let metrics = CompileMetrics::new(&Value::Null, &Value::Null, &output, &losses)?;
+    let mut trainer = Trainer::new(model, (losses, metrics), optimizer, alone()?, 0);
 
     let mut losses = Vec::new();
     for (step, (x, y)) in (1..).zip(read_batches(&case.join("batches.safetensors"))?) {

@@ -208,12 +208,19 @@ fn digest(trainer: &Trainer) -> String {
         .collect()
 }
 
+/// Tags and numbers; of a metric that has several, each with its index.
 fn scalars(prefix: &str, logs: &Logs) -> Vec<(String, f32)> {
-    let values = logs
-        .iter()
-        .filter_map(|(name, value)| Some((name, value.as_f64()?)));
-    values
-        .map(|(name, value)| (format!("{prefix}{name}"), to_f32(value)))
+    let tagged = |(name, value): (&String, &Value)| match value {
+        Value::Array(items) => {
+            let items = items.iter().enumerate();
+            let items = items.map(|(index, item)| (format!("{prefix}{name}_{index}"), item.as_f64()));
+            items.collect()
+        }
+        value => vec![(format!("{prefix}{name}"), value.as_f64())],
+    };
+    logs.iter()
+        .flat_map(tagged)
+        .filter_map(|(tag, value)| Some((tag, to_f32(value?))))
         .collect()
 }
 

@@ -12,7 +12,7 @@ pub struct Batch {
     pub rows: usize,
     /// `[rows, ...input]`, u8 or f32.
     pub x: Tensor,
-    /// `[rows]` i64 class ids or `[rows, ...]` f32 values; none when predicting.
+    /// `[rows, ...]` i64 class ids or f32 values; none when predicting.
     pub y: Option<Tensor>,
     /// `[rows]` f32.
     pub weights: Option<Tensor>,
@@ -23,7 +23,7 @@ pub struct Batch {
 pub struct BatchShape {
     /// The model's input.
     pub input: Vec<i64>,
-    /// The label values; empty for class ids.
+    /// The labels; empty for one class id a row.
     pub label: Vec<i64>,
 }
 
@@ -65,7 +65,7 @@ impl BatchShape {
         };
         let y = match &first.labels {
             Labels::None => None,
-            Labels::Classes(_) => Some(tensor(rows, &[], |block| match &block.labels {
+            Labels::Classes(_) => Some(tensor(rows, &self.label, |block| match &block.labels {
                 Labels::Classes(values) => values,
                 Labels::None | Labels::Values(_) => &[],
             })?),

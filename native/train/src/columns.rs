@@ -240,10 +240,8 @@ fn labels(
     rows: usize,
     nulls: &mut Nulls,
 ) -> Result<Labels, DataError> {
-    let (expected, shape) = match spec {
-        LabelSpec::Class { classes } => (1, vec![*classes]),
-        LabelSpec::Values { shape } => (elements(shape), shape.clone()),
-    };
+    let shape = spec.shape().unwrap_or_default().to_vec();
+    let expected = elements(&shape);
     let found = column.width().unwrap_or(expected);
     if found != expected {
         let column = column.name.to_owned();
@@ -256,17 +254,20 @@ fn labels(
     }
     let values = concatenate(std::slice::from_ref(column), &[expected], rows, nulls)?;
     match spec {
-        LabelSpec::Class { classes } => {
-            let ids = values.iter().enumerate().map(|(row, &value)| {
+        LabelSpec::Class {
+            classes, ignored, ..
+        } => {
+            let ids = values.iter().enumerate().map(|(at, &value)| {
+                let row = at / expected.max(1);
                 if column.array.is_null(row) {
                     Ok(0)
                 } else {
-                    class_id(column, row, value, *classes)
+                    class_id(column, row, value, (*classes, *ignored))
                 }
             });
             ids.collect::<Result<_, _>>().map(Labels::Classes)
         }
-        LabelSpec::Values { .. } => Ok(Labels::Values(values)),
+        LabelSpec::Values { .. } | LabelSpec::Sequence { .. } => Ok(Labels::Values(values)),
     }
 }
 
@@ -274,7 +275,12 @@ fn labels(
     clippy::cast_possible_truncation,
     reason = "a whole number in the range of the classes"
 )]
-fn class_id(column: &Column<'_>, row: usize, value: f32, classes: i64) -> Result<i64, DataError> {
+fn class_id(
+    column: &Column<'_>,
+    row: usize,
+    value: f32,
+    (classes, ignored): (Option<i64>, Option<i64>),
+) -> Result<i64, DataError> {
     let name = column.name.to_owned();
     let (row, value) = (column.first_row + row as u64, f64::from(value));
     if value.fract() != 0.0 {
@@ -284,7 +290,10 @@ fn class_id(column: &Column<'_>, row: usize, value: f32, classes: i64) -> Result
             value,
         });
     }
-    if !(0.0..classes as f64).contains(&value) {
+    if let Some(classes) = classes
+        && !(0.0..classes as f64).contains(&value)
+        && ignored.is_none_or(|ignored| value != ignored as f64)
+    {
         return Err(DataError::LabelRange {
             column: name,
             row,

@@ -106,7 +106,7 @@ impl Fit {
         let setup = Setup::new(&config, model)?;
         let wanted = Wanted {
             input: setup.input(),
-            label: Some(setup.label()),
+            label: setup.label(),
         };
         if config.columns.label.is_none() {
             return Err(Error::Config("training needs a label column".to_owned()));

@@ -1,15 +1,19 @@
 //! One optimizer update that every rank agrees on.
 //!
-//! Each rank adds up the gradients of its own rows' losses. One allreduce of one buffer then gives
-//! every rank the sum over all rows together with their number, so that the mean is exact however
-//! unevenly the rows are spread: a rank that ran dry contributes zeros. The buffer:
+//! Two allreduces make it exact however unevenly the rows are spread; a rank that ran dry
+//! contributes zeros. Between the forward and the backward pass the ranks add up, in float64,
 //!
 //! ```text
-//! | gradients (flat) | moving statistics x rows | loss sum | rows | ranks with more | metric states |
+//! | sums of the losses | metric states | rows | ranks with more |
 //! ```
 //!
-//! Keras 3 divides the loss of a batch by its number of rows, whatever their weights
-//! (`sum_over_batch_size`); so does this. BatchNormalization normalizes with each rank's own rows
+//! which tells each how much its own sums weigh in the loss over all rows. Then they add up
+//!
+//! ```text
+//! | gradients (flat) | moving statistics x rows |
+//! ```
+//!
+//! BatchNormalization normalizes with each rank's own rows
 //! and its moving statistics are the ranks' mean weighted by rows, which is what Keras does under
 //! data parallelism.
 
@@ -19,10 +23,8 @@ use crate::dataset::random;
 use crate::error::Error;
 use crate::event::Logs;
 use flambeau_collective::Communicator;
-use flambeau_keras::losses::{LabelSpec, Loss};
-use flambeau_keras::metrics::Metric;
 use flambeau_keras::optimizers::Optimizer;
-use flambeau_keras::{Model, Output, Pass};
+use flambeau_keras::{CompileLoss, CompileMetrics, Model, Output, Pass};
 use std::ops::Range;
 use tch::{Kind, Tensor};
 
@@ -30,8 +32,8 @@ use tch::{Kind, Tensor};
 #[derive(Debug)]
 pub struct Trainer {
     model: Model,
-    loss: Loss,
-    metrics: Vec<Box<dyn Metric>>,
+    losses: CompileLoss,
+    metrics: CompileMetrics,
     optimizer: Optimizer,
     communicator: Communicator,
     seed: u64,
@@ -43,11 +45,11 @@ pub struct Trainer {
 /// Sums over rows: of one step over all ranks, or of several steps.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Totals {
-    /// Sum of the weighted losses.
+    /// Sum over batches of the loss times the rows.
     pub loss: f64,
     /// Rows.
     pub rows: f64,
-    /// The metrics' states, one after the other.
+    /// The metrics' state.
     pub metrics: Vec<f64>,
 }
 
@@ -93,16 +95,23 @@ pub struct Position {
 /// Rows that go through the model at once when evaluating: few enough to stay in the cache.
 const MICRO_BATCH: usize = 64;
 
-const LOSS: usize = 0;
-const ROWS: usize = 1;
-const MORE: usize = 2;
-const METRICS: usize = 3;
+/// What lies behind the sums: rows, and whether there are more.
+const COUNTS: usize = 2;
+
+/// A batch that has gone forward on this rank.
+struct Forward {
+    /// The losses' sums, with their graph.
+    sums: Tensor,
+    /// Their values and the metrics' states.
+    values: Vec<f64>,
+    rows: usize,
+}
 
 impl Trainer {
     /// Joins a model, already initialised, with what trains it.
     pub fn new(
         model: Model,
-        (loss, metrics): (Loss, Vec<Box<dyn Metric>>),
+        (losses, metrics): (CompileLoss, CompileMetrics),
         optimizer: Optimizer,
         communicator: Communicator,
         seed: u64,
@@ -115,12 +124,11 @@ impl Trainer {
                 .map(|&index| spans[index].clone())
                 .collect()
         };
-        let states: usize = metrics.iter().map(|metric| metric.state_len()).sum();
         let statistics: usize = moving.iter().map(Range::len).sum();
-        let buffer = vec![0.0; model.trainable().len() + statistics + METRICS + states];
+        let buffer = vec![0.0; model.trainable().len() + statistics];
         Self {
             model,
-            loss,
+            losses,
             metrics,
             optimizer,
             communicator,
@@ -176,23 +184,20 @@ impl Trainer {
 
     /// The shapes batches must have.
     pub fn batch_shape(&self) -> BatchShape {
-        let label = match self.loss.label(self.model.output_shape()) {
-            LabelSpec::Class { .. } => Vec::new(),
-            LabelSpec::Values { shape } => shape,
-        };
+        let label = self.losses.labels().into_iter().flatten().next();
+        let label = label.as_ref().and_then(|label| label.shape());
         BatchShape {
             input: self.model.input().shape.clone(),
-            label,
+            label: label.map(<[i64]>::to_vec).unwrap_or_default(),
         }
     }
 
     /// Sums of nothing.
     pub fn no_totals(&self) -> Totals {
-        let states = self.metrics.iter().map(|metric| metric.state_len()).sum();
         Totals {
             loss: 0.0,
             rows: 0.0,
-            metrics: vec![0.0; states],
+            metrics: vec![0.0; self.metrics.state_len()],
         }
     }
 
@@ -208,39 +213,43 @@ impl Trainer {
         more: bool,
         at: Position,
     ) -> Result<Stepped, Error> {
-        match batch {
-            Some(batch) => self.accumulate(batch, at)?,
-            None => self.buffer.fill(0.0),
-        }
-        let tail = self.tail();
-        self.buffer[tail + MORE] = if more { 1.0 } else { 0.0 };
+        let forward = match batch {
+            Some(batch) => Some(self.forward(batch, at)?),
+            None => None,
+        };
+        let mut sums = match &forward {
+            Some(forward) => forward.values.clone(),
+            None => vec![0.0; self.losses.sum_count() + self.metrics.state_len()],
+        };
+        sums.push(forward.as_ref().map_or(0.0, |forward| forward.rows as f64));
+        sums.push(if more { 1.0 } else { 0.0 });
         if self.communicator.world_size() > 1 {
-            self.communicator.allreduce(&mut self.buffer)?;
+            self.communicator.allreduce_f64(&mut sums)?;
         }
-        let (rows, loss) = (self.buffer[tail + ROWS], self.buffer[tail + LOSS]);
-        if !loss.is_finite() {
+        let counts = sums.split_off(sums.len() - COUNTS);
+        let metrics = sums.split_off(self.losses.sum_count());
+        let losses = self.losses.values(&sums);
+        if !losses.total.is_finite() {
             return Err(Error::Numeric {
-                loss,
+                loss: f64_to_f32(losses.total),
                 epoch: at.epoch,
                 step: at.step,
             });
         }
+        let (rows, more) = (counts[0], counts[1] > 0.0);
         if rows > 0.0 {
-            self.update(rows)?;
+            self.backward(forward, &losses.slopes)?;
+            if self.communicator.world_size() > 1 {
+                self.communicator.allreduce(&mut self.buffer)?;
+            }
+            self.update(f64_to_f32(rows))?;
         }
-        let metrics = self.buffer[tail + METRICS..]
-            .iter()
-            .map(|&value| value.into())
-            .collect();
         let totals = Totals {
-            loss: loss.into(),
-            rows: rows.into(),
+            loss: losses.total * rows,
+            rows,
             metrics,
         };
-        Ok(Stepped {
-            totals,
-            more: self.buffer[tail + MORE] > 0.0,
-        })
+        Ok(Stepped { totals, more })
     }
 
     /// Loss and metrics over the rows of all ranks' `blocks`, without training.
@@ -249,7 +258,8 @@ impl Trainer {
     /// [`Error::Collective`] and [`Error::Keras`].
     pub fn evaluate(&mut self, blocks: &[Block]) -> Result<Totals, Error> {
         let shape = self.batch_shape();
-        let mut totals = self.no_totals();
+        let mut sums = vec![0.0; self.losses.sum_count() + self.metrics.state_len()];
+        let mut rows = 0.0;
         {
             let _no_grad = tch::no_grad_guard();
             for block in blocks {
@@ -259,23 +269,22 @@ impl Trainer {
                         continue;
                     };
                     let output = self.model.forward(&batch.x, &mut Pass::inference())?;
-                    let loss = self.total_loss(&batch, &output)?;
-                    let mut metrics = vec![0.0; totals.metrics.len()];
-                    self.measure(&batch, &output, &mut metrics)?;
-                    totals.add(&Totals {
-                        loss: loss.f_double_value(&[])?,
-                        rows: batch.rows as f64,
-                        metrics: metrics.into_iter().map(f64::from).collect(),
-                    });
+                    let (_, values) = self.score(&batch, &output)?;
+                    for (sum, value) in sums.iter_mut().zip(values) {
+                        *sum += value;
+                    }
+                    rows += batch.rows as f64;
                 }
             }
         }
-        let mut sums = [&[totals.loss, totals.rows][..], &totals.metrics].concat();
+        sums.push(rows);
         self.communicator.allreduce_f64(&mut sums)?;
+        let rows = sums.pop().unwrap_or(0.0);
+        let metrics = sums.split_off(self.losses.sum_count());
         Ok(Totals {
-            loss: sums[0],
-            rows: sums[1],
-            metrics: sums.split_off(2),
+            loss: self.losses.values(&sums).total * rows,
+            rows,
+            metrics,
         })
     }
 
@@ -283,42 +292,55 @@ impl Trainer {
     pub fn logs(&self, totals: &Totals, prefix: &str) -> Logs {
         let mut logs = Logs::new();
         logs.insert(format!("{prefix}loss"), (totals.loss / totals.rows).into());
-        let mut at = 0;
-        for metric in &self.metrics {
-            let state = &totals.metrics[at..at + metric.state_len()];
-            at += metric.state_len();
-            logs.insert(
-                format!("{prefix}{}", metric.name()),
-                metric.result(state).into(),
-            );
+        for (name, value) in self.metrics.results(&totals.metrics) {
+            logs.insert(format!("{prefix}{name}"), value.into());
         }
         logs
     }
 
-    /// Fills the buffer with this rank's own sums.
-    fn accumulate(&mut self, batch: &Batch, at: Position) -> Result<(), Error> {
+    /// Runs the model on this rank's rows.
+    fn forward(&mut self, batch: &Batch, at: Position) -> Result<Forward, Error> {
         let rank = self.communicator.rank() as u64;
         let mut pass = Pass::training(random(self.seed, &[rank, at.step]));
         let output = self.model.forward(&batch.x, &mut pass)?;
-        let loss = self.total_loss(batch, &output)?;
-        let gradients = self.model.trainable().len();
-        self.model.gradients(&loss, &mut self.buffer[..gradients])?;
+        let (sums, values) = self.score(batch, &output)?;
         self.model.apply_updates(&pass.updates)?;
-        let rows = batch.rows as f32;
+        Ok(Forward {
+            sums,
+            values,
+            rows: batch.rows,
+        })
+    }
+
+    /// The sums of the losses, and their values with the metrics' states behind them.
+    fn score(&self, batch: &Batch, output: &Output) -> Result<(Tensor, Vec<f64>), Error> {
+        let (labels, weights) = ([batch.y.as_ref()], [batch.weights.as_ref()]);
+        let sums = self.losses.sums(&labels, &[output], &weights)?;
+        let states = self.metrics.update(&labels, &[output], &weights)?;
+        let values = Tensor::f_cat(&[sums.f_detach()?, states], 0)?;
+        Ok((sums, Vec::try_from(values)?))
+    }
+
+    /// Fills the buffer with this rank's part of the gradients and moving statistics.
+    fn backward(&mut self, forward: Option<Forward>, slopes: &[f64]) -> Result<(), Error> {
+        let Some(Forward { sums, rows, .. }) = forward else {
+            self.buffer.fill(0.0);
+            return Ok(());
+        };
+        let minimised = sums.f_mul(&Tensor::f_from_slice(slopes)?)?;
+        let gradients = self.model.trainable().len();
+        let minimised = minimised.f_sum(Kind::Double)?;
+        self.model
+            .gradients(&minimised, &mut self.buffer[..gradients])?;
         let mut end = gradients;
         for span in &self.moving {
             let values = &self.model.non_trainable().as_slice()[span.clone()];
             for (slot, value) in self.buffer[end..].iter_mut().zip(values) {
-                *slot = value * rows;
+                *slot = value * rows as f32;
             }
             end += span.len();
         }
-        self.buffer[end + LOSS] = f64_to_f32(loss.f_double_value(&[])?);
-        self.buffer[end + ROWS] = rows;
-        let mut metrics = self.buffer.split_off(end + METRICS);
-        let measured = self.measure(batch, &output, &mut metrics);
-        self.buffer.append(&mut metrics);
-        measured
+        Ok(())
     }
 
     /// Applies the summed buffer: optimizer step and moving statistics.
@@ -326,9 +348,6 @@ impl Trainer {
         let gradients = self.model.trainable().len();
         let (summed, rest) = self.buffer.split_at_mut(gradients);
         let scale = rows.recip();
-        for gradient in summed.iter_mut() {
-            *gradient *= scale;
-        }
         self.optimizer
             .apply(self.model.trainable_mut().as_mut_slice(), summed)?;
         if self.communicator.world_size() > 1 {
@@ -343,46 +362,9 @@ impl Trainer {
         }
         Ok(())
     }
-
-    /// Sum over rows of weight times loss.
-    fn total_loss(&self, batch: &Batch, output: &Output) -> Result<Tensor, Error> {
-        let losses = self.loss.per_row(labels(batch)?, output)?;
-        let losses = match &batch.weights {
-            Some(weights) => losses.f_mul(weights)?,
-            None => losses,
-        };
-        Ok(losses.f_sum(Kind::Float)?)
-    }
-
-    /// The metrics' states for one batch, one after the other.
-    fn measure(&self, batch: &Batch, output: &Output, states: &mut [f32]) -> Result<(), Error> {
-        let _no_grad = tch::no_grad_guard();
-        let mut at = 0;
-        for metric in &self.metrics {
-            let state = metric.update(labels(batch)?, output)?;
-            let len = metric.state_len();
-            state
-                .f_to_kind(Kind::Float)?
-                .f_copy_data(&mut states[at..at + len], len)?;
-            at += len;
-        }
-        Ok(())
-    }
-
-    /// Where the scalars begin in the buffer.
-    fn tail(&self) -> usize {
-        self.model.trainable().len() + self.moving.iter().map(Range::len).sum::<usize>()
-    }
 }
 
-fn labels(batch: &Batch) -> Result<&Tensor, Error> {
-    batch
-        .y
-        .as_ref()
-        .ok_or_else(|| Error::Config("training needs a label column".to_owned()))
-}
-
-#[expect(clippy::cast_possible_truncation, reason = "it was a float32 before")]
+#[expect(clippy::cast_possible_truncation, reason = "only its size matters, or it is a count of rows")]
 fn f64_to_f32(value: f64) -> f32 {
     value as f32
 }

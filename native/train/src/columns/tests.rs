@@ -23,7 +23,11 @@ fn columns(features: &[&str], label: Option<&str>, null_policy: NullPolicy) -> C
 }
 
 fn wanted(input: &[i64], classes: Option<i64>) -> Wanted {
-    let label = classes.map(|classes| LabelSpec::Class { classes });
+    let label = classes.map(|classes| LabelSpec::Class {
+        shape: Vec::new(),
+        classes: Some(classes),
+        ignored: None,
+    });
     Wanted {
         input: input.to_vec(),
         label,

@@ -13,10 +13,9 @@ use crate::step::Trainer;
 use crossbeam::channel::Sender;
 use flambeau_collective::{AbortReason, Communicator, Secret};
 use flambeau_formats::checkpoint;
-use flambeau_keras::Model;
-use flambeau_keras::losses::{LabelSpec, Loss};
-use flambeau_keras::metrics::{self, Metric};
+use flambeau_keras::losses::{LabelSpec, Nest, OutputSpec};
 use flambeau_keras::optimizers::Optimizer;
+use flambeau_keras::{CompileLoss, CompileMetrics, Model};
 use serde_json::{Value, json};
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -34,8 +33,8 @@ pub(crate) struct Caller {
 #[derive(Debug)]
 pub(crate) struct Setup {
     model: Model,
-    loss: Loss,
-    metrics: Vec<Box<dyn Metric>>,
+    losses: CompileLoss,
+    metrics: CompileMetrics,
     optimizer: Optimizer,
     compile: Value,
 }
@@ -63,24 +62,31 @@ impl Setup {
             choose(&settings.loss, "loss")?,
             choose(&settings.optimizer, "optimizer")?,
         );
-        let metrics = match &settings.metrics {
-            Some(metrics) => metrics.clone(),
-            None => compiled
-                .get("metrics")
-                .and_then(Value::as_array)
-                .cloned()
-                .unwrap_or_default(),
+        let of_model = |key: &str, overridden: bool| match compiled.get(key) {
+            Some(value) if !overridden => value.clone(),
+            _ => Value::Null,
         };
-        let compile = json!({"optimizer": optimizer, "loss": loss, "metrics": metrics});
-        let loss = Loss::from_config(&loss)?;
-        let metrics = metrics
-            .iter()
-            .map(|metric| metrics::from_config(metric, &loss, model.output_shape()))
-            .collect::<Result<_, _>>()?;
+        let metrics = match &settings.metrics {
+            Some(metrics) => metrics.clone().into(),
+            None => of_model("metrics", false),
+        };
+        let loss_weights = of_model("loss_weights", settings.loss.is_some());
+        let weighted_metrics = of_model("weighted_metrics", settings.metrics.is_some());
+        let outputs = Nest::Leaf(OutputSpec {
+            name: "output".to_owned(),
+            shape: model.output_shape().to_vec(),
+            label: None,
+        });
+        let losses = CompileLoss::new(&loss, &loss_weights, &outputs)?;
+        let metrics = CompileMetrics::new(&metrics, &weighted_metrics, &outputs, &losses)?;
+        check(&losses, config.collective.world_size)?;
+        let ([loss, loss_weights], [plain, weighted]) = (losses.config(), metrics.config());
+        let compile = json!({"optimizer": optimizer, "loss": loss, "loss_weights": loss_weights,
+            "metrics": plain, "weighted_metrics": weighted});
         let optimizer = Optimizer::from_config(&optimizer, model.trainable())?;
         Ok(Self {
             model,
-            loss,
+            losses,
             metrics,
             optimizer,
             compile,
@@ -91,8 +97,8 @@ impl Setup {
         self.model.input().shape.clone()
     }
 
-    pub(crate) fn label(&self) -> LabelSpec {
-        self.loss.label(self.model.output_shape())
+    pub(crate) fn label(&self) -> Option<LabelSpec> {
+        self.losses.labels().into_iter().flatten().next()
     }
 
     /// Meets the other ranks and trains to the end.
@@ -106,7 +112,7 @@ impl Setup {
         tch::set_num_threads(config.threads);
         let abort = &caller.stop.abort;
         let communicator = Communicator::connect(&config.collective, secret, abort)?;
-        let losses = (self.loss, self.metrics);
+        let losses = (self.losses, self.metrics);
         let seed = config.fit.seed;
         let mut trainer = Trainer::new(self.model, losses, self.optimizer, communicator, seed);
         // A failure is told to the other ranks while the links to them are still there.
@@ -117,6 +123,20 @@ impl Setup {
         caller.events.send(Event::Done { result }).ok();
         Ok(())
     }
+}
+
+/// Refuses losses that cannot be trained with here.
+fn check(losses: &CompileLoss, world_size: usize) -> Result<(), Error> {
+    if losses.compares_rows() && world_size > 1 {
+        let reason = "this loss compares every row of a batch with all others, which lie on \
+                      several workers; train with one";
+        return Err(Error::Config(reason.to_owned()));
+    }
+    if let Some(Some(LabelSpec::Sequence { .. })) = losses.labels().first() {
+        let reason = "label columns of sequences, which this loss needs, are not read yet";
+        return Err(Error::Config(reason.to_owned()));
+    }
+    Ok(())
 }
 
 /// From the agreed state to the last epoch and the files.
