@@ -65,8 +65,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         for step in 0..steps {
             let mut pass = Pass::training(Rng::seed_from_u64(step.into()));
             let outputs = model.forward(&[Batch::new(x.shallow_clone())], &mut pass)?;
-            let mean = loss.per_row(&labels, &outputs[0])?.f_mean(Kind::Float)?;
-            model.gradients(&mean, &mut gradients)?;
+            let sums = loss.sums(&labels, &outputs[0], None)?;
+            let outcome = loss.outcome(&Vec::try_from(sums.f_detach()?)?);
+            let minimised = sums.f_mul(&Tensor::f_from_slice(&outcome.slopes)?)?;
+            let reached = model.gradients(&minimised.f_sum(Kind::Double)?, &mut gradients)?;
             let params = model.trainable_mut().as_mut_slice();
             optimizer.apply(params, &mut gradients, &reached)?;
         }

@@ -1,33 +1,35 @@
 //! The crossentropies of Keras on TensorFlow. Logits kept from a final softmax or sigmoid are used
 //! whatever `from_logits` says; other outputs are probabilities, clipped at Keras's epsilon.
 
-use tch::{Kind, Reduction, Tensor};
+use tch::{Reduction, Tensor};
 
-use super::{LabelSpec, Rule};
-use crate::config::Options;
-use crate::error::Result;
-use crate::output::Output;
+use super::arguments::Arguments;
+use super::function::{Elements, Function};
+use super::label::LabelSpec;
+use super::prediction::Prediction;
+use crate::error::{Error, Result};
 
 /// `keras.backend.epsilon()`.
-const EPSILON: f64 = 1e-7;
+pub(super) const EPSILON: f64 = 1e-7;
 
 /// What a crossentropy works on.
-enum Scores<'a> {
-    Logits(&'a Tensor),
-    Probabilities(&'a Tensor),
+enum Scores {
+    Logits(Tensor),
+    Probabilities(Tensor),
 }
 
-impl<'a> Scores<'a> {
-    fn of(output: &'a Output, from_logits: bool) -> Result<Self> {
-        Ok(match output.logits() {
+impl Scores {
+    fn of(y: &Prediction<'_>, from_logits: bool) -> Result<Self> {
+        Ok(match y.logits()? {
             Some(logits) => Self::Logits(logits),
-            None if from_logits => Self::Logits(output.y()?),
-            None => Self::Probabilities(output.y()?),
+            None if from_logits => Self::Logits(y.y()?),
+            None => Self::Probabilities(y.y()?),
         })
     }
 }
 
-fn clipped(probabilities: &Tensor) -> Result<Tensor> {
+/// Keeps probabilities away from 0 and 1.
+pub(super) fn clipped(probabilities: &Tensor) -> Result<Tensor> {
     Ok(probabilities.f_clamp(EPSILON, 1.0 - EPSILON)?)
 }
 
@@ -35,77 +37,126 @@ fn clipped(probabilities: &Tensor) -> Result<Tensor> {
 #[derive(Debug)]
 pub(super) struct Sparse {
     from_logits: bool,
+    ignore_class: Option<i64>,
+    axis: i64,
+    place: String,
 }
 
 impl Sparse {
-    pub(super) fn build(options: &Options<'_>) -> Result<Box<dyn Rule>> {
+    pub(super) fn build(arguments: &Arguments<'_>) -> Result<Box<dyn Function>> {
         Ok(Box::new(Self {
-            from_logits: options.bool("from_logits", false)?,
+            from_logits: arguments.bool("from_logits")?,
+            ignore_class: arguments.optional_i64("ignore_class")?,
+            axis: arguments.axis("axis")?,
+            place: arguments.place().to_owned(),
         }))
     }
-}
 
-impl Rule for Sparse {
-    fn label(&self, output_shape: &[i64]) -> LabelSpec {
-        LabelSpec::Class {
-            classes: output_shape.last().copied().unwrap_or(1),
-        }
-    }
-
-    fn values(&self, y_true: &Tensor, output: &Output) -> Result<Tensor> {
-        let log_softmax = match Scores::of(output, self.from_logits)? {
-            Scores::Logits(logits) => logits.f_log_softmax(-1, Kind::Float)?,
+    /// The loss of each position whose class id is in range.
+    fn of(&self, ids: &Tensor, scores: Scores) -> Result<Tensor> {
+        let logits = match scores {
+            Scores::Logits(logits) => logits,
             // Clipped probabilities need not sum to 1, so they pass through softmax again.
-            Scores::Probabilities(y) => clipped(y)?.f_log()?.f_log_softmax(-1, Kind::Float)?,
+            Scores::Probabilities(y) => clipped(&y)?.f_log()?,
         };
-        let ids = y_true.f_unsqueeze(-1)?;
-        Ok(log_softmax
-            .f_gather(-1, &ids, false)?
+        Ok(logits
+            .f_log_softmax(-1, logits.kind())?
+            .f_gather(-1, &ids.f_unsqueeze(-1)?, false)?
             .f_squeeze_dim(-1)?
             .f_neg()?)
     }
 }
 
-/// Shares of the classes against scores on the last axis.
+impl Function for Sparse {
+    fn label(&self, output_shape: &[i64]) -> LabelSpec {
+        match LabelSpec::class(output_shape) {
+            LabelSpec::Class { shape, classes, .. } => LabelSpec::Class {
+                shape,
+                classes,
+                ignored: self.ignore_class,
+            },
+            label => label,
+        }
+    }
+
+    fn elements(&self, ids: &Tensor, y: &Prediction<'_>) -> Result<Elements> {
+        if self.axis != -1 && self.axis != y.size().len() as i64 - 1 {
+            return Err(Error::Unsupported {
+                place: self.place.clone(),
+                what: format!("axis = {}", self.axis),
+                supported: "-1, the last axis, as in Keras on TensorFlow".to_owned(),
+            });
+        }
+        let Some(ignored) = self.ignore_class else {
+            return Ok(self.of(ids, Scores::of(y, self.from_logits)?)?.into());
+        };
+        // Keras overwrites what does not count, which makes a tensor that has lost its logits.
+        let mask = ids.f_ne(ignored)?;
+        let ids = ids.f_mul(&mask)?;
+        let y = y.y()?;
+        let y = y.f_where_self(&mask.f_unsqueeze(-1)?, &y.f_zeros_like()?)?;
+        let scores = if self.from_logits {
+            Scores::Logits(y)
+        } else {
+            Scores::Probabilities(y)
+        };
+        let values = self.of(&ids, scores)?;
+        let values = values.f_where_self(&mask, &values.f_zeros_like()?)?;
+        Ok(Elements {
+            values,
+            mask: Some(mask),
+        })
+    }
+}
+
+/// Shares of the classes against scores.
 #[derive(Debug)]
 pub(super) struct Categorical {
     from_logits: bool,
     label_smoothing: f64,
+    axis: i64,
+    place: String,
 }
 
 impl Categorical {
-    pub(super) fn build(options: &Options<'_>) -> Result<Box<dyn Rule>> {
+    pub(super) fn build(arguments: &Arguments<'_>) -> Result<Box<dyn Function>> {
         Ok(Box::new(Self {
-            from_logits: options.bool("from_logits", false)?,
-            label_smoothing: options.f64("label_smoothing", 0.0)?,
+            from_logits: arguments.bool("from_logits")?,
+            label_smoothing: arguments.f64("label_smoothing")?,
+            axis: arguments.axis("axis")?,
+            place: arguments.place().to_owned(),
         }))
     }
 }
 
-impl Rule for Categorical {
-    fn values(&self, y_true: &Tensor, output: &Output) -> Result<Tensor> {
-        let classes = y_true.size().last().map_or(1.0, |&classes| classes as f64);
-        let y_true = smoothed(y_true, self.label_smoothing, 1.0 / classes)?;
-        match Scores::of(output, self.from_logits)? {
-            Scores::Logits(logits) => softmax_crossentropy(&y_true, logits),
+impl Function for Categorical {
+    fn elements(&self, y_true: &Tensor, y: &Prediction<'_>) -> Result<Elements> {
+        let axis = y.axes(&[self.axis], &self.place)?;
+        let y_true = smoothed(y_true, self.label_smoothing, one_of_classes(y_true))?;
+        Ok(match Scores::of(y, self.from_logits)? {
+            Scores::Logits(logits) => softmax_crossentropy(&y_true, &logits, axis[0])?,
             Scores::Probabilities(y) => {
-                let y = y.f_div(&y.f_sum_dim_intlist(-1, true, Kind::Float)?)?;
-                last_axis_sum(&y_true.f_mul(&clipped(&y)?.f_log()?)?.f_neg()?)
+                let y = y.f_div(&sum(&y, &axis, true)?)?;
+                sum(&y_true.f_mul(&clipped(&y)?.f_log()?)?.f_neg()?, &axis, false)?
             }
         }
+        .into())
     }
 }
 
 /// TensorFlow's `softmax_cross_entropy_with_logits`: its gradient is `softmax(logits) - y_true`
 /// also where the labels of a row do not sum to 1, where the true gradient would differ.
-fn softmax_crossentropy(y_true: &Tensor, logits: &Tensor) -> Result<Tensor> {
+fn softmax_crossentropy(y_true: &Tensor, logits: &Tensor, axis: i64) -> Result<Tensor> {
     let value = {
-        let log_softmax = logits.f_detach()?.f_log_softmax(-1, Kind::Float)?;
-        last_axis_sum(&y_true.f_mul(&log_softmax)?.f_neg()?)?
+        let log_softmax = logits.f_detach()?.f_log_softmax(axis, logits.kind())?;
+        sum(&y_true.f_mul(&log_softmax)?.f_neg()?, &[axis], false)?
     };
+    if !logits.requires_grad() {
+        return Ok(value);
+    }
     let sloped = logits
-        .f_logsumexp(-1, false)?
-        .f_sub(&last_axis_sum(&y_true.f_mul(logits)?)?)?;
+        .f_logsumexp(axis, false)?
+        .f_sub(&sum(&y_true.f_mul(logits)?, &[axis], false)?)?;
     Ok(value.f_add(&sloped.f_sub(&sloped.f_detach()?)?)?)
 }
 
@@ -114,41 +165,53 @@ fn softmax_crossentropy(y_true: &Tensor, logits: &Tensor) -> Result<Tensor> {
 pub(super) struct Binary {
     from_logits: bool,
     label_smoothing: f64,
+    axes: Vec<i64>,
+    place: String,
 }
 
 impl Binary {
-    pub(super) fn build(options: &Options<'_>) -> Result<Box<dyn Rule>> {
+    pub(super) fn build(arguments: &Arguments<'_>) -> Result<Box<dyn Function>> {
         Ok(Box::new(Self {
-            from_logits: options.bool("from_logits", false)?,
-            label_smoothing: options.f64("label_smoothing", 0.0)?,
+            from_logits: arguments.bool("from_logits")?,
+            label_smoothing: arguments.f64("label_smoothing")?,
+            axes: arguments.axes("axis")?,
+            place: arguments.place().to_owned(),
         }))
     }
 }
 
-impl Rule for Binary {
-    fn values(&self, y_true: &Tensor, output: &Output) -> Result<Tensor> {
+impl Function for Binary {
+    fn elements(&self, y_true: &Tensor, y: &Prediction<'_>) -> Result<Elements> {
+        let axes = y.axes(&self.axes, &self.place)?;
         let y_true = smoothed(y_true, self.label_smoothing, 0.5)?;
-        let values = match Scores::of(output, self.from_logits)? {
-            Scores::Logits(logits) => logits.f_binary_cross_entropy_with_logits::<Tensor>(
-                &y_true,
-                None,
-                None,
-                Reduction::None,
-            )?,
-            Scores::Probabilities(y) => {
-                let y = clipped(y)?;
-                let hit = y_true.f_mul(&y.f_log()?)?;
-                let rest = y.f_neg()?.f_add_scalar(1.0)?.f_log()?;
-                let miss = y_true.f_neg()?.f_add_scalar(1.0)?.f_mul(&rest)?;
-                hit.f_add(&miss)?.f_neg()?
-            }
+        let values = match Scores::of(y, self.from_logits)? {
+            Scores::Logits(logits) => sigmoid_crossentropy(&y_true, &logits)?,
+            Scores::Probabilities(y) => probability_crossentropy(&y_true, &y)?,
         };
-        Ok(values.f_mean_dim(-1, false, Kind::Float)?)
+        Ok(mean(&values, &axes)?.into())
     }
 }
 
+/// Of values before a sigmoid.
+pub(super) fn sigmoid_crossentropy(y_true: &Tensor, logits: &Tensor) -> Result<Tensor> {
+    Ok(logits.f_binary_cross_entropy_with_logits::<Tensor>(y_true, None, None, Reduction::None)?)
+}
+
+/// Of probabilities.
+pub(super) fn probability_crossentropy(y_true: &Tensor, y: &Tensor) -> Result<Tensor> {
+    let y = clipped(y)?;
+    let hit = y_true.f_mul(&y.f_log()?)?;
+    let miss = complement(y_true)?.f_mul(&complement(&y)?.f_log()?)?;
+    Ok(hit.f_add(&miss)?.f_neg()?)
+}
+
+/// `1 - values`.
+pub(super) fn complement(values: &Tensor) -> Result<Tensor> {
+    Ok(values.f_neg()?.f_add_scalar(1.0)?)
+}
+
 /// Labels moved by `smoothing` towards `target`.
-fn smoothed(y_true: &Tensor, smoothing: f64, target: f64) -> Result<Tensor> {
+pub(super) fn smoothed(y_true: &Tensor, smoothing: f64, target: f64) -> Result<Tensor> {
     if smoothing == 0.0 {
         return Ok(y_true.shallow_clone());
     }
@@ -157,6 +220,34 @@ fn smoothed(y_true: &Tensor, smoothing: f64, target: f64) -> Result<Tensor> {
         .f_add_scalar(smoothing * target)?)
 }
 
-fn last_axis_sum(values: &Tensor) -> Result<Tensor> {
-    Ok(values.f_sum_dim_intlist(-1, false, Kind::Float)?)
+/// The share of each class if all were alike; Keras counts them on the last axis, wherever the
+/// classes lie.
+pub(super) fn one_of_classes(y_true: &Tensor) -> f64 {
+    y_true.size().last().map_or(1.0, |&classes| 1.0 / classes as f64)
+}
+
+pub(super) fn sum(values: &Tensor, axes: &[i64], keep: bool) -> Result<Tensor> {
+    Ok(values.f_sum_dim_intlist(axes, keep, values.kind())?)
+}
+
+pub(super) fn mean(values: &Tensor, axes: &[i64]) -> Result<Tensor> {
+    Ok(values.f_mean_dim(axes, false, values.kind())?)
+}
+
+/// The scores of a focal loss, which it computes itself wherever they are not probabilities yet.
+pub(super) fn scores_for_focal(
+    y_true: &Tensor,
+    y: &Prediction<'_>,
+    from_logits: bool,
+) -> Result<(Tensor, Tensor)> {
+    let given = y.y()?;
+    if from_logits {
+        let crossentropy = sigmoid_crossentropy(y_true, &given)?;
+        return Ok((given.f_sigmoid()?, crossentropy));
+    }
+    let crossentropy = match y.logits()? {
+        Some(logits) => sigmoid_crossentropy(y_true, &logits)?,
+        None => probability_crossentropy(y_true, &given)?,
+    };
+    Ok((given, crossentropy))
 }
