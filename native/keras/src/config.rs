@@ -133,7 +133,7 @@ impl<'a> Options<'a> {
     }
 
     /// What `key` holds.
-    pub fn given(&self, key: &'static str) -> Given<'a> {
+    pub fn given(&self, key: &str) -> Given<'a> {
         self.read.borrow_mut().insert(key.to_owned());
         match self.map.get(key) {
             None => Given::Absent,
@@ -143,30 +143,30 @@ impl<'a> Options<'a> {
     }
 
     /// A number; only if absent it is `default`, and null is an error.
-    pub fn number(&self, key: &'static str, default: f64) -> Result<f64> {
+    pub fn number(&self, key: &str, default: f64) -> Result<f64> {
         self.number_or_null(key, Some(default))?
             .ok_or_else(|| self.invalid(format!("{key} = null must be a number")))
     }
 
     /// A number or null; only if absent it is `default`.
-    pub fn number_or_null(&self, key: &'static str, default: Option<f64>) -> Result<Option<f64>> {
+    pub fn number_or_null(&self, key: &str, default: Option<f64>) -> Result<Option<f64>> {
         self.given_or(key, default, "a number", Value::as_f64)
     }
 
     /// An integer or null; only if absent it is `default`.
-    pub fn integer_or_null(&self, key: &'static str, default: Option<i64>) -> Result<Option<i64>> {
+    pub fn integer_or_null(&self, key: &str, default: Option<i64>) -> Result<Option<i64>> {
         self.given_or(key, default, "an integer", Value::as_i64)
     }
 
     /// A boolean; only if absent it is `default`, and null is an error.
-    pub fn flag(&self, key: &'static str, default: bool) -> Result<bool> {
+    pub fn flag(&self, key: &str, default: bool) -> Result<bool> {
         self.given_or(key, Some(default), "true or false", Value::as_bool)?
             .ok_or_else(|| self.invalid(format!("{key} = null must be true or false")))
     }
 
     fn given_or<T>(
         &self,
-        key: &'static str,
+        key: &str,
         default: Option<T>,
         expected: &str,
         read: impl FnOnce(&'a Value) -> Option<T>,
@@ -289,20 +289,6 @@ impl<'a> Options<'a> {
     pub fn finish(&self) -> Result<()> {
         let read = self.read.borrow();
         match self.map.iter().find(|(key, _)| !read.contains(key.as_str())) {
-            Some((key, value)) => Err(self.unsupported(key, value, "leaving it out")),
-            None => Ok(()),
-        }
-    }
-
-    /// Every key that was not read is an error, whatever it holds: for objects whose arguments
-    /// are all known.
-    pub fn finish_strictly(self) -> Result<()> {
-        let read = self.read.borrow();
-        match self
-            .map
-            .iter()
-            .find(|(key, _)| !read.contains(key.as_str()))
-        {
             Some((key, value)) => Err(self.unsupported(key, value, "leaving it out")),
             None => Ok(()),
         }

@@ -85,7 +85,7 @@ impl Optimizer {
         }
         let options = Options::new(format!("optimizer {LOSS_SCALE}"), &named.config);
         let (loss_scale, inner) = LossScale::from_options(&options)?;
-        options.finish_strictly()?;
+        options.finish()?;
         let place = format!("inner_optimizer of {LOSS_SCALE}");
         let inner = Named::builtin(inner, MODULE, &place)?;
         Ok(Self {
@@ -139,7 +139,7 @@ impl Optimizer {
         }
         // Keras 2's; both say how its own code runs, not what it computes.
         options.ignore(&["jit_compile", "is_legacy_optimizer"]);
-        options.finish_strictly()?;
+        options.finish()?;
         Ok(optimizer)
     }
 

@@ -125,7 +125,7 @@ impl Schedule {
             Given::Null => Value::Null,
             Given::Value(name) => name.clone(),
         };
-        options.finish_strictly()?;
+        options.finish()?;
         Ok(Self { class, name, curve })
     }
 
