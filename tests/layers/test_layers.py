@@ -190,6 +190,16 @@ def built() -> keras.Model:
 
 CASES.add("sequential_without_input_layer", built, text=without_input_layer)
 
+CASES.add(
+    "regularizers",
+    lambda: sequential(
+        (6,),
+        L.Dense(4, kernel_regularizer="l2", bias_regularizer=keras.regularizers.L1(0.3)),
+        L.Dense(3, activation="tanh", activity_regularizer=keras.regularizers.L1L2(0.1, 0.2)),
+        L.Dense(2, kernel_regularizer="l1", trainable=False),
+    ),
+)
+
 test_layers = CASES.test()
 
 

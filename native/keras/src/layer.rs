@@ -9,11 +9,13 @@ use tch::{Kind, Tensor};
 use crate::activations::Activation;
 use crate::arguments::{Args, Tree};
 use crate::config::Options;
+use crate::constraints::Constraint;
 use crate::context::Context;
 use crate::dtype::{DType, Policy, is_float};
 use crate::error::{Error, Result};
 use crate::initializers::Initializer;
 use crate::registry;
+use crate::regularizers::Regularizer;
 use crate::spec::{Spec, SpecResult};
 use crate::value::Value;
 use crate::variables::Handle;
@@ -85,6 +87,8 @@ pub(crate) struct Built {
     pub(crate) layer: Box<dyn Layer>,
     pub(crate) activation: Activation,
     pub(crate) policy: Policy,
+    /// What the outputs add to the loss.
+    pub(crate) activity: Option<Regularizer>,
 }
 
 impl Built {
@@ -93,6 +97,7 @@ impl Built {
             layer: Box::new(layer),
             activation: Activation::Linear,
             policy: Policy::FLOAT32,
+            activity: None,
         }
     }
 
@@ -135,10 +140,27 @@ impl Built {
     /// The outputs.
     pub(crate) fn call(&self, args: &Args<Value>, context: &mut Context<'_>) -> Result<Tree<Value>> {
         let outputs = self.call_linear(args, context)?;
-        if self.activation == Activation::Linear {
-            return Ok(outputs);
+        let outputs = match self.activation {
+            Activation::Linear => outputs,
+            activation => outputs.try_map(&mut |value| activation.apply_to(value))?,
+        };
+        self.regularize(&outputs, context)?;
+        Ok(outputs)
+    }
+
+    /// Adds what the outputs cost, each as a mean over the batch, as Keras does.
+    fn regularize(&self, outputs: &Tree<Value>, context: &mut Context<'_>) -> Result<()> {
+        let Some(activity) = &self.activity else {
+            return Ok(());
+        };
+        for output in outputs.leaves() {
+            let y = output.y()?;
+            let rows = y.size().first().copied().unwrap_or(1).max(1);
+            #[expect(clippy::cast_precision_loss, reason = "rows of a batch")]
+            let loss = activity.loss(y)?.f_div_scalar(rows as f64)?;
+            context.add_loss(loss.f_to_kind(Kind::Float)?);
         }
-        outputs.try_map(&mut |value| self.activation.apply_to(value))
+        Ok(())
     }
 
     fn needs_cast(&self, args: &Args<Value>) -> bool {
@@ -204,6 +226,10 @@ pub(crate) struct Declared {
     pub(crate) frozen: bool,
     /// Whether training passes change it, and ranks take the mean of theirs weighted by rows.
     pub(crate) averaged: bool,
+    /// What it adds to the loss while gradients change it.
+    pub(crate) regularizer: Option<Regularizer>,
+    /// What it is brought back to after each step.
+    pub(crate) constraint: Option<Constraint>,
 }
 
 /// What a layer is built from, and where it declares its variables.
@@ -267,9 +293,21 @@ impl<'a> Scope<'a> {
             &format!("{prefix}_initializer"),
             default_initializer,
         )?;
-        for rule in ["regularizer", "constraint"] {
-            self.options.require_null(&format!("{prefix}_{rule}"))?;
-        }
+        let rule = |kind: &str| {
+            let key = format!("{prefix}_{kind}");
+            let place = format!("{}, {key}", self.options.place());
+            (self.options.value(&key), place)
+        };
+        let (regularizer, place) = rule("regularizer");
+        let regularizer = match regularizer {
+            Some(value) => Regularizer::from_config(value, &place)?,
+            None => None,
+        };
+        let (constraint, place) = rule("constraint");
+        let constraint = match constraint {
+            Some(value) => Constraint::from_config(value, &place)?,
+            None => None,
+        };
         if self.policy.variable != DType::FLOAT32 {
             let dtype = self.policy.variable;
             return Err(Error::Unsupported {
@@ -278,7 +316,12 @@ impl<'a> Scope<'a> {
                 supported: "dtype float32, mixed_float16, mixed_bfloat16".to_owned(),
             });
         }
-        Ok(self.declare(name, shape, initializer, Kind::Float, true, false))
+        let handle = self.declare(name, shape, initializer, Kind::Float, true, false);
+        if let Some(declared) = self.place.declared.get_mut(handle.0) {
+            declared.regularizer = regularizer;
+            declared.constraint = constraint;
+        }
+        Ok(handle)
     }
 
     /// As [`Self::weight`] where the layer has the variable only if `wanted`; its options are read
@@ -349,6 +392,8 @@ impl<'a> Scope<'a> {
             trainable,
             frozen: !place.trainable,
             averaged: averaged && place.trainable,
+            regularizer: None,
+            constraint: None,
         });
         Handle(place.declared.len() - 1)
     }

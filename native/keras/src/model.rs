@@ -204,6 +204,7 @@ impl Model {
         let _guard = (!pass.training).then(tch::no_grad_guard);
         let mut context = Context::new(&self.variables, pass);
         let outputs = self.graph.run(inputs, &mut context)?;
+        self.regularize(pass)?;
         Ok(outputs.leaves().into_iter().cloned().collect())
     }
 
@@ -267,6 +268,29 @@ impl Model {
 
     /// Brings trainable variables that have a constraint back to it, as Keras does after a step.
     pub fn constrain(&mut self) -> Result<()> {
+        for (at, declared) in self.declared.iter().enumerate() {
+            let learns = declared.trainable && !declared.frozen;
+            let Some(constraint) = declared.constraint.as_ref().filter(|_| learns) else {
+                continue;
+            };
+            let value = {
+                let _guard = tch::no_grad_guard();
+                constraint.apply(&self.variables.tensor(Handle(at)).f_detach()?)?
+            };
+            self.variables.set(Handle(at), &value)?;
+        }
+        Ok(())
+    }
+
+    /// What regularized variables add to the loss; those that gradients do not change add nothing.
+    fn regularize(&self, pass: &mut Pass) -> Result<()> {
+        for (at, declared) in self.declared.iter().enumerate() {
+            let learns = declared.trainable && !declared.frozen;
+            if let Some(regularizer) = declared.regularizer.as_ref().filter(|_| learns) {
+                let loss = regularizer.loss(self.variables.tensor(Handle(at)))?;
+                pass.losses.push(loss);
+            }
+        }
         Ok(())
     }
 

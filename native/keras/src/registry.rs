@@ -10,6 +10,7 @@ use crate::graph;
 use crate::layer::{Built, Place, Scope};
 use crate::layers;
 use crate::ops;
+use crate::regularizers::Regularizer;
 use crate::spec::Spec;
 
 /// Makes a layer or operation from its config and the specs of its first call.
@@ -175,9 +176,19 @@ pub(crate) fn build(entry: &Entry, args: &Args<Spec>, mut place: Place<'_>) -> R
         count: 0,
     };
     let built = builder(&mut scope)?;
-    options.require_null("activity_regularizer")?;
+    let activity = match options.value("activity_regularizer") {
+        Some(value) => {
+            let place = format!("{}, activity_regularizer", options.place());
+            Regularizer::from_config(value, &place)?
+        }
+        None => None,
+    };
     options.finish()?;
-    Ok(Built { policy, ..built })
+    Ok(Built {
+        policy,
+        activity: built.activity.or(activity),
+        ..built
+    })
 }
 
 /// The beginning of a long text, for messages.

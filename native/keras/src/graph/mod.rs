@@ -120,9 +120,13 @@ impl Graph {
         context: &mut Context<'_>,
     ) -> Result<Tree<Value>> {
         let Node { name, class, built } = &self.nodes[layer];
-        built
-            .call_linear(args, context)
-            .map_err(|source| Error::Layer {
+        // A layer whose outputs cost something is one step, its activation included.
+        let outputs = if built.activity.is_some() {
+            built.call(args, context)
+        } else {
+            built.call_linear(args, context)
+        };
+        outputs.map_err(|source| Error::Layer {
                 layer: name.clone(),
                 class: class.clone(),
                 source: Box::new(source),
@@ -300,7 +304,10 @@ impl<'a> Builder<'a> {
             place: entry.place(),
             reason,
         })?;
-        let activation = built.activation;
+        let activation = match built.activity {
+            Some(_) => Activation::Linear,
+            None => built.activation,
+        };
         let mut outputs = self.allocate(&inferred);
         let step = Step::Layer(layer);
         self.calls.push(Call {
