@@ -1,4 +1,5 @@
-//! Bytes on disk: TFRecord, tf.train.Example, TensorBoard events, .keras archives, checkpoints.
+//! Bytes on disk: TFRecord, tf.train.Example, TensorBoard events, Keras's model and weights files,
+//! TensorFlow's and our own checkpoints.
 //!
 //! Everything here is generic over `Read`/`Write` or works on byte slices, so it serves any file
 //! system; only [`checkpoint`] and [`mod@pointer`] touch a local directory. Sizes found in a file are
@@ -6,11 +7,16 @@
 
 pub mod array;
 pub mod checkpoint;
+pub mod dtype;
 mod error;
 pub mod events;
 pub mod example;
 mod group_names;
+mod h5;
+mod h5_dtype;
+mod h5_tree;
 pub mod keras_archive;
+pub mod legacy_h5;
 pub mod masked_crc;
 pub mod pointer;
 mod protobuf;
@@ -18,5 +24,6 @@ pub mod tfrecord;
 pub mod weights_h5;
 
 pub use array::Array;
+pub use dtype::{DType, Element};
 pub use error::{Damage, Error, Result};
 pub use group_names::group_names;
