@@ -4,9 +4,10 @@
 //! gigabytes (attributes whose elements all refer to one long string), walk for hours (links in
 //! circles) or recurse as deep as its types nest. So every file is read here, under four bounds:
 //!
-//! - each variable is stored once, uncompressed or not: all of them together may not be larger
-//!   than the file says it is, and no group is met more often than the file has room for groups;
-//! - the bytes that one operation, and all of them, may fetch from the file are counted;
+//! - each variable is stored once, so all of them together, as they would be without compression,
+//!   may not be larger than the file, nor may there be more groups than it has room for;
+//! - the bytes are counted that one operation, and all of them, fetch from the file; a sound file
+//!   is fetched once to three times;
 //! - it happens on a thread of its own, with a stack for the deepest nesting that fits a message;
 //! - a panic on that thread is an error that says the file is damaged.
 
@@ -29,13 +30,13 @@ const MIN_GROUP_BYTES: usize = 16;
 /// The least a chunk takes, data and index: no writer makes smaller ones, and each costs memory.
 const MIN_CHUNK_BYTES: u64 = 32;
 /// How often the whole file may be fetched by one operation, and by all.
-const FETCHES_PER_OPERATION: u64 = 8;
-const FETCHES: u64 = 128;
+const FETCHES_PER_OPERATION: u64 = 2;
+const FETCHES: u64 = 16;
 /// What may be fetched from the smallest file.
 const LEAST_FETCH: u64 = 1 << 20;
-/// Enough for 8,192 nested types (64 KiB, the longest message, at 8 bytes each) and for B-trees as
-/// deep as their 16-bit depth; the pages are taken only when touched.
-const STACK_BYTES: usize = 256 << 20;
+/// Enough for 8,192 nested types (64 KiB, the longest message, at 8 bytes each), which overflow
+/// the stack of a JVM's thread; pages are taken only when touched.
+const STACK_BYTES: usize = 128 << 20;
 
 /// Opens an HDF5 file in memory, called `place` in errors, and hands it to `walk`.
 pub(crate) fn read<T: Send>(

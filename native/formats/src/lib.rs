@@ -2,10 +2,11 @@
 //! TensorFlow's and our own checkpoints.
 //!
 //! Everything here is generic over `Read`/`Write` or works on byte slices, so it serves any file
-//! system; only [`checkpoint`] and [`mod@pointer`] touch a local directory. Sizes found in a file are
-//! checked before memory is taken for them.
+//! system; only [`checkpoint`], [`mod@pointer`] and two functions of [`bundle`] touch a local
+//! directory. Sizes found in a file are checked before memory is taken for them.
 
 pub mod array;
+pub mod bundle;
 pub mod checkpoint;
 pub mod dtype;
 mod error;
