@@ -21,6 +21,7 @@ from rust_examples import run_example
 from safetensors.numpy import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+
 def counting(*shape: int) -> np.ndarray:
     return np.arange(np.prod(shape, dtype=int), dtype=np.float32).reshape(shape)
 

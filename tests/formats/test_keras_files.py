@@ -1,5 +1,5 @@
-"""Model and weights files of Keras: what Keras wrote reads the same in Rust, and what Rust writes of
-it is to Keras what it was before.
+"""Model and weights files of Keras: what Keras wrote reads the same in Rust, and what Rust writes
+of it is to Keras what it was before.
 
 Every model of `MODELS` is saved in each of Keras's formats; one run of a Rust program reads all
 those files, prints what it found and writes them anew.
@@ -75,7 +75,9 @@ def mixed_precision() -> keras.Model:
 
 
 def quantized() -> keras.Model:
-    model = keras.Sequential([layers.Input((4,)), layers.Dense(4), layers.EinsumDense("ab,bc->ac", 2)])
+    model = keras.Sequential(
+        [layers.Input((4,)), layers.Dense(4), layers.EinsumDense("ab,bc->ac", 2)]
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model.quantize("int8")
@@ -97,6 +99,7 @@ class Odd(keras.Layer):
     """Variables of its own of many types, layers in lists of lists, one list called `vars`."""
 
     def build(self, shape) -> None:
+        """Makes the variables."""
         for dtype in ("bool", "uint8", "int16", "uint32", "uint64", "int8", "int64"):
             self.add_weight(shape=(2, 1), dtype=dtype, initializer="zeros", trainable=False)
         self.add_weight(shape=(0, 3), name="empty")
@@ -107,15 +110,20 @@ class Odd(keras.Layer):
             leaf.build(shape)
 
     def call(self, inputs):
+        """Does something that needs none of them."""
         return inputs * 2
 
     def save_own_variables(self, store) -> None:
+        """Stores an array that is no variable, too."""
         super().save_own_variables(store)
         store["remark"] = np.float64(0.5)
 
     def load_own_variables(self, store) -> None:
+        """Expects what was stored."""
         assert store["remark"] == 0.5
-        for index, variable in enumerate([*self._trainable_variables, *self._non_trainable_variables]):
+        for index, variable in enumerate(
+            [*self._trainable_variables, *self._non_trainable_variables]
+        ):
             variable.assign(store[str(index)])
 
 
