@@ -4,41 +4,22 @@ What Rust writes must open in TensorFlow, TensorBoard, Keras and safetensors; wh
 Keras write must read the same in Rust.
 """
 
-import functools
-import io
 import json
 import os
-import subprocess
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 
-import h5py
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from keras import layers
+from rust_examples import run_example
 from safetensors.numpy import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-ROOT = Path(__file__).parents[2]
-
-
-@functools.cache
-def examples() -> Path:
-    """The folder of the example programs of native/formats, built once."""
-    build = ["cargo", "build", "--quiet", "--release", "-p", "flambeau-formats", "--examples"]
-    subprocess.run(build, cwd=ROOT, check=True, timeout=600)
-    return ROOT / os.environ.get("CARGO_TARGET_DIR", "target") / "release" / "examples"
-
-
-def run_example(name: str, *arguments: str) -> str:
-    command = [str(examples() / name), *arguments]
-    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
 
 
 def counting(*shape: int) -> np.ndarray:
@@ -162,150 +143,3 @@ def test_safetensors_and_tensorflow_read_our_checkpoint(samples: Path) -> None:
     assert sorted(tensors) == ["first/kernel", "scalar"]
     np.testing.assert_array_equal(tensors["first/kernel"], counting(4, 3))
     assert tensors["scalar"].shape == ()
-
-
-def image_layers() -> list[keras.Layer]:
-    return [
-        layers.Rescaling(1 / 255),
-        layers.Conv2D(2, 3, name="edges"),
-        layers.BatchNormalization(),
-        layers.Conv2D(3, 3),
-        layers.Dropout(0.5, seed=1),
-        layers.Flatten(),
-        layers.Dense(3, name="logits"),
-    ]
-
-
-def sequential(optimizer: keras.Optimizer | str | None) -> keras.Model:
-    model = keras.Sequential([layers.Input((8, 8, 1)), *image_layers()])
-    return trained(model, optimizer)
-
-
-def functional(optimizer: keras.Optimizer | str | None) -> keras.Model:
-    inputs = layers.Input((8, 8, 1), name="pixels")
-    outputs = inputs
-    for layer in image_layers():
-        outputs = layer(outputs)
-    branch = layers.Dense(2)(layers.Flatten()(inputs))
-    inner = keras.Sequential([layers.Input((2,)), layers.Dense(2, name="deep")])
-    return trained(keras.Model(inputs, layers.Concatenate()([inner(branch), outputs])), optimizer)
-
-
-def trained(model: keras.Model, optimizer: keras.Optimizer | str | None) -> keras.Model:
-    if optimizer is not None:
-        model.compile(optimizer, "mse", metrics=["mae"])
-        x, y = np.ones((4, 8, 8, 1)), np.zeros((4, *model.output_shape[1:]))
-        model.fit(x, y, batch_size=2, verbose=0)
-    return model
-
-
-def scheduled() -> keras.Optimizer:
-    decay = keras.optimizers.schedules.ExponentialDecay(0.1, 10, 0.9)
-    return keras.optimizers.SGD(decay, momentum=0.9)
-
-
-def named_layers(model: keras.Model, parent: str = "") -> dict[str, keras.Layer]:
-    """The layers by the group that our rule gives them, with those of nested models."""
-    classes = [type(layer).__name__ for layer in model.layers]
-    groups = run_example("list_groups", parent, *classes).splitlines()
-    named = dict(zip(groups, model.layers, strict=True))
-    for group, layer in list(named.items()):
-        if isinstance(layer, keras.Sequential):
-            named |= named_layers(layer, group)
-    return named
-
-
-def saved_variables(layer: keras.Layer) -> list[keras.Variable]:
-    """Keras does not save the state of random generators."""
-    return layer._trainable_variables + layer._non_trainable_variables
-
-
-def check_arrays(dumped: list[dict], variables: list[keras.Variable]) -> None:
-    for array, variable in zip(dumped, variables, strict=True):
-        values = np.array(array["data"], np.float32).reshape(array["shape"])
-        np.testing.assert_array_equal(values, variable.numpy())
-
-
-@pytest.mark.parametrize("build", [sequential, functional])
-@pytest.mark.parametrize("optimizer", [None, "adam", "sgd", "scheduled"])
-def test_we_read_the_archive_of_keras(build, optimizer: str | None, tmp_path: Path) -> None:
-    model = build(scheduled() if optimizer == "scheduled" else optimizer)
-    path = tmp_path / "model.keras"
-    model.save(path)
-    dump = json.loads(run_example("read_archive", str(path)))
-
-    assert dump["config"] == config_of(path)
-    assert dump["metadata"]["keras_version"] == keras.__version__
-    stored = {layer["group"]: layer for layer in dump["layers"]}
-    named = named_layers(model)
-    assert set(stored) == set(named)
-    for group, layer in named.items():
-        assert stored[group]["name"] == layer.name
-        if not isinstance(layer, keras.Sequential):
-            check_arrays(stored[group]["vars"], saved_variables(layer))
-
-    if optimizer is None:
-        assert dump["optimizer"] is None
-        return
-    assert dump["optimizer"]["iteration"] == 2
-    slots = list(model.optimizer.variables)[1:]
-    if optimizer == "scheduled":
-        assert dump["optimizer"]["learning_rate"] is None
-    else:
-        assert dump["optimizer"]["learning_rate"] == float(slots.pop(0))
-    check_arrays(dump["optimizer"]["slots"], slots)
-
-
-def circle(file: h5py.File) -> None:
-    layers_group = file.create_group("layers")
-    layers_group["again"] = layers_group
-    layers_group["and_again"] = layers_group
-
-
-def repetition(file: h5py.File) -> None:
-    file["layers/dense/vars/0"] = np.zeros(1000, np.float32)
-    for index in range(1, 10):
-        file[f"layers/dense/vars/{index}"] = file["layers/dense/vars/0"]
-
-
-def expansion(file: h5py.File) -> None:
-    group = file.create_group("layers/dense/vars")
-    group.create_dataset("0", (1 << 40,), np.float32, chunks=(1 << 20,), compression="gzip")
-
-
-def archive_of(build: Callable[[h5py.File], None], folder: Path) -> Path:
-    weights = io.BytesIO()
-    with h5py.File(weights, "w") as file:
-        build(file)
-    path = folder / "hostile.keras"
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("metadata.json", '{"keras_version": "3.15.1", "date_saved": ""}')
-        archive.writestr("config.json", "{}")
-        archive.writestr("model.weights.h5", weights.getvalue())
-    return path
-
-
-@pytest.mark.parametrize(
-    ("build", "message"),
-    [
-        (circle, "nest deeper"),
-        (repetition, "more bytes than the file has"),
-        (expansion, "more bytes than the file has"),
-    ],
-)
-def test_we_refuse_hostile_weights(build, message: str, tmp_path: Path) -> None:
-    with pytest.raises(subprocess.CalledProcessError) as caught:
-        run_example("read_archive", str(archive_of(build, tmp_path)))
-    assert message in caught.value.stderr
-
-
-def test_we_never_follow_a_link_out_of_the_file(tmp_path: Path) -> None:
-    with h5py.File(tmp_path / "secret.h5", "w") as file:
-        file["secret"] = np.zeros(3, np.float32)
-
-    def build(file: h5py.File) -> None:
-        link = h5py.ExternalLink(str(tmp_path / "secret.h5"), "/secret")
-        file.create_group("layers/dense/vars")["0"] = link
-
-    dump = json.loads(run_example("read_archive", str(archive_of(build, tmp_path))))
-    assert dump["layers"] == [{"group": "layers/dense", "name": "", "vars": []}]

@@ -3,6 +3,7 @@
 //! `write_samples FOLDER`; `FOLDER/config.json` is the Keras config of a Sequential model with an
 //! input of 4, `Dense(3, name="first")`, `Dropout` and `Dense(2, name="last")`, compiled with Adam.
 
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,10 +13,10 @@ use flambeau_formats::events::{EventWriter, file_name};
 use flambeau_formats::example::{Feature, encode_example};
 use flambeau_formats::keras_archive::{Archive, Metadata};
 use flambeau_formats::tfrecord::RecordWriter;
-use flambeau_formats::weights_h5::{LayerWeights, OptimizerWeights, WeightsFile};
-use flambeau_formats::{Array, group_names, pointer};
+use flambeau_formats::weights_h5::{Variables, WeightsFile};
+use flambeau_formats::{Array, Result, group_names, pointer};
 
-fn main() -> Result<(), Box<dyn Error>> {
+fn main() -> std::result::Result<(), Box<dyn Error>> {
     let folder = PathBuf::from(
         std::env::args()
             .nth(1)
@@ -24,21 +25,22 @@ fn main() -> Result<(), Box<dyn Error>> {
     write_examples(&folder.join("examples.tfrecord"))?;
     write_events(&folder)?;
 
-    let weights = weights();
+    let weights = weights()?;
     fs::write(folder.join("model.weights.h5"), weights.to_bytes()?)?;
     let config = fs::read_to_string(folder.join("config.json"))?;
     let archive = Archive {
         metadata: Metadata::at(0),
         config,
         weights,
+        assets: BTreeMap::new(),
     };
     fs::write(folder.join("model.keras"), archive.to_bytes()?)?;
 
     for step in [235, 469] {
         let manifest = serde_json::json!({"epoch": 1, "loss": 0.25});
         let tensors = vec![
-            ("first/kernel".into(), counting(&[4, 3])),
-            ("scalar".into(), counting(&[])),
+            ("first/kernel".into(), counting(&[4, 3])?),
+            ("scalar".into(), counting(&[])?),
         ];
         pointer::commit(
             &folder,
@@ -53,7 +55,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn write_examples(path: &Path) -> Result<(), Box<dyn Error>> {
+fn write_examples(path: &Path) -> std::result::Result<(), Box<dyn Error>> {
     let mut records = RecordWriter::new(Vec::new());
     let mut example = Vec::new();
     for label in [-1, 0, i64::MAX] {
@@ -71,7 +73,7 @@ fn write_examples(path: &Path) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn write_events(folder: &Path) -> Result<(), Box<dyn Error>> {
+fn write_events(folder: &Path) -> std::result::Result<(), Box<dyn Error>> {
     let mut events = EventWriter::new(Vec::new(), 1.6e9)?;
     events.text(0, 1.6e9, "model", "`{\"class_name\": \"Sequential\"}`")?;
     for step in 0..3_u8 {
@@ -88,42 +90,31 @@ fn write_events(folder: &Path) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn weights() -> WeightsFile {
+fn weights() -> Result<WeightsFile> {
     let groups = group_names("", &["Dense", "Dropout", "Dense"]);
-    let layer = |at: usize, name: &str, vars| {
-        let group = groups.get(at).cloned().unwrap_or_default();
-        LayerWeights {
-            group,
-            name: name.into(),
-            vars,
-        }
-    };
-    let shapes: [&[usize]; 4] = [&[4, 3], &[3], &[3, 2], &[2]];
-    WeightsFile {
-        layers: vec![
-            layer(0, "first", vec![counting(&[4, 3]), counting(&[3])]),
-            layer(1, "dropout", vec![]),
-            layer(2, "last", vec![counting(&[3, 2]), counting(&[2])]),
-        ],
-        optimizer: Some(OptimizerWeights {
-            iteration: 7,
-            learning_rate: Some(0.125),
-            slots: shapes
-                .iter()
-                .flat_map(|shape| [counting(shape), counting(shape)])
-                .collect(),
-        }),
-    }
+    let [kernel, bias] = [counting(&[4, 3])?, counting(&[3])?];
+    let [last_kernel, last_bias] = [counting(&[3, 2])?, counting(&[2])?];
+    let slots = [&kernel, &bias, &last_kernel, &last_bias];
+    let mut optimizer = vec![Array::from(7_i64), Array::scalar(0.125)];
+    optimizer.extend(
+        slots
+            .into_iter()
+            .flat_map(|slot| [slot.clone(), slot.clone()]),
+    );
+    let objects = [
+        Variables::new("first", vec![kernel, bias]),
+        Variables::new("dropout", vec![]),
+        Variables::new("last", vec![last_kernel, last_bias]),
+    ];
+    let optimizer = ("optimizer".into(), Variables::new("adam", optimizer));
+    Ok(WeightsFile {
+        groups: groups.into_iter().zip(objects).chain([optimizer]).collect(),
+    })
 }
 
 /// The numbers 0, 1, 2, ... in an array of this shape.
-fn counting(shape: &[usize]) -> Array {
-    let data = (0_u16..)
-        .map(f32::from)
-        .take(shape.iter().product())
-        .collect();
-    Array {
-        shape: shape.to_vec(),
-        data,
-    }
+fn counting(shape: &[usize]) -> Result<Array> {
+    let count = shape.iter().product();
+    let data: Vec<f32> = (0_u16..).map(f32::from).take(count).collect();
+    Array::new(shape.to_vec(), data)
 }

@@ -1,8 +1,10 @@
-//! Keras 3 model files (`.keras`): a zip of `metadata.json`, `config.json` and `model.weights.h5`.
+//! Keras 3 model files (`.keras`): a zip of `metadata.json`, `config.json`, `model.weights.h5` and
+//! `assets/`.
 //!
 //! Keras stores the members uncompressed and so do we; compressed ones are read too, up to limits
 //! that a small hostile file cannot pass.
 
+use std::collections::BTreeMap;
 use std::io::{Cursor, Read, Write};
 
 use serde::{Deserialize, Serialize};
@@ -19,11 +21,13 @@ pub const KERAS_VERSION: &str = "3.15.1";
 const METADATA: &str = "metadata.json";
 const CONFIG: &str = "config.json";
 const WEIGHTS: &str = "model.weights.h5";
+const NPZ_WEIGHTS: &str = "model.weights.npz";
+const ASSETS: &str = "assets/";
+const PLACE: &str = "the .keras archive";
 
-/// The largest JSON member that is read, in bytes.
-const MAX_JSON_BYTES: u64 = 64 << 20;
-/// How far the weights may expand beyond the archive's own size; trained weights hardly do.
-const MAX_WEIGHTS_EXPANSION: u64 = 16;
+/// How far all members may expand together beyond the archive's own size; trained weights hardly
+/// do, and configs are small beside them.
+const MAX_EXPANSION: u64 = 32;
 
 /// A model file in memory.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,6 +38,10 @@ pub struct Archive {
     pub config: String,
     /// The variables of the layers and the optimizer.
     pub weights: WeightsFile,
+    /// Files of layers that keep more than variables, by their path below `assets/`, which is the
+    /// layer's group in the weights file and a name: `layers/string_lookup/vocabulary.txt`. Text
+    /// vectorization has its vocabulary twice, also in its `_lookup_layer`.
+    pub assets: BTreeMap<String, Vec<u8>>,
 }
 
 /// The content of `metadata.json`.
@@ -78,111 +86,168 @@ fn civil_date(days: u64) -> (u64, u64, u64) {
 }
 
 impl Archive {
-    /// Reads a `.keras` file. Members other than the three, such as `assets/`, are ignored.
+    /// Reads a `.keras` file. Members that Keras would not read either are skipped.
     ///
     /// # Errors
     /// [`Error::Corrupt`], [`Error::Unsupported`] or [`Error::TooLarge`] naming the member.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
-        let mut zip = ZipArchive::new(Cursor::new(bytes))
-            .map_err(|e| Error::corrupt_because("the .keras archive", e))?;
-        let metadata = text(METADATA, member(&mut zip, METADATA, MAX_JSON_BYTES)?)?;
-        let metadata =
-            serde_json::from_str(&metadata).map_err(|e| Error::corrupt_because(METADATA, e))?;
-        let config = text(CONFIG, member(&mut zip, CONFIG, MAX_JSON_BYTES)?)?;
-        let limit = MAX_WEIGHTS_EXPANSION.saturating_mul(bytes.len() as u64);
-        let weights = WeightsFile::from_bytes(member(&mut zip, WEIGHTS, limit)?)?;
+        let mut members = Members::open(bytes)?;
+        let metadata = serde_json::from_str(&members.text(METADATA)?)
+            .map_err(|e| Error::corrupt_because(METADATA, e))?;
+        let config = members.text(CONFIG)?;
+        if !members.has(WEIGHTS) && members.has(NPZ_WEIGHTS) {
+            let reason = "weights are read from HDF5 only; save the model with Keras's defaults";
+            return Err(Error::unsupported(NPZ_WEIGHTS, reason));
+        }
         Ok(Archive {
             metadata,
             config,
-            weights,
+            assets: members.assets()?,
+            weights: WeightsFile::from_bytes(members.content(WEIGHTS)?)?,
         })
     }
 
     /// The bytes of a `.keras` file that `keras.models.load_model` opens.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if the weights cannot be written; the message names the group.
+    /// [`Error::Invalid`] if the weights or assets cannot be written; the message names the group
+    /// or the asset.
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
         let weights = self.weights.to_bytes()?;
         let metadata = serde_json::to_vec(&self.metadata)
             .map_err(|e| Error::invalid(METADATA, e.to_string()))?;
         let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
-        let members = [
-            (METADATA, &metadata[..]),
-            (CONFIG, self.config.as_bytes()),
-            (WEIGHTS, &weights),
-        ];
-        for (name, content) in members {
+        let mut add = |name: &str, content: &[u8]| {
             let options = SimpleFileOptions::default()
                 .compression_method(CompressionMethod::Stored)
-                .large_file(content.len() > u32::MAX as usize);
+                .large_file(u32::try_from(content.len()).is_err());
             zip.start_file(name, options)
                 .map_err(|e| Error::invalid(name, e.to_string()))?;
             zip.write_all(content)
-                .map_err(|e| Error::invalid(name, e.to_string()))?;
+                .map_err(|e| Error::invalid(name, e.to_string()))
+        };
+        add(METADATA, &metadata)?;
+        add(CONFIG, self.config.as_bytes())?;
+        add(WEIGHTS, &weights)?;
+        for (name, content) in &self.assets {
+            if !is_plain_path(name) {
+                let reason = "its name must be a relative path of plain parts";
+                return Err(Error::invalid(format!("asset {name:?}"), reason));
+            }
+            add(&format!("{ASSETS}{name}"), content)?;
         }
         let zip = zip
             .finish()
-            .map_err(|e| Error::invalid("the .keras archive", e.to_string()))?;
+            .map_err(|e| Error::invalid(PLACE, e.to_string()))?;
         Ok(zip.into_inner())
     }
 }
 
-/// The content of a member, whose size is checked both as declared and as it really is.
-fn member(zip: &mut ZipArchive<Cursor<&[u8]>>, name: &str, limit: u64) -> Result<Vec<u8>> {
-    let file = match zip.by_name(name) {
-        Ok(file) => file,
-        Err(ZipError::FileNotFound) => {
-            let reason = format!("it holds no {name}; save the model with Keras 3 as .keras");
-            return Err(Error::unsupported("the .keras archive", reason));
-        }
-        Err(error) => return Err(Error::corrupt_because(name, error)),
-    };
-    let declared = file.size();
-    let mut content = Vec::new();
-    if declared <= limit {
-        let mut limited = file.take(limit.saturating_add(1));
-        limited
-            .read_to_end(&mut content)
-            .map_err(|e| Error::corrupt_because(name, e))?;
-    }
-    let bytes = declared.max(content.len() as u64);
-    if bytes > limit {
-        return Err(Error::TooLarge {
-            place: name.into(),
-            bytes,
-            limit,
-        });
-    }
-    Ok(content)
+/// Whether `name` leads to a place below the folder it is taken in, on every system.
+fn is_plain_path(name: &str) -> bool {
+    let plain = |part: &str| !matches!(part, "" | "." | "..");
+    name.split('/').all(plain) && !name.contains(['\\', ':', '\0'])
 }
 
-fn text(name: &str, content: Vec<u8>) -> Result<String> {
-    String::from_utf8(content).map_err(|e| Error::corrupt_because(name, e))
+/// The members of a zip archive, and how many bytes they may still expand to.
+struct Members<'a> {
+    zip: ZipArchive<Cursor<&'a [u8]>>,
+    bytes_left: u64,
+}
+
+impl<'a> Members<'a> {
+    fn open(bytes: &'a [u8]) -> Result<Self> {
+        let zip =
+            ZipArchive::new(Cursor::new(bytes)).map_err(|e| Error::corrupt_because(PLACE, e))?;
+        Ok(Members {
+            zip,
+            bytes_left: MAX_EXPANSION.saturating_mul(bytes.len() as u64),
+        })
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.zip.index_for_name(name).is_some()
+    }
+
+    /// The content of a member, whose size is checked both as declared and as it really is.
+    fn content(&mut self, name: &str) -> Result<Vec<u8>> {
+        let limit = self.bytes_left;
+        let file = match self.zip.by_name(name) {
+            Ok(file) => file,
+            Err(ZipError::FileNotFound) => {
+                let reason = format!("it holds no {name}; save the model with Keras 3 as .keras");
+                return Err(Error::unsupported(PLACE, reason));
+            }
+            Err(error) => return Err(Error::corrupt_because(name, error)),
+        };
+        let declared = file.size();
+        let mut content = Vec::new();
+        if declared <= limit {
+            let mut limited = file.take(limit.saturating_add(1));
+            limited
+                .read_to_end(&mut content)
+                .map_err(|e| Error::corrupt_because(name, e))?;
+        }
+        let bytes = declared.max(content.len() as u64);
+        if bytes > limit {
+            return Err(Error::TooLarge {
+                place: name.into(),
+                bytes,
+                limit,
+            });
+        }
+        self.bytes_left -= bytes;
+        Ok(content)
+    }
+
+    fn text(&mut self, name: &str) -> Result<String> {
+        String::from_utf8(self.content(name)?).map_err(|e| Error::corrupt_because(name, e))
+    }
+
+    fn assets(&mut self) -> Result<BTreeMap<String, Vec<u8>>> {
+        let mut names = Vec::new();
+        for member in self.zip.file_names() {
+            let member = member.map_err(|e| Error::corrupt_because(PLACE, e))?;
+            match member.strip_prefix(ASSETS) {
+                Some(name) if !member.ends_with('/') => names.push(name.to_owned()),
+                _ => {}
+            }
+        }
+        let mut assets = BTreeMap::new();
+        for name in names {
+            let member = format!("{ASSETS}{name}");
+            if !is_plain_path(&name) {
+                return Err(Error::corrupt(member, "its name leads out of the folder"));
+            }
+            let content = self.content(&member)?;
+            assets.insert(name, content);
+        }
+        Ok(assets)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::Array;
-    use crate::weights_h5::LayerWeights;
+    use crate::weights_h5::Variables;
     use proptest::prelude::*;
 
     fn sample() -> Archive {
-        let vars = vec![Array::new(vec![2, 2], vec![1.0, 2.0, 3.0, 4.0]).unwrap()];
-        let layer = LayerWeights {
-            group: "layers/dense".into(),
-            name: "dense".into(),
-            vars,
-        };
-        let weights = WeightsFile {
-            layers: vec![layer],
-            optimizer: None,
-        };
+        let kernel = Array::new(vec![2, 2], [1.0_f32, 2.0, 3.0, 4.0]).unwrap();
+        let dense = ("layers/dense".into(), Variables::new("dense", vec![kernel]));
         Archive {
             metadata: Metadata::at(0),
             config: "{\"class_name\": \"\u{fc}\"}".into(),
-            weights,
+            weights: WeightsFile {
+                groups: [dense].into(),
+            },
+            assets: [
+                ("layers/string_lookup/vocabulary.txt", &b"a\nb\n"[..]),
+                ("empty", b""),
+            ]
+            .map(|(name, content)| (name.to_owned(), content.to_vec()))
+            .into(),
         }
     }
 
@@ -239,6 +304,39 @@ mod tests {
         ]);
         let error = Archive::from_bytes(&bytes).unwrap_err();
         assert!(matches!(error, Error::TooLarge { .. }), "{error}");
+    }
+
+    #[test]
+    fn assets_stay_in_their_folder() {
+        for name in [
+            "../x", "/x", "a//b", "a/./b", "..", "a\\..\\b", "C:x", "", "a/..",
+        ] {
+            let mut archive = sample();
+            archive.assets = [(name.to_owned(), Vec::new())].into();
+            let error = archive.to_bytes().unwrap_err();
+            assert!(matches!(error, Error::Invalid { .. }), "{name}: {error}");
+        }
+        let bytes = zip_of(&[
+            (METADATA, b"{\"keras_version\":\"3\",\"date_saved\":\"\"}"),
+            (CONFIG, b"{}"),
+            ("assets/../../x", b"x"),
+        ]);
+        let error = Archive::from_bytes(&bytes).unwrap_err();
+        assert!(matches!(error, Error::Corrupt { .. }), "{error}");
+    }
+
+    #[test]
+    fn weights_that_are_not_hdf5_are_refused_by_name() {
+        let bytes = zip_of(&[
+            (METADATA, b"{\"keras_version\":\"3\",\"date_saved\":\"\"}"),
+            (CONFIG, b"{}"),
+            (NPZ_WEIGHTS, b"PK"),
+        ]);
+        let message = Archive::from_bytes(&bytes).unwrap_err().to_string();
+        assert!(
+            message.starts_with("model.weights.npz cannot be read"),
+            "{message}"
+        );
     }
 
     proptest! {

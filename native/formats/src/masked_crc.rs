@@ -1,5 +1,5 @@
-//! The checksum of TFRecord files: CRC-32C, rotated and offset so that a checksum can be stored
-//! beside data which itself holds checksums (TensorFlow's `lib/hash/crc32c.h`).
+//! The checksum of TFRecord files and of TensorFlow's checkpoints: CRC-32C, rotated and offset so
+//! that it can be stored beside data which itself holds checksums (`lib/hash/crc32c.h`).
 
 use std::fmt;
 
@@ -12,11 +12,12 @@ pub struct MaskedCrc(pub u32);
 impl MaskedCrc {
     /// The masked checksum of `bytes`.
     pub fn of(bytes: &[u8]) -> Self {
-        MaskedCrc(
-            crc32c::crc32c(bytes)
-                .rotate_right(15)
-                .wrapping_add(MASK_DELTA),
-        )
+        MaskedCrc::masking(crc32c::crc32c(bytes))
+    }
+
+    /// Masks a plain checksum.
+    pub(crate) fn masking(checksum: u32) -> Self {
+        MaskedCrc(checksum.rotate_right(15).wrapping_add(MASK_DELTA))
     }
 }
 

@@ -38,6 +38,11 @@ pub(crate) fn put_f32(number: u32, value: f32, out: &mut Vec<u8>) {
     out.extend(value.to_le_bytes());
 }
 
+pub(crate) fn put_fixed32(number: u32, value: u32, out: &mut Vec<u8>) {
+    put_tag(number, FIXED32, out);
+    out.extend(value.to_le_bytes());
+}
+
 pub(crate) fn put_f64(number: u32, value: f64, out: &mut Vec<u8>) {
     put_tag(number, FIXED64, out);
     out.extend(value.to_le_bytes());
@@ -193,7 +198,8 @@ impl<'a> Message<'a> {
         Ok(())
     }
 
-    fn take(&mut self, length: u64) -> Result<&'a [u8], WireError> {
+    /// The next `length` bytes.
+    pub(crate) fn take(&mut self, length: u64) -> Result<&'a [u8], WireError> {
         let split = usize::try_from(length)
             .ok()
             .and_then(|at| self.bytes.split_at_checked(at));

@@ -1,10 +1,11 @@
 //! Models as `.keras` archives: read what Keras 3 saved, write what its `load_model` opens.
 
+use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use flambeau_formats::Array;
 use flambeau_formats::keras_archive::{Archive, Metadata};
-use flambeau_formats::weights_h5::{LayerWeights, OptimizerWeights, WeightsFile};
+use flambeau_formats::weights_h5::{Variables, WeightsFile};
 use serde_json::Value as Json;
 use tch::{Kind, Tensor};
 
@@ -65,49 +66,56 @@ impl Model {
 
     /// The bytes of a `.keras` archive with config and weights, and with `compile` (Keras's
     /// `compile_config`) and the state of `optimizer` if they are given.
-    pub fn to_archive(&self, compile: Option<&Json>, optimizer: Option<&Optimizer>) -> Result<Vec<u8>> {
+    pub fn to_archive(
+        &self,
+        compile: Option<&Json>,
+        optimizer: Option<&Optimizer>,
+    ) -> Result<Vec<u8>> {
         let mut config = self.config().clone();
         if let Some(compile) = compile {
             config["compile_config"] = compile.clone();
         }
-        let layers = self.weight_groups().iter().map(|group| {
+        let written = |source| Error::Archive {
+            action: "written",
+            source,
+        };
+        let mut groups = BTreeMap::new();
+        for group in self.weight_groups() {
             let vars = group.handles.iter().map(|&handle| {
                 let tensor = self.variables().tensor(handle);
                 let values = tensor.f_detach()?.f_to_kind(Kind::Float)?.f_reshape([-1])?;
-                Ok(Array {
-                    shape: self.variables().variable(handle).sizes(),
-                    data: Vec::try_from(values)?,
-                })
+                let shape = self.variables().variable(handle).sizes();
+                Array::new(shape, Vec::<f32>::try_from(values)?).map_err(written)
             });
-            Ok(LayerWeights {
-                group: group.group.clone(),
-                name: group.name.clone(),
-                vars: vars.collect::<Result<_>>()?,
-            })
-        });
+            let vars = vars.collect::<Result<_>>()?;
+            groups.insert(group.group.clone(), Variables::new(&group.name, vars));
+        }
+        if let Some(optimizer) = optimizer {
+            let vars = optimizer_weights(optimizer).map_err(written)?;
+            groups.insert("optimizer".into(), Variables::new("", vars));
+        }
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
         let archive = Archive {
             metadata: Metadata::at(now.as_secs()),
             config: config.to_string(),
-            weights: WeightsFile {
-                layers: layers.collect::<Result<_>>()?,
-                optimizer: optimizer.map(optimizer_weights),
-            },
+            weights: WeightsFile { groups },
+            assets: BTreeMap::new(),
         };
-        archive.to_bytes().map_err(|source| Error::Archive {
-            action: "written",
-            source,
-        })
+        archive.to_bytes().map_err(written)
     }
 
     fn load(&mut self, weights: &WeightsFile) -> Result<()> {
         for group in self.weight_groups().to_vec() {
-            let layer = weights.layer(&group.group);
+            let layer = weights.group(&group.group);
             let vars = layer.map(|layer| layer.vars.as_slice()).unwrap_or_default();
             for (handle, array) in group.handles.iter().zip(vars) {
-                let value = Tensor::f_from_slice(&array.data)?;
+                let values = array.to_f32().map_err(|source| Error::Archive {
+                    action: "read",
+                    source,
+                })?;
+                let value = Tensor::f_from_slice(&values)?;
                 self.variables_mut().set(*handle, &value)?;
             }
         }
@@ -119,7 +127,7 @@ impl Blueprint {
     /// Compares a file's weights with what the config asks for.
     fn check(&self, weights: &WeightsFile) -> Result<()> {
         for group in self.groups() {
-            let layer = weights.layer(&group.group);
+            let layer = weights.group(&group.group);
             let vars = layer.map(|layer| layer.vars.as_slice()).unwrap_or_default();
             if vars.len() != group.handles.len() {
                 return Err(Error::WeightsMismatch {
@@ -129,12 +137,15 @@ impl Blueprint {
             }
             for (handle, array) in group.handles.iter().zip(vars) {
                 let declared = &self.declared[handle.0];
-                let sizes = declared.shape.iter().map(|&size| usize::try_from(size).ok());
-                if sizes.collect::<Option<Vec<_>>>().as_ref() != Some(&array.shape) {
+                let sizes = declared
+                    .shape
+                    .iter()
+                    .map(|&size| usize::try_from(size).ok());
+                if sizes.collect::<Option<Vec<_>>>().as_deref() != Some(array.shape()) {
                     let expected = &declared.shape;
                     return Err(Error::WeightsMismatch {
                         place: format!("variable {}", declared.path),
-                        reason: format!("shape {:?}, expected {expected:?}", array.shape),
+                        reason: format!("shape {:?}, expected {expected:?}", array.shape()),
                     });
                 }
             }
@@ -143,33 +154,18 @@ impl Blueprint {
     }
 }
 
-/// Keras's order: iteration, learning rate unless a schedule computes it, then everything else,
-/// where the file format has float32 for the few further integers. Keras casts them back.
-fn optimizer_weights(optimizer: &Optimizer) -> OptimizerWeights {
-    let mut weights = OptimizerWeights {
-        iteration: 0,
-        learning_rate: None,
-        slots: Vec::new(),
-    };
-    for (index, variable) in optimizer.keras_variables().into_iter().enumerate() {
-        let data = match variable.value {
-            OptimizerValue::Int64(iteration) if index == 0 => {
-                weights.iteration = iteration;
-                continue;
+/// Keras's order: iteration, learning rate unless a schedule computes it, then everything else.
+fn optimizer_weights(optimizer: &Optimizer) -> flambeau_formats::Result<Vec<Array>> {
+    let variables = optimizer.keras_variables().into_iter();
+    variables
+        .map(|variable| match variable.value {
+            OptimizerValue::Int64(value) => Ok(Array::from(value)),
+            OptimizerValue::Int32(value) => Ok(Array::from(value)),
+            OptimizerValue::Float32(values) => {
+                let sizes = variable.shape.iter();
+                let sizes = sizes.map(|&size| usize::try_from(size).unwrap_or(0));
+                Array::new(sizes.collect(), values)
             }
-            OptimizerValue::Float32([rate]) if index == 1 && variable.name == "learning_rate" => {
-                weights.learning_rate = Some(*rate);
-                continue;
-            }
-            OptimizerValue::Int64(value) => vec![value as f32],
-            OptimizerValue::Int32(value) => vec![value as f32],
-            OptimizerValue::Float32(values) => values.to_vec(),
-        };
-        let sizes = variable.shape.iter();
-        let shape = sizes
-            .map(|&size| usize::try_from(size).unwrap_or(0))
-            .collect();
-        weights.slots.push(Array { shape, data });
-    }
-    weights
+        })
+        .collect()
 }

@@ -60,14 +60,11 @@ impl State {
         };
         let manifest = serde_json::to_value(&state).map_err(unreadable)?;
         let model = trainer.model();
-        let mut tensors = arrays(model.trainable());
-        tensors.extend(arrays(model.non_trainable()));
+        let mut tensors = arrays(model.trainable())?;
+        tensors.extend(arrays(model.non_trainable())?);
         for variable in trainer.optimizer().keras_variables() {
             if let OptimizerValue::Float32(values) = variable.value {
-                let array = Array {
-                    shape: sizes(variable.shape),
-                    data: values.to_vec(),
-                };
+                let array = Array::new(sizes(variable.shape), values).map_err(unwritable)?;
                 tensors.push((format!("{OPTIMIZER}{}", variable.key), array));
             }
         }
@@ -85,7 +82,7 @@ impl State {
     /// optimizer.
     pub fn restore(checkpoint: Checkpoint, trainer: &mut Trainer) -> Result<Self, Error> {
         let state: Self = serde_json::from_value(checkpoint.manifest).map_err(unreadable)?;
-        let arrays: HashMap<String, Array> = checkpoint.tensors.into_iter().collect();
+        let arrays = stored(checkpoint.tensors)?;
         let model = trainer.model_mut();
         scatter(&arrays, model.trainable_mut())?;
         scatter(&arrays, model.non_trainable_mut())?;
@@ -154,18 +151,42 @@ fn unreadable(error: serde_json::Error) -> Error {
     ))
 }
 
-fn arrays(store: &VariableStore) -> Vec<(String, Array)> {
+fn arrays(store: &VariableStore) -> Result<Vec<(String, Array)>, Error> {
     let variables = store.variables().iter();
     variables
         .map(|variable| {
-            let data = store.as_slice()[variable.span()].to_vec();
-            let shape = variable.sizes();
-            (variable.path.clone(), Array { shape, data })
+            let data = &store.as_slice()[variable.span()];
+            let array = Array::new(variable.sizes(), data).map_err(unwritable)?;
+            Ok((variable.path.clone(), array))
         })
         .collect()
 }
 
-fn scatter(arrays: &HashMap<String, Array>, store: &mut VariableStore) -> Result<(), Error> {
+fn unwritable(error: flambeau_formats::Error) -> Error {
+    Error::Config(format!("the state cannot be written: {error}"))
+}
+
+/// A tensor of a checkpoint.
+struct Stored {
+    shape: Vec<usize>,
+    data: Vec<f32>,
+}
+
+/// The tensors of a checkpoint by name.
+fn stored(tensors: Vec<(String, Array)>) -> Result<HashMap<String, Stored>, Error> {
+    let tensors = tensors.into_iter();
+    tensors
+        .map(|(name, array)| {
+            let shape = array.shape().to_vec();
+            match array.values() {
+                Ok(data) => Ok((name, Stored { shape, data })),
+                Err(error) => Err(Error::Config(format!("tensor '{name}': {error}"))),
+            }
+        })
+        .collect()
+}
+
+fn scatter(arrays: &HashMap<String, Stored>, store: &mut VariableStore) -> Result<(), Error> {
     for index in 0..store.variables().len() {
         let variable = &store.variables()[index];
         let name = &variable.path;

@@ -70,7 +70,9 @@ fn weights(directory: &Path) -> Vec<f32> {
         .tensors
         .into_iter()
         .filter(|(name, _)| !name.starts_with("optimizer"));
-    tensors.flat_map(|(_, array)| array.data).collect()
+    tensors
+        .flat_map(|(_, array)| array.values::<f32>().unwrap())
+        .collect()
 }
 
 fn relative_difference(a: &[f32], b: &[f32]) -> f64 {

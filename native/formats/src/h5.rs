@@ -1,0 +1,303 @@
+//! HDF5 files that may be hostile, read within bounds.
+//!
+//! `hdf5-pure` checks what it parses, but a file of a few kilobytes can still make it allocate
+//! gigabytes (attributes whose elements all refer to one long string), walk for hours (links in
+//! circles) or recurse as deep as its types nest. So every file is read here, under four bounds:
+//!
+//! - each variable is stored once, so all of them together, as they would be without compression,
+//!   may not be larger than the file, nor may there be more groups than it has room for;
+//! - the bytes are counted that one operation, and all of them, fetch from the file; a sound file
+//!   is fetched once to three times;
+//! - it happens on a thread of its own, with a stack for the deepest nesting that fits a message;
+//! - a panic on that thread is an error that says the file is damaged.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+
+use hdf5_pure::{AttrValue, Dataset, Datatype, File, FormatError, Group, Source};
+
+use crate::array::{Array, element_count};
+use crate::h5_dtype;
+use crate::{Error, Result};
+
+/// The first bytes of an HDF5 file.
+const SIGNATURE: &[u8] = b"\x89HDF\r\n\x1a\n";
+/// The least a group takes in a file: an object header and a link to it.
+const MIN_GROUP_BYTES: usize = 16;
+/// The least a chunk takes, data and index: no writer makes smaller ones, and each costs memory.
+const MIN_CHUNK_BYTES: u64 = 32;
+/// How often the whole file may be fetched by one operation, and by all.
+const FETCHES_PER_OPERATION: u64 = 2;
+const FETCHES: u64 = 16;
+/// What may be fetched from the smallest file.
+const LEAST_FETCH: u64 = 1 << 20;
+/// Enough for 8,192 nested types (64 KiB, the longest message, at 8 bytes each), which overflow
+/// the stack of a JVM's thread; pages are taken only when touched.
+const STACK_BYTES: usize = 128 << 20;
+
+/// Opens an HDF5 file in memory, called `place` in errors, and hands it to `walk`.
+pub(crate) fn read<T: Send>(
+    bytes: Vec<u8>,
+    place: &str,
+    walk: impl FnOnce(&mut Reader) -> Result<T> + Send,
+) -> Result<T> {
+    if !bytes.starts_with(SIGNATURE) {
+        return Err(Error::corrupt(place, "it is no HDF5 file"));
+    }
+    let work = move || {
+        let mut reader = Reader::open(bytes, place)?;
+        walk(&mut reader)
+    };
+    thread::scope(|scope| {
+        let reader = thread::Builder::new()
+            .name("hdf5".into())
+            .stack_size(STACK_BYTES)
+            .spawn_scoped(scope, AssertUnwindSafe(work))
+            .map_err(|e| Error::io(format!("starting a thread to read {place}"), e))?;
+        reader
+            .join()
+            .unwrap_or_else(|_| Err(Error::corrupt(place, "its structure contradicts itself")))
+    })
+}
+
+/// The attributes of a group.
+pub(crate) struct Attributes {
+    values: HashMap<String, AttrValue>,
+    /// All names, also of attributes whose value could not be decoded.
+    names: HashSet<String>,
+}
+
+impl Attributes {
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.names.contains(name)
+    }
+
+    /// The attribute `name` of the group at `path`, which must hold one string.
+    pub(crate) fn text(&self, path: &str, name: &str) -> Result<Option<String>> {
+        match self.texts(path, name)? {
+            None => Ok(None),
+            Some(mut texts) if texts.len() == 1 => Ok(texts.pop()),
+            Some(texts) => {
+                let reason = format!(
+                    "its attribute {name} holds {} strings, not one",
+                    texts.len()
+                );
+                Err(Error::corrupt(path, reason))
+            }
+        }
+    }
+
+    /// The attribute `name` of the group at `path`, which must hold a list of strings.
+    pub(crate) fn texts(&self, path: &str, name: &str) -> Result<Option<Vec<String>>> {
+        if !self.has(name) {
+            return Ok(None);
+        }
+        let value = self.values.get(name);
+        // What h5py makes of an empty list.
+        if value
+            .and_then(AttrValue::to_f64s)
+            .is_some_and(|list| list.is_empty())
+        {
+            return Ok(Some(Vec::new()));
+        }
+        match value.and_then(AttrValue::as_strings) {
+            Some(texts) => Ok(Some(texts.to_vec())),
+            None => {
+                let reason = format!("its attribute {name} holds no strings");
+                Err(Error::corrupt(path, reason))
+            }
+        }
+    }
+}
+
+/// An open file, with what may still be taken from it.
+pub(crate) struct Reader {
+    file: File,
+    meter: Arc<Meter>,
+    /// Length of the file.
+    len: usize,
+    /// Bytes of variables that the file can still hold.
+    bytes_left: usize,
+    /// Groups that the file can still hold.
+    groups_left: usize,
+}
+
+impl Reader {
+    fn open(bytes: Vec<u8>, place: &str) -> Result<Self> {
+        let len = bytes.len();
+        let meter = Arc::new(Meter::new(len as u64));
+        let source = Metered {
+            bytes,
+            meter: Arc::clone(&meter),
+        };
+        let file = File::from_source(source).map_err(|e| damaged(place, e))?;
+        Ok(Reader {
+            file,
+            meter,
+            len,
+            bytes_left: len,
+            groups_left: len / MIN_GROUP_BYTES,
+        })
+    }
+
+    pub(crate) fn root(&self) -> Group {
+        self.file.root()
+    }
+
+    /// The groups directly below `group`, whose path is `path`.
+    pub(crate) fn subgroups(
+        &mut self,
+        path: &str,
+        group: &Group,
+    ) -> Result<BTreeMap<String, Group>> {
+        self.meter.next_operation();
+        let groups: BTreeMap<String, Group> =
+            group.iter_groups().map_err(|e| damaged(path, e))?.collect();
+        let Some(left) = self.groups_left.checked_sub(groups.len()) else {
+            let reason = "it has more groups than its size allows";
+            return Err(Error::corrupt(path, reason));
+        };
+        self.groups_left = left;
+        Ok(groups)
+    }
+
+    /// The datasets directly below `group`.
+    pub(crate) fn datasets(
+        &mut self,
+        path: &str,
+        group: &Group,
+    ) -> Result<BTreeMap<String, Dataset>> {
+        self.meter.next_operation();
+        let datasets = group.iter_datasets().map_err(|e| damaged(path, e))?;
+        Ok(datasets.collect())
+    }
+
+    pub(crate) fn attributes(&mut self, path: &str, group: &Group) -> Result<Attributes> {
+        self.meter.next_operation();
+        let names = group.attr_datatypes().map_err(|e| damaged(path, e))?;
+        Ok(Attributes {
+            values: group.attrs().map_err(|e| damaged(path, e))?,
+            names: names.into_keys().collect(),
+        })
+    }
+
+    pub(crate) fn array(&mut self, path: &str, dataset: &Dataset) -> Result<Array> {
+        self.meter.next_operation();
+        let axes = dataset.shape().map_err(|e| damaged(path, e))?;
+        let datatype = dataset.datatype().map_err(|e| damaged(path, e))?;
+        let dtype = match &datatype {
+            Datatype::Opaque { .. } => {
+                let attributes = dataset.attrs().map_err(|e| damaged(path, e))?;
+                h5_dtype::of_opaque(path, &datatype, attributes.get(h5_dtype::ATTRIBUTE))?
+            }
+            _ => h5_dtype::of(path, &datatype)?,
+        };
+        let shape: Vec<usize> = axes
+            .iter()
+            .map(|&axis| usize::try_from(axis).unwrap_or(usize::MAX))
+            .collect();
+        let bytes = element_count(&shape).and_then(|count| count.checked_mul(dtype.width()));
+        let Some(left) = bytes.and_then(|bytes| self.bytes_left.checked_sub(bytes)) else {
+            let reason = format!("shape {axes:?} needs more bytes than the file has");
+            return Err(Error::corrupt(path, reason));
+        };
+        self.bytes_left = left;
+        self.check_chunks(path, &axes, dataset)?;
+        let data = dataset.read_raw().map_err(|e| damaged(path, e))?;
+        Array::from_le_bytes(dtype, shape, data).map_err(|e| Error::corrupt_because(path, e))
+    }
+
+    /// Refuses more chunks, or larger ones, than the file has room for.
+    fn check_chunks(&self, path: &str, axes: &[u64], dataset: &Dataset) -> Result<()> {
+        let Some(chunk) = dataset.chunk_shape().map_err(|e| damaged(path, e))? else {
+            return Ok(());
+        };
+        let width = dataset.element_size().map_err(|e| damaged(path, e))?;
+        let chunks = (axes.iter().zip(&chunk)).try_fold(1_u64, |chunks, (&axis, &side)| {
+            chunks.checked_mul(axis.checked_div(side)?.checked_add(1)?)
+        });
+        let chunk_bytes = chunk
+            .iter()
+            .try_fold(width, |bytes, &side| bytes.checked_mul(side));
+        let len = self.len as u64;
+        if chunks.is_some_and(|chunks| chunks <= 1 + len / MIN_CHUNK_BYTES)
+            && chunk_bytes.is_some_and(|bytes| bytes <= len.max(LEAST_FETCH))
+        {
+            return Ok(());
+        }
+        let reason = format!("chunks of {chunk:?} in {axes:?} are more than the file has room for");
+        Err(Error::corrupt(path, reason))
+    }
+}
+
+/// A file in memory that counts what is fetched from it.
+struct Metered {
+    bytes: Vec<u8>,
+    meter: Arc<Meter>,
+}
+
+impl Source for Metered {
+    fn len(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> std::result::Result<(), FormatError> {
+        self.meter.fetch(buffer.len() as u64)?;
+        let wanted = usize::try_from(offset)
+            .ok()
+            .and_then(|start| self.bytes.get(start..)?.get(..buffer.len()));
+        let Some(wanted) = wanted else {
+            return Err(FormatError::UnexpectedEof {
+                expected: buffer.len(),
+                available: self.bytes.len(),
+            });
+        };
+        buffer.copy_from_slice(wanted);
+        Ok(())
+    }
+}
+
+/// Bytes that may still be fetched.
+struct Meter {
+    operation: u64,
+    left_of_operation: AtomicU64,
+    left: AtomicU64,
+}
+
+impl Meter {
+    fn new(len: u64) -> Self {
+        let least = len.max(LEAST_FETCH);
+        let operation = least.saturating_mul(FETCHES_PER_OPERATION);
+        Meter {
+            operation,
+            left_of_operation: AtomicU64::new(operation),
+            left: AtomicU64::new(least.saturating_mul(FETCHES)),
+        }
+    }
+
+    fn next_operation(&self) {
+        self.left_of_operation
+            .store(self.operation, Ordering::Relaxed);
+    }
+
+    fn fetch(&self, bytes: u64) -> std::result::Result<(), FormatError> {
+        for left in [&self.left_of_operation, &self.left] {
+            let taken = left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
+                left.checked_sub(bytes)
+            });
+            if taken.is_err() {
+                let reason = "its parts refer to one another far more often than they should";
+                return Err(FormatError::Source(reason.into()));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What `hdf5-pure` found wrong at `path`.
+pub(crate) fn damaged(path: &str, error: hdf5_pure::Error) -> Error {
+    Error::corrupt_because(path, error)
+}
