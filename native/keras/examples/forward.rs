@@ -29,7 +29,9 @@ struct StringInput {
 
 fn main() -> Result<(), Failure> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let folder = arguments.first().ok_or("usage: forward FOLDER [--initialize SEED]")?;
+    let folder = arguments
+        .first()
+        .ok_or("usage: forward FOLDER [--initialize SEED]")?;
     let seed = match arguments.as_slice() {
         [_, _, seed] => Some(seed.parse()?),
         _ => None,
@@ -127,7 +129,10 @@ fn train(
     let mut gradients = vec![0.0; model.trainable().len()];
     let mut reached = vec![false; model.trainable().variables().len()];
     if loss.requires_grad() {
-        let wanted: Vec<&Tensor> = leaves.iter().filter_map(|(_, leaf)| leaf.as_ref()).collect();
+        let wanted: Vec<&Tensor> = leaves
+            .iter()
+            .filter_map(|(_, leaf)| leaf.as_ref())
+            .collect();
         if !wanted.is_empty() {
             let found = Tensor::f_run_backward(&[&loss], &wanted, true, false)?;
             let floats = leaves.iter().enumerate();
@@ -150,7 +155,11 @@ fn train(
     for group in model.weight_groups() {
         for &handle in &group.handles {
             let path = &model.variables().variable(handle).path;
-            let value = model.variables().tensor(handle).f_detach()?.f_add_scalar(0.0)?;
+            let value = model
+                .variables()
+                .tensor(handle)
+                .f_detach()?
+                .f_add_scalar(0.0)?;
             outputs.push((format!("updated/{path}"), value));
         }
     }

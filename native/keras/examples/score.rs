@@ -18,8 +18,8 @@ use std::path::Path;
 
 use flambeau_keras::activations::Activation;
 use flambeau_keras::losses::{Nest, OutputSpec};
-use flambeau_keras::{CompileLoss, CompileMetrics, Loss, Metric, Value as Output};
 use flambeau_keras::metrics::MetricValue;
+use flambeau_keras::{CompileLoss, CompileMetrics, Loss, Metric, Value as Output};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tch::{Kind, Tensor};
@@ -161,7 +161,10 @@ fn loss(case: &Case, given: &Given<'_>) -> Result<(Value, Named), Failure> {
         ("value".to_owned(), Tensor::from_slice(&[outcome.value])),
         ("gradient".to_owned(), gradients),
     ];
-    Ok((json!({"config": loss.config(), "names": [loss.name()]}), named))
+    Ok((
+        json!({"config": loss.config(), "names": [loss.name()]}),
+        named,
+    ))
 }
 
 /// Adds the sums of a rank to those of the others.
@@ -184,7 +187,10 @@ fn gradients(ranks: &[(Tensor, Tensor)], slopes: &[f64]) -> Result<Tensor, Failu
         let gradient = Tensor::f_run_backward(&[minimised], &[x], true, false)?;
         Ok(gradient[0].shallow_clone())
     });
-    Ok(Tensor::cat(&gradients.collect::<Result<Vec<_>, Failure>>()?, 0))
+    Ok(Tensor::cat(
+        &gradients.collect::<Result<Vec<_>, Failure>>()?,
+        0,
+    ))
 }
 
 fn metric(case: &Case, given: &Given<'_>) -> Result<(Value, Named), Failure> {
@@ -194,10 +200,16 @@ fn metric(case: &Case, given: &Given<'_>) -> Result<(Value, Named), Failure> {
     for (from, rows) in starts(&case.parts) {
         let rows = given.rows(from, rows);
         let y_true = rows.y_true.as_ref().ok_or("no labels")?;
-        add(&mut state, &metric.update(y_true, &rows.output, rows.weights.as_ref())?)?;
+        add(
+            &mut state,
+            &metric.update(y_true, &rows.output, rows.weights.as_ref())?,
+        )?;
     }
     let named = vec![("value".to_owned(), number(metric.result(&state)))];
-    Ok((json!({"config": metric.config(), "names": [metric.name()]}), named))
+    Ok((
+        json!({"config": metric.config(), "names": [metric.name()]}),
+        named,
+    ))
 }
 
 fn number(value: MetricValue) -> Tensor {
@@ -213,8 +225,7 @@ fn compile<'a>(
 ) -> Result<(Value, Named), Failure> {
     let outputs = nest(&case.outputs)?;
     let losses = CompileLoss::new(&case.loss, &case.loss_weights, &outputs)?;
-    let metrics =
-        CompileMetrics::new(&case.metrics, &case.weighted_metrics, &outputs, &losses)?;
+    let metrics = CompileMetrics::new(&case.metrics, &case.weighted_metrics, &outputs, &losses)?;
     let count = outputs.leaves().len();
     let mut totals = vec![0.0; losses.sum_count()];
     let mut state = vec![0.0; metrics.state_len()];
@@ -246,7 +257,10 @@ fn compile<'a>(
         }
     }
     for output in 0..count {
-        let gradients: Vec<_> = ranks.iter().map(|(_, rows)| rows[output].x.grad()).collect();
+        let gradients: Vec<_> = ranks
+            .iter()
+            .map(|(_, rows)| rows[output].x.grad())
+            .collect();
         named.push((format!("{output}/gradient"), Tensor::cat(&gradients, 0)));
     }
     let results = metrics.results(&state);
@@ -269,7 +283,9 @@ fn nest(value: &Value) -> Result<Nest<OutputSpec>, Failure> {
     Ok(match value {
         Value::Array(items) => Nest::List(items.iter().map(nest).collect::<Result<_, _>>()?),
         Value::Object(items) if !items.contains_key("shape") => {
-            let items = items.iter().map(|(key, item)| Ok((key.clone(), nest(item)?)));
+            let items = items
+                .iter()
+                .map(|(key, item)| Ok((key.clone(), nest(item)?)));
             Nest::Dict(items.collect::<Result<_, Failure>>()?)
         }
         output => Nest::Leaf(OutputSpec {

@@ -56,7 +56,6 @@ fn main() -> Result<(), Box<dyn Error>> {
     let loss = Loss::from_config(&json!("sparse_categorical_crossentropy"))?;
     let mut optimizer = Optimizer::from_config(&json!("adam"), model.trainable())?;
     let mut gradients = vec![0.0; model.trainable().len()];
-    let reached = vec![true; model.trainable().variables().len()];
     let x = Tensor::f_randint(256, [BATCH, 784], (Kind::Uint8, Device::Cpu))?;
     let labels = Tensor::f_randint(10, [BATCH], (Kind::Int64, Device::Cpu))?;
 

@@ -164,7 +164,10 @@ impl<T> Args<T> {
     ///
     /// # Errors
     /// The first that `change` gives.
-    pub(crate) fn try_map<U, E>(&self, mut change: impl FnMut(&T) -> Result<U, E>) -> Result<Args<U>, E> {
+    pub(crate) fn try_map<U, E>(
+        &self,
+        mut change: impl FnMut(&T) -> Result<U, E>,
+    ) -> Result<Args<U>, E> {
         let list = self.list.iter().map(|tree| tree.try_map(&mut change));
         let list = list.collect::<Result<_, E>>()?;
         let named = self
@@ -193,7 +196,10 @@ mod tests {
     fn dictionaries_flatten_by_sorted_key() {
         let tree = Tree::Map(vec![
             ("b".to_owned(), Tree::Leaf(1)),
-            ("a".to_owned(), Tree::List(vec![Tree::Leaf(2), Tree::Constant(Json::Null)])),
+            (
+                "a".to_owned(),
+                Tree::List(vec![Tree::Leaf(2), Tree::Constant(Json::Null)]),
+            ),
         ]);
         assert_eq!(tree.leaves(), [&2, &1]);
         assert_eq!(tree.map(|n| n * 10).leaves(), [&20, &10]);
@@ -212,6 +218,13 @@ mod tests {
         assert_eq!(args.value(1, "mask"), Some(&8));
         assert_eq!(args.constant(2, "training"), None);
         assert_eq!(args.leaves(), [&7, &8]);
-        assert!(Args::<i32> { list: vec![], named: vec![] }.only().is_err());
+        assert!(
+            Args::<i32> {
+                list: vec![],
+                named: vec![]
+            }
+            .only()
+            .is_err()
+        );
     }
 }

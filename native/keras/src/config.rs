@@ -288,7 +288,11 @@ impl<'a> Options<'a> {
     /// Every key must have been read: another is an option that this crate does not implement.
     pub fn finish(&self) -> Result<()> {
         let read = self.read.borrow();
-        match self.map.iter().find(|(key, _)| !read.contains(key.as_str())) {
+        match self
+            .map
+            .iter()
+            .find(|(key, _)| !read.contains(key.as_str()))
+        {
             Some((key, value)) => Err(self.unsupported(key, value, "leaving it out")),
             None => Ok(()),
         }

@@ -125,7 +125,11 @@ fn axes(options: &Options<'_>) -> Result<Axes> {
         Value::Array(items) => items.iter().map(Value::as_i64).collect(),
         _ => axis.as_i64().map(|axis| vec![axis]),
     };
-    let invalid = || options.invalid(format!("axis = {axis} must be an integer or a list of them"));
+    let invalid = || {
+        options.invalid(format!(
+            "axis = {axis} must be an integer or a list of them"
+        ))
+    };
     axes.map(Some).ok_or_else(invalid)
 }
 

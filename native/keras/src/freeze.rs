@@ -25,7 +25,9 @@ pub(crate) fn freeze(document: &mut Json, names: &[String]) -> Result<()> {
 }
 
 fn freeze_below(model: &mut Json, wanted: &str, known: &mut Vec<String>) -> bool {
-    let layers = model.pointer_mut("/config/layers").and_then(Json::as_array_mut);
+    let layers = model
+        .pointer_mut("/config/layers")
+        .and_then(Json::as_array_mut);
     let mut found = false;
     for layer in layers.into_iter().flatten() {
         let name = layer.pointer("/config/name").and_then(Json::as_str);
@@ -56,7 +58,12 @@ mod tests {
         freeze(&mut model, &["b".to_owned()]).unwrap();
         let inner = &model["config"]["layers"][1]["config"]["layers"][0];
         assert_eq!(inner["config"]["trainable"], false);
-        let error = freeze(&mut model, &["c".to_owned()]).unwrap_err().to_string();
-        assert!(error.contains("\"c\"") && error.contains("\"a\", \"inner\", \"b\""), "{error}");
+        let error = freeze(&mut model, &["c".to_owned()])
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("\"c\"") && error.contains("\"a\", \"inner\", \"b\""),
+            "{error}"
+        );
     }
 }

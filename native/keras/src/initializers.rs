@@ -7,8 +7,8 @@ use rand_core::{Rng as _, SeedableRng};
 use serde_json::{Map, Value};
 
 use crate::config::{Named, Options};
-use crate::error::{Error, Result};
 use crate::context::Rng;
+use crate::error::{Error, Result};
 
 const NAMES: &str = "Zeros, Ones, Constant, Identity, RandomUniform, RandomNormal, TruncatedNormal, \
                      VarianceScaling, GlorotUniform, GlorotNormal, HeUniform, HeNormal, \

@@ -138,7 +138,11 @@ impl Built {
     }
 
     /// The outputs.
-    pub(crate) fn call(&self, args: &Args<Value>, context: &mut Context<'_>) -> Result<Tree<Value>> {
+    pub(crate) fn call(
+        &self,
+        args: &Args<Value>,
+        context: &mut Context<'_>,
+    ) -> Result<Tree<Value>> {
         let outputs = self.call_linear(args, context)?;
         let outputs = match self.activation {
             Activation::Linear => outputs,

@@ -211,7 +211,9 @@ impl Model {
     /// The outputs for `inputs` (see [`Self::forward`]) in inference mode, computed in parts that
     /// suit the cache whatever the size of the batch.
     pub fn predict(&self, inputs: &[Value]) -> Result<Vec<Tensor>> {
-        let rows = inputs.first().and_then(|value| value.size().first().copied());
+        let rows = inputs
+            .first()
+            .and_then(|value| value.size().first().copied());
         let rows = rows.unwrap_or(0);
         let micro_batch = self.micro_batch();
         let mut parts: Vec<Vec<Tensor>> = self.outputs.iter().map(|_| Vec::new()).collect();

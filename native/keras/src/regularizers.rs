@@ -117,7 +117,10 @@ fn orthogonal(x: &Tensor, factor: f64, of_rows: bool) -> Result<Tensor> {
     let sum = cosines.f_mul(&others)?.f_abs()?.f_sum(x.kind())?;
     let count = count as f64;
     let pairs = count * (count - 1.0) / 2.0;
-    Ok(sum.f_mul_scalar(factor)?.f_mul_scalar(0.5)?.f_div_scalar(pairs)?)
+    Ok(sum
+        .f_mul_scalar(factor)?
+        .f_mul_scalar(0.5)?
+        .f_div_scalar(pairs)?)
 }
 
 /// A factor whose default also stands for null.
@@ -152,8 +155,14 @@ mod tests {
         let refused = [
             (json!("magic"), "regularizer magic"),
             (json!("l1_l2"), "regularizer l1_l2 without factors"),
-            (json!({"class_name": "L2", "config": {"l1": 0.1}}), "l1 = 0.1"),
-            (json!({"class_name": "L2", "config": {"l2": -0.1}}), "l2 = -0.1"),
+            (
+                json!({"class_name": "L2", "config": {"l1": 0.1}}),
+                "l1 = 0.1",
+            ),
+            (
+                json!({"class_name": "L2", "config": {"l2": -0.1}}),
+                "l2 = -0.1",
+            ),
             (
                 json!({"class_name": "OrthogonalRegularizer", "config": {"factor": null}}),
                 "factor = null",
@@ -178,7 +187,9 @@ mod tests {
     #[test]
     fn orthogonality_is_of_matrices() {
         let regularizer = read(&json!("orthogonal_regularizer")).unwrap().unwrap();
-        let error = regularizer.loss(&Tensor::from_slice(&[1.0_f32])).unwrap_err();
+        let error = regularizer
+            .loss(&Tensor::from_slice(&[1.0_f32]))
+            .unwrap_err();
         assert!(error.to_string().contains("[1]"), "{error}");
     }
 }

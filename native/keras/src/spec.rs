@@ -139,7 +139,10 @@ mod tests {
             dims(&[None, Some(3)], &[Some(3)]),
             Some(vec![None, Some(3)])
         );
-        assert_eq!(dims(&[None, Some(1)], &[Some(4)]), Some(vec![None, Some(4)]));
+        assert_eq!(
+            dims(&[None, Some(1)], &[Some(4)]),
+            Some(vec![None, Some(4)])
+        );
         assert_eq!(dims(&[None], &[Some(1)]), Some(vec![None]));
         assert_eq!(dims(&[None], &[Some(5)]), Some(vec![Some(5)]));
         assert_eq!(dims(&[Some(2)], &[Some(3)]), None);

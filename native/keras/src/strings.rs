@@ -17,9 +17,9 @@ impl Strings {
     /// # Errors
     /// Their number differs from the product of `shape`.
     pub fn new(shape: Vec<i64>, items: Vec<Box<[u8]>>) -> Result<Self> {
-        let expected = shape
-            .iter()
-            .try_fold(1_usize, |n, &axis| n.checked_mul(usize::try_from(axis).ok()?));
+        let expected = shape.iter().try_fold(1_usize, |n, &axis| {
+            n.checked_mul(usize::try_from(axis).ok()?)
+        });
         if expected != Some(items.len()) {
             return Err(Error::Values {
                 reason: format!("{} strings do not fill shape {shape:?}", items.len()),

@@ -142,7 +142,9 @@ impl Value {
             ));
         }
         let mask = self.mask.as_ref();
-        let mask = mask.map(|mask| mask.f_narrow(0, start, count)).transpose()?;
+        let mask = mask
+            .map(|mask| mask.f_narrow(0, start, count))
+            .transpose()?;
         Ok(Self::new(self.y()?.f_narrow(0, start, count)?).with_mask(mask))
     }
 

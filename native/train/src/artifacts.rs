@@ -38,11 +38,7 @@ impl Artifacts {
     ///
     /// # Errors
     /// [`Error::Storage`].
-    pub fn start(
-        directory: PathBuf,
-        keep: usize,
-        tell: Sender<Event>,
-    ) -> Result<Self, Error> {
+    pub fn start(directory: PathBuf, keep: usize, tell: Sender<Event>) -> Result<Self, Error> {
         let now = unix_time();
         let events_name = file_name(now.as_secs(), &host(), std::process::id(), 0);
         let path = directory.join(&events_name);

@@ -38,7 +38,10 @@ impl BatchShape {
         let mut found = Vec::with_capacity(rows.len());
         for at in rows {
             let block = dataset.block(at.block).ok_or_else(|| {
-                Error::Panic(format!("block {} was freed before its rows were used", at.block))
+                Error::Panic(format!(
+                    "block {} was freed before its rows were used",
+                    at.block
+                ))
             })?;
             found.push((block, at.row as usize));
         }

@@ -18,8 +18,15 @@ pub(crate) struct Bound {
 /// # Errors
 /// [`DataError::Binding`].
 pub(crate) fn bind(columns: &Columns, wanted: &Wanted) -> Result<Bound, DataError> {
-    let inputs: Vec<&str> = wanted.inputs.iter().map(|input| input.name.as_str()).collect();
-    let learning = wanted.outputs.iter().filter(|output| output.label.is_some());
+    let inputs: Vec<&str> = wanted
+        .inputs
+        .iter()
+        .map(|input| input.name.as_str())
+        .collect();
+    let learning = wanted
+        .outputs
+        .iter()
+        .filter(|output| output.label.is_some());
     let outputs: Vec<&str> = learning.map(|output| output.name.as_str()).collect();
     let words = Words {
         side: "input",
@@ -133,7 +140,9 @@ mod tests {
     fn what_does_not_match_is_named() {
         let message = |columns: &[&str], mapping: &[(&str, &[&str])]| {
             let mapping = mapping.iter();
-            let mapping = mapping.map(|(k, v)| ((*k).to_owned(), strings(v))).collect();
+            let mapping = mapping
+                .map(|(k, v)| ((*k).to_owned(), strings(v)))
+                .collect();
             match_up(&words(), &strings(columns), &mapping, &["x", "y"])
                 .unwrap_err()
                 .to_string()

@@ -85,11 +85,7 @@ impl Values {
     ///
     /// # Errors
     /// [`Error::Torch`] if memory runs out; [`Error::Keras`] for a shape that does not fit.
-    pub fn gather(
-        first: &Self,
-        rows: &[(&Self, usize)],
-        shape: &[i64],
-    ) -> Result<Value, Error> {
+    pub fn gather(first: &Self, rows: &[(&Self, usize)], shape: &[i64]) -> Result<Value, Error> {
         let width = crate::columns::elements(shape);
         let mut size = vec![i64::try_from(rows.len()).unwrap_or(i64::MAX)];
         size.extend_from_slice(shape);
@@ -99,7 +95,9 @@ impl Values {
                     Self::$kind(values) => values,
                     _ => &[],
                 });
-                Tensor::f_from_slice(&values)?.f_view(size.as_slice())?.into()
+                Tensor::f_from_slice(&values)?
+                    .f_view(size.as_slice())?
+                    .into()
             }};
         }
         Ok(match first {

@@ -188,16 +188,16 @@ impl InputDecoder {
         nulls: &mut Nulls,
     ) -> Result<Values, DataError> {
         let sources = self.sources.iter();
-        let columns: Vec<_> = sources.map(|source| source.column(batch, first_row)).collect();
+        let columns: Vec<_> = sources
+            .map(|source| source.column(batch, first_row))
+            .collect();
         let widths = match &self.widths {
             Some(widths) => widths.clone(),
             None => self.find_widths(&columns)?,
         };
         let rows = batch.num_rows();
         let values = match (self.wanted.dtype, self.sources.as_slice()) {
-            (DType::String, _) => {
-                Values::Strings(strings(&columns, &widths, rows, nulls)?)
-            }
+            (DType::String, _) => Values::Strings(strings(&columns, &widths, rows, nulls)?),
             (_, [source]) if source.kind == ColumnKind::Binary => {
                 Values::U8(columns[0].bytes(widths[0], nulls)?)
             }
@@ -256,16 +256,18 @@ impl LabelDecoder {
     ) -> Result<Values, DataError> {
         let rows = batch.num_rows();
         let sources = self.sources.iter();
-        let columns: Vec<_> = sources.map(|source| source.column(batch, first_row)).collect();
+        let columns: Vec<_> = sources
+            .map(|source| source.column(batch, first_row))
+            .collect();
         let (expected, padded) = match &self.spec {
             LabelSpec::Sequence { steps, .. } => (usize::try_from(*steps).unwrap_or(0), true),
             spec => (spec.shape().map_or(1, elements), false),
         };
         let widths = self.widths(&columns, expected, padded)?;
         match &self.spec {
-            LabelSpec::Values { .. } => {
-                Ok(Values::F32(concatenate(&columns, &widths, rows, padded, nulls)?))
-            }
+            LabelSpec::Values { .. } => Ok(Values::F32(concatenate(
+                &columns, &widths, rows, padded, nulls,
+            )?)),
             LabelSpec::Class {
                 classes, ignored, ..
             } => {
@@ -302,7 +304,10 @@ impl LabelDecoder {
         let found = found.unwrap_or(expected);
         if found == expected {
             let share = expected.checked_div(columns.len()).unwrap_or(0);
-            return Ok(widths.into_iter().map(|width| width.unwrap_or(share)).collect());
+            return Ok(widths
+                .into_iter()
+                .map(|width| width.unwrap_or(share))
+                .collect());
         }
         let names = self.sources.iter().map(|source| source.name.as_str());
         Err(DataError::LabelWidth {

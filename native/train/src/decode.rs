@@ -85,8 +85,7 @@ pub(crate) const ACCEPTED: &str =
     "a number, boolean, binary, string, an array of numbers or strings, or an ML vector";
 
 /// Those that become numbers.
-pub(crate) const NUMBERS: &str =
-    "a number, boolean, binary, an array of numbers, or an ML vector: look strings up in the model \
+pub(crate) const NUMBERS: &str = "a number, boolean, binary, an array of numbers, or an ML vector: look strings up in the model \
      (StringLookup, TextVectorization) behind an input of dtype string";
 
 /// Those that become strings.
@@ -274,7 +273,9 @@ impl Column<'_> {
                 out[slots.of(row)].fill(T::default());
             }
         }
-        if T::WHOLE && let Some((row, value)) = numbers.first_fraction(|at| self.array.is_valid(at)) {
+        if T::WHOLE
+            && let Some((row, value)) = numbers.first_fraction(|at| self.array.is_valid(at))
+        {
             return Err(DataError::Fraction {
                 column: self.name.to_owned(),
                 row: self.first_row + row as u64,
@@ -333,7 +334,9 @@ impl Column<'_> {
                 }
             }
         }
-        if T::WHOLE && let Some((at, value)) = numbers.first_fraction(|at| elements.is_valid(at)) {
+        if T::WHOLE
+            && let Some((at, value)) = numbers.first_fraction(|at| elements.is_valid(at))
+        {
             let row = (0..lists.len()).find(|&row| list_range(lists, row).contains(&at));
             return Err(DataError::Fraction {
                 column: self.name.to_owned(),
@@ -450,7 +453,10 @@ impl Target for f32 {
         value as f32
     }
 
-    #[expect(clippy::cast_possible_truncation, reason = "float32 is the compute type")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "float32 is the compute type"
+    )]
     fn of_float(value: f64) -> Self {
         value as f32
     }

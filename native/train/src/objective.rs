@@ -146,7 +146,11 @@ impl Objective {
         let known = ids.f_clamp(0, table.size1()? - 1)?;
         let inside = known.f_eq_tensor(&ids)?;
         let ones = Tensor::f_ones_like(&table.f_index_select(0, &known)?)?;
-        Ok(Some(table.f_index_select(0, &known)?.f_where_self(&inside, &ones)?))
+        Ok(Some(
+            table
+                .f_index_select(0, &known)?
+                .f_where_self(&inside, &ones)?,
+        ))
     }
 }
 
@@ -154,7 +158,13 @@ impl Objective {
 fn outputs(model: &Model) -> Nest<OutputSpec> {
     let specs = model.outputs().iter().map(|output| OutputSpec {
         name: output.name.clone(),
-        shape: output.spec.dims.iter().skip(1).map(|dim| dim.unwrap_or(-1)).collect(),
+        shape: output
+            .spec
+            .dims
+            .iter()
+            .skip(1)
+            .map(|dim| dim.unwrap_or(-1))
+            .collect(),
         label: None,
     });
     let mut specs: Vec<_> = specs.map(Nest::Leaf).collect();
@@ -178,12 +188,16 @@ fn class_weights(
     }
     let wrong = |reason: &str| Error::Config(format!("classWeight: {reason}"));
     let [Some(LabelSpec::Class { .. } | LabelSpec::Values { .. })] = labels else {
-        return Err(wrong("it is for a model with one output and labels that are classes"));
+        return Err(wrong(
+            "it is for a model with one output and labels that are classes",
+        ));
     };
     let mut table = Vec::new();
     for (class, &weight) in weights {
         let id: usize = class.parse().map_err(|_| {
-            wrong(&format!("'{class}' is no class id: give whole numbers from 0 on"))
+            wrong(&format!(
+                "'{class}' is no class id: give whole numbers from 0 on"
+            ))
         })?;
         if id >= 1 << 20 {
             return Err(wrong(&format!("class id {id} is too large")));

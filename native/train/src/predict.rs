@@ -37,7 +37,11 @@ impl Predictor {
             outputs: Vec::new(),
         };
         let shape = BatchShape {
-            inputs: wanted.inputs.iter().map(|input| input.shape.clone()).collect(),
+            inputs: wanted
+                .inputs
+                .iter()
+                .map(|input| input.shape.clone())
+                .collect(),
             labels: Vec::new(),
         };
         Ok(Self {

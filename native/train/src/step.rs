@@ -422,9 +422,7 @@ impl Trainer {
             let share = local / exchange.rows();
             loss = loss.f_add(&added.f_to_kind(Kind::Double)?.f_mul_scalar(share)?)?;
         }
-        let reached = self
-            .model
-            .gradients(&loss, &mut self.buffer[..gradients])?;
+        let reached = self.model.gradients(&loss, &mut self.buffer[..gradients])?;
         let mut end = gradients;
         for span in &self.moving {
             let values = &self.model.non_trainable().as_slice()[span.clone()];
@@ -447,7 +445,10 @@ impl Trainer {
         }
         let gradients = self.model.trainable().len();
         let flags = self.flags();
-        let reached: Vec<bool> = self.buffer[flags..].iter().map(|&flag| flag > 0.0).collect();
+        let reached: Vec<bool> = self.buffer[flags..]
+            .iter()
+            .map(|&flag| flag > 0.0)
+            .collect();
         let (summed, rest) = self.buffer.split_at_mut(gradients);
         if reached.contains(&true) {
             let params = self.model.trainable_mut().as_mut_slice();

@@ -87,11 +87,7 @@ impl Graph {
     }
 
     /// Runs the calls on `inputs`, flattened.
-    pub(crate) fn run(
-        &self,
-        inputs: Vec<Value>,
-        context: &mut Context<'_>,
-    ) -> Result<Tree<Value>> {
+    pub(crate) fn run(&self, inputs: Vec<Value>, context: &mut Context<'_>) -> Result<Tree<Value>> {
         let mut values: Vec<Option<Value>> = self.specs.iter().map(|_| None).collect();
         for (input, value) in self.inputs.iter().zip(inputs) {
             values[input.value] = Some(value);
@@ -127,10 +123,10 @@ impl Graph {
             built.call_linear(args, context)
         };
         outputs.map_err(|source| Error::Layer {
-                layer: name.clone(),
-                class: class.clone(),
-                source: Box::new(source),
-            })
+            layer: name.clone(),
+            class: class.clone(),
+            source: Box::new(source),
+        })
     }
 
     /// The specs of the outputs for inputs of other specs than those it was built for.
@@ -140,7 +136,9 @@ impl Graph {
             specs[input.value] = Some(spec);
         }
         let known = |specs: &[Option<Spec>], id: ValueId| {
-            specs[id].clone().ok_or_else(|| "a value is missing".to_owned())
+            specs[id]
+                .clone()
+                .ok_or_else(|| "a value is missing".to_owned())
         };
         for (at, _) in &self.plan.steps {
             let call = &self.calls[*at];
@@ -277,11 +275,7 @@ impl<'a> Builder<'a> {
                     "" => entry.name.clone(),
                     path => format!("{path}/{}", entry.name),
                 };
-                let order = [
-                    place.order.as_slice(),
-                    &[self.positions[node.entry]],
-                ]
-                .concat();
+                let order = [place.order.as_slice(), &[self.positions[node.entry]]].concat();
                 let child = Place {
                     declared: &mut *place.declared,
                     path,
@@ -300,10 +294,13 @@ impl<'a> Builder<'a> {
             }
         };
         let built = &self.nodes[layer].built;
-        let inferred = built.layer.infer(&specs).map_err(|reason| Error::ShapeMismatch {
-            place: entry.place(),
-            reason,
-        })?;
+        let inferred = built
+            .layer
+            .infer(&specs)
+            .map_err(|reason| Error::ShapeMismatch {
+                place: entry.place(),
+                reason,
+            })?;
         let activation = match built.activity {
             Some(_) => Activation::Linear,
             None => built.activation,
@@ -419,7 +416,9 @@ impl Layer for Nested {
                     .all(|(a, b)| a.is_none() || b.is_none() || a == b);
             if !fits {
                 let name = &input.name;
-                return Err(format!("takes {wanted} as its input \"{name}\", got {spec}"));
+                return Err(format!(
+                    "takes {wanted} as its input \"{name}\", got {spec}"
+                ));
             }
         }
         let inputs = inputs.into_iter().zip(&self.0.inputs);
@@ -433,9 +432,7 @@ impl Layer for Nested {
     fn call(&self, args: &Args<Value>, context: &mut Context<'_>) -> Result<Tree<Value>> {
         let inputs = self.0.bind(args).map_err(Error::values)?;
         let inputs = inputs.into_iter().zip(&self.0.inputs);
-        let inputs = inputs.map(|(value, input)| {
-            convert(value, self.0.specs[input.value].dtype)
-        });
+        let inputs = inputs.map(|(value, input)| convert(value, self.0.specs[input.value].dtype));
         self.0.run(inputs.collect::<Result<_>>()?, context)
     }
 }

@@ -70,7 +70,10 @@ impl Network {
     }
 
     fn sequential(entries: Vec<Entry>, options: &Options<'_>) -> Result<Self> {
-        if entries.first().is_none_or(|entry| entry.class != "InputLayer") {
+        if entries
+            .first()
+            .is_none_or(|entry| entry.class != "InputLayer")
+        {
             return Err(options.invalid(
                 "the input shape is unknown: start the model with keras.Input or build it",
             ));
@@ -181,12 +184,7 @@ impl Network {
 
 /// Keras numbers the calls of a nested Functional model from 1, since the model itself is call 0,
 /// but does not write that one. Here they are numbered from 0.
-fn reindex(
-    entries: &[Entry],
-    nodes: &mut [Node],
-    inputs: &mut Tree<Key>,
-    outputs: &mut Tree<Key>,
-) {
+fn reindex(entries: &[Entry], nodes: &mut [Node], inputs: &mut Tree<Key>, outputs: &mut Tree<Key>) {
     let mut first: HashMap<usize, usize> = HashMap::new();
     let keys = nodes.iter().flat_map(|node| node.args.leaves());
     for key in keys.chain(inputs.leaves()).chain(outputs.leaves()) {
@@ -304,7 +302,9 @@ impl Reader<'_> {
                     .map(Tree::Leaf)
             }
             (_, Some("__tuple__")) => {
-                let items = value.get("items").or_else(|| value.pointer("/config/value"));
+                let items = value
+                    .get("items")
+                    .or_else(|| value.pointer("/config/value"));
                 self.tree(items.unwrap_or(&Json::Null))
             }
             (Json::Array(items), _) => {

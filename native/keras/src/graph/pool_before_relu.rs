@@ -20,7 +20,10 @@ pub(super) fn apply(
         uses[output] += 1;
     }
     for (at, call) in calls.iter().enumerate() {
-        call.args.leaves().iter().for_each(|&&value| uses[value] += 1);
+        call.args
+            .leaves()
+            .iter()
+            .for_each(|&&value| uses[value] += 1);
         call.outputs
             .leaves()
             .iter()
@@ -41,10 +44,8 @@ pub(super) fn apply(
             continue;
         };
         if is_relu && uses[between] == 1 && is_max_pooling(&nodes[layer].built) {
-            calls[relu].step = std::mem::replace(
-                &mut calls[pool].step,
-                Step::Activation(Activation::Relu),
-            );
+            calls[relu].step =
+                std::mem::replace(&mut calls[pool].step, Step::Activation(Activation::Relu));
             specs[between] = specs[pooled].clone();
         }
     }

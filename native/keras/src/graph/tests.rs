@@ -50,15 +50,25 @@ fn weights_are_numbered_by_depth_whatever_the_order_of_the_config() {
     // Two layers of one depth come in the order in which the outputs reach them.
     let layers = [
         dense("b", 2, &[&[tensor("x", 0)]]),
-        layer("Add", json!({"name": "sum"}), &[&[tensor("a", 0), tensor("b", 0)]]),
+        layer(
+            "Add",
+            json!({"name": "sum"}),
+            &[&[tensor("a", 0), tensor("b", 0)]],
+        ),
         dense("a", 2, &[&[tensor("x", 0)]]),
         input("x", 3),
     ];
     let model = functional(&layers, &json!([["x", 0, 0]]), &json!([["sum", 0, 0]])).unwrap();
     let order = ["a/kernel", "a/bias", "b/kernel", "b/bias"];
     assert_eq!(paths(&model), order);
-    let groups = model.weight_groups().iter().map(|group| group.group.as_str());
-    assert_eq!(groups.collect::<Vec<_>>(), ["layers/dense", "layers/dense_1"]);
+    let groups = model
+        .weight_groups()
+        .iter()
+        .map(|group| group.group.as_str());
+    assert_eq!(
+        groups.collect::<Vec<_>>(),
+        ["layers/dense", "layers/dense_1"]
+    );
 }
 
 #[test]
@@ -66,7 +76,11 @@ fn a_model_has_several_inputs_and_outputs() {
     let layers = [
         input("p", 3),
         input("q", 2),
-        layer("Concatenate", json!({"name": "both"}), &[&[tensor("p", 0), tensor("q", 0)]]),
+        layer(
+            "Concatenate",
+            json!({"name": "both"}),
+            &[&[tensor("p", 0), tensor("q", 0)]],
+        ),
         dense("one", 1, &[&[tensor("both", 0)]]),
         dense("two", 4, &[&[tensor("p", 0)]]),
     ];
@@ -74,9 +88,17 @@ fn a_model_has_several_inputs_and_outputs() {
     let outputs = json!([["two", 0, 0], ["one", 0, 0]]);
     let model = functional(&layers, &inputs, &outputs).unwrap();
     // Dictionaries flatten by their keys.
-    let names: Vec<&str> = model.inputs().iter().map(|input| input.name.as_str()).collect();
+    let names: Vec<&str> = model
+        .inputs()
+        .iter()
+        .map(|input| input.name.as_str())
+        .collect();
     assert_eq!(names, ["p", "q"]);
-    let names: Vec<&str> = model.outputs().iter().map(|output| output.name.as_str()).collect();
+    let names: Vec<&str> = model
+        .outputs()
+        .iter()
+        .map(|output| output.name.as_str())
+        .collect();
     assert_eq!(names, ["two", "one"]);
     assert_eq!(model.outputs()[1].spec.dims, [None, Some(1)]);
 }
@@ -97,19 +119,36 @@ fn damaged_graphs_are_refused_by_name() {
     let x = || input("x", 3);
     let cases = [
         (
-            vec![x(), dense("a", 2, &[&[tensor("b", 0)]]), dense("b", 3, &[&[tensor("a", 0)]])],
+            vec![
+                x(),
+                dense("a", 2, &[&[tensor("b", 0)]]),
+                dense("b", 3, &[&[tensor("a", 0)]]),
+            ],
             "part of a cycle",
         ),
-        (vec![x(), dense("a", 2, &[&[tensor("ghost", 0)]])], "no layer \"ghost\""),
-        (vec![x(), dense("a", 2, &[&[tensor("x", 5)]])], "no output 0 in call 5"),
-        (vec![x(), dense("a", 2, &[&[tensor("x", 0), tensor("x", 0)]])], "takes one input, got 2"),
+        (
+            vec![x(), dense("a", 2, &[&[tensor("ghost", 0)]])],
+            "no layer \"ghost\"",
+        ),
+        (
+            vec![x(), dense("a", 2, &[&[tensor("x", 5)]])],
+            "no output 0 in call 5",
+        ),
+        (
+            vec![x(), dense("a", 2, &[&[tensor("x", 0), tensor("x", 0)]])],
+            "takes one input, got 2",
+        ),
         (
             vec![x(), dense("a", 2, &[&[tensor("x", 0)], &[tensor("a", 0)]])],
             "kernel for inputs of width 3",
         ),
     ];
     for (layers, expected) in cases {
-        let node = layers.last().unwrap()["inbound_nodes"].as_array().unwrap().len() - 1;
+        let node = layers.last().unwrap()["inbound_nodes"]
+            .as_array()
+            .unwrap()
+            .len()
+            - 1;
         let outputs = json!([["a", node, 0]]);
         let message = functional(&layers, &json!([["x", 0, 0]]), &outputs)
             .unwrap_err()

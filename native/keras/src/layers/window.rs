@@ -112,7 +112,9 @@ impl Window {
         }
         // libtorch takes the amounts of the last axis first.
         let reversed = amounts.iter().rev();
-        let flat: Vec<i64> = reversed.flat_map(|(before, after)| [*before, *after]).collect();
+        let flat: Vec<i64> = reversed
+            .flat_map(|(before, after)| [*before, *after])
+            .collect();
         Ok((x.f_pad(flat, "constant", fill)?, vec![0; self.size.len()]))
     }
 }

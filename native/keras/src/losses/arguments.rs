@@ -109,7 +109,11 @@ impl<'a> Arguments<'a> {
         if let Some(value) = self.given.and_then(|given| given.get(name)) {
             return Ok(value.clone());
         }
-        let known = self.known.iter().chain(self.fixed).find(|argument| argument.name == name);
+        let known = self
+            .known
+            .iter()
+            .chain(self.fixed)
+            .find(|argument| argument.name == name);
         known.map_or(Ok(Value::Null), |argument| {
             argument
                 .default
@@ -192,7 +196,10 @@ impl<'a> Arguments<'a> {
         }
         self.read(name, &expected, |value| match value {
             Value::Null => none,
-            value => words.iter().find(|word| value.as_str() == Some(word)).copied(),
+            value => words
+                .iter()
+                .find(|word| value.as_str() == Some(word))
+                .copied(),
         })
     }
 

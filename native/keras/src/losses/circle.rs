@@ -70,7 +70,9 @@ impl Function for Circle {
             .f_mul_scalar(self.gamma)?;
         // Rows without a partner of either kind have loss 0 and no gradient; theirs are kept out,
         // as a logarithm of nothing has none.
-        let paired = same.f_any_dim(1, true)?.f_logical_and(&different.f_any_dim(1, true)?)?;
+        let paired = same
+            .f_any_dim(1, true)?
+            .f_logical_and(&different.f_any_dim(1, true)?)?;
         let log_sum = |values: &Tensor, pairs: &Tensor| -> Result<Tensor> {
             let nothing = values.f_full_like(f64::NEG_INFINITY)?;
             let values = values.f_where_self(pairs, &nothing)?;

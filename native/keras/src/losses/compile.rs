@@ -90,7 +90,9 @@ impl CompileLoss {
                     let shape = &self.outputs[part.output].shape;
                     shape.split_last().map(|(_, shape)| shape.to_vec())
                 };
-                let alike = parts.windows(2).all(|pair| values(&pair[0]) == values(&pair[1]));
+                let alike = parts
+                    .windows(2)
+                    .all(|pair| values(&pair[0]) == values(&pair[1]));
                 if unreduced > 0 && (unreduced < parts.len() || !alike) {
                     return Err(Error::Unsupported {
                         place: "loss".to_owned(),
@@ -230,9 +232,7 @@ impl Assignment<'_> {
                 "one loss for the several outputs at {}",
                 self.joined()
             ))),
-            (Nest::List(losses), _)
-                if loss.is_flat() && losses.len() == places.leaves().len() =>
-            {
+            (Nest::List(losses), _) if loss.is_flat() && losses.len() == places.leaves().len() => {
                 // As many losses as outputs, in the order of the leaves, however those are nested.
                 let mut losses = loss.leaves().into_iter();
                 let packed = places.map(&mut |_| losses.next().copied().flatten());
@@ -242,9 +242,9 @@ impl Assignment<'_> {
                 }
             }
             // Several losses for what is no list: each of them for all of it.
-            (Nest::List(losses), Nest::Leaf(_) | Nest::Dict(_)) => losses
-                .iter()
-                .try_for_each(|loss| self.assign(places, loss)),
+            (Nest::List(losses), Nest::Leaf(_) | Nest::Dict(_)) => {
+                losses.iter().try_for_each(|loss| self.assign(places, loss))
+            }
             (Nest::List(_) | Nest::Dict(_), _) => self.each(places, loss),
         }
     }
@@ -333,7 +333,11 @@ fn weighted<'a>(
         _ => None,
     };
     if let Some(by_name) = by_name {
-        let names: Vec<_> = outputs.leaves().into_iter().map(|spec| &spec.name).collect();
+        let names: Vec<_> = outputs
+            .leaves()
+            .into_iter()
+            .map(|spec| &spec.name)
+            .collect();
         if by_name.len() != names.len() || names.iter().any(|name| !by_name.contains_key(*name)) {
             let keys: Vec<_> = by_name.keys().collect();
             return Err(invalid(format!(
@@ -356,9 +360,10 @@ fn weighted<'a>(
             .into_iter()
             .map(|weight| match weight {
                 Value::Null => Ok(None),
-                weight => weight.as_f64().map(Some).ok_or_else(|| {
-                    invalid(format!("loss_weights: {weight} must be a number"))
-                }),
+                weight => weight
+                    .as_f64()
+                    .map(Some)
+                    .ok_or_else(|| invalid(format!("loss_weights: {weight} must be a number"))),
             })
             .collect::<Result<_>>()?,
     };

@@ -137,7 +137,11 @@ impl Function for Categorical {
             Scores::Logits(logits) => softmax_crossentropy(&y_true, &logits, axis[0])?,
             Scores::Probabilities(y) => {
                 let y = y.f_div(&sum(&y, &axis, true)?)?;
-                sum(&y_true.f_mul(&clipped(&y)?.f_log()?)?.f_neg()?, &axis, false)?
+                sum(
+                    &y_true.f_mul(&clipped(&y)?.f_log()?)?.f_neg()?,
+                    &axis,
+                    false,
+                )?
             }
         }
         .into())
@@ -154,9 +158,10 @@ fn softmax_crossentropy(y_true: &Tensor, logits: &Tensor, axis: i64) -> Result<T
     if !logits.requires_grad() {
         return Ok(value);
     }
-    let sloped = logits
-        .f_logsumexp(axis, false)?
-        .f_sub(&sum(&y_true.f_mul(logits)?, &[axis], false)?)?;
+    let sloped =
+        logits
+            .f_logsumexp(axis, false)?
+            .f_sub(&sum(&y_true.f_mul(logits)?, &[axis], false)?)?;
     Ok(value.f_add(&sloped.f_sub(&sloped.f_detach()?)?)?)
 }
 
@@ -223,7 +228,10 @@ pub(super) fn smoothed(y_true: &Tensor, smoothing: f64, target: f64) -> Result<T
 /// The share of each class if all were alike; Keras counts them on the last axis, wherever the
 /// classes lie.
 pub(super) fn one_of_classes(y_true: &Tensor) -> f64 {
-    y_true.size().last().map_or(1.0, |&classes| 1.0 / classes as f64)
+    y_true
+        .size()
+        .last()
+        .map_or(1.0, |&classes| 1.0 / classes as f64)
 }
 
 pub(super) fn sum(values: &Tensor, axes: &[i64], keep: bool) -> Result<Tensor> {

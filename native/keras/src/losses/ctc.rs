@@ -32,9 +32,7 @@ impl Function for Ctc {
         // TensorFlow computes this in float32 whatever the output is.
         let log_softmax = y.f_transpose(0, 1)?.f_log_softmax(-1, Kind::Float)?;
         let steps = Tensor::f_full([rows], steps, (Kind::Int64, y.device()))?;
-        let lengths = ids
-            .f_ne(BLANK)?
-            .f_sum_dim_intlist(-1, false, Kind::Int64)?;
+        let lengths = ids.f_ne(BLANK)?.f_sum_dim_intlist(-1, false, Kind::Int64)?;
         let values = Tensor::f_ctc_loss_tensor(
             &log_softmax,
             ids,

@@ -37,12 +37,7 @@ pub(crate) trait Batchwise {
     fn sum_count(&self, output_shape: &[i64]) -> usize;
 
     /// What the rows of one rank add to them: float64, `[sum_count]`, differentiable.
-    fn sums(
-        &self,
-        y_true: &Tensor,
-        y: &Prediction<'_>,
-        weighing: &Weighing<'_>,
-    ) -> Result<Tensor>;
+    fn sums(&self, y_true: &Tensor, y: &Prediction<'_>, weighing: &Weighing<'_>) -> Result<Tensor>;
 
     /// The loss, given the sums over all ranks.
     fn outcome(&self, totals: &[f64], reduction: Reduction) -> Outcome;

@@ -46,7 +46,10 @@ impl Function for Hinge {
     fn elements(&self, y_true: &Tensor, y: &Prediction<'_>) -> Result<Elements> {
         let [plain, converted] = self.both(y_true, &y.y()?)?;
         let binary = Self::others(y_true)?.f_eq(0.0)?;
-        Ok(converted.values.f_where_self(&binary, &plain.values)?.into())
+        Ok(converted
+            .values
+            .f_where_self(&binary, &plain.values)?
+            .into())
     }
 
     fn batchwise(&self) -> Option<&dyn Batchwise> {
@@ -60,12 +63,7 @@ impl Batchwise for Hinge {
     }
 
     /// Labels that are neither 0 nor 1 | both sums | divisor.
-    fn sums(
-        &self,
-        y_true: &Tensor,
-        y: &Prediction<'_>,
-        weighing: &Weighing<'_>,
-    ) -> Result<Tensor> {
+    fn sums(&self, y_true: &Tensor, y: &Prediction<'_>, weighing: &Weighing<'_>) -> Result<Tensor> {
         let [plain, converted] = self.both(y_true, &y.y()?)?;
         let plain = weighing.weigh(&plain)?;
         let converted = weighing.weigh(&converted)?.values.f_sum(Kind::Double)?;
@@ -104,6 +102,10 @@ impl Function for CategoricalHinge {
         let y = y.y()?;
         let hit = sum(&y_true.f_mul(&y)?, &[-1], false)?;
         let miss = complement(y_true)?.f_mul(&y)?.f_amax([-1_i64], false)?;
-        Ok(miss.f_sub(&hit)?.f_add_scalar(1.0)?.f_clamp_min(0.0)?.into())
+        Ok(miss
+            .f_sub(&hit)?
+            .f_add_scalar(1.0)?
+            .f_clamp_min(0.0)?
+            .into())
     }
 }

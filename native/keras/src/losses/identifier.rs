@@ -41,9 +41,17 @@ impl<'a> Identifier<'a> {
         };
         let text = |key: &str| object.get(key).and_then(Value::as_str);
         let class = text("class_name").ok_or_else(|| invalid("has no class_name"))?;
-        let known = ["module", "class_name", "config", "registered_name", "shared_object_id"];
+        let known = [
+            "module",
+            "class_name",
+            "config",
+            "registered_name",
+            "shared_object_id",
+        ];
         if let Some(key) = object.keys().find(|key| !known.contains(&key.as_str())) {
-            return Err(invalid(&format!("has a key that Keras does not write, {key}")));
+            return Err(invalid(&format!(
+                "has a key that Keras does not write, {key}"
+            )));
         }
         if class == "function" {
             let name = text("config").ok_or_else(|| invalid("names no function"))?;
@@ -93,11 +101,7 @@ pub(crate) fn object(module: &str, class: &str, config: Map<String, Value>) -> V
 }
 
 /// The module; an error for null, by which Keras marks classes that it does not know.
-fn module<'a>(
-    object: &'a Map<String, Value>,
-    place: &str,
-    name: &str,
-) -> Result<Option<&'a str>> {
+fn module<'a>(object: &'a Map<String, Value>, place: &str, name: &str) -> Result<Option<&'a str>> {
     match object.get("module") {
         None => Ok(None),
         Some(Value::String(module)) => Ok(Some(module)),

@@ -92,7 +92,11 @@ impl Loss {
 
     /// As [`Self::from_config`] for labels of `label_shape` beside an output of `output_shape`
     /// (both without the batch), by which Keras decides what `"crossentropy"` is.
-    pub fn for_shapes(value: &Value, label_shape: Option<&[i64]>, output_shape: &[i64]) -> Result<Self> {
+    pub fn for_shapes(
+        value: &Value,
+        label_shape: Option<&[i64]>,
+        output_shape: &[i64],
+    ) -> Result<Self> {
         let name = value.as_str().filter(|name| is_crossentropy(name));
         let function = match (name, label_shape) {
             (None, _) => return Self::from_config(value),

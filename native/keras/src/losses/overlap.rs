@@ -75,7 +75,10 @@ impl Overlap {
         let sum = |values: Tensor| values.f_sum_dim_intlist(axes, false, kind);
         let both = sum(y_true.f_mul(y)?)?;
         Ok(match self.measure {
-            Measure::Dice => vec![both, sum(y_true.shallow_clone())?.f_add(&sum(y.shallow_clone())?)?],
+            Measure::Dice => vec![
+                both,
+                sum(y_true.shallow_clone())?.f_add(&sum(y.shallow_clone())?)?,
+            ],
             Measure::Tversky { .. } => vec![
                 both,
                 sum(complement(y)?.f_mul(y_true)?)?,
@@ -96,7 +99,10 @@ impl Overlap {
         match (self.measure, parts) {
             (Measure::Dice, &[both, all]) => {
                 let all = all + EPSILON;
-                (1.0 - 2.0 * both / all, vec![-2.0 / all, 2.0 * both / (all * all)])
+                (
+                    1.0 - 2.0 * both / all,
+                    vec![-2.0 / all, 2.0 * both / (all * all)],
+                )
             }
             (Measure::Tversky { alpha, beta }, &[both, missed, wrong]) => {
                 let all = both + alpha * missed + beta * wrong + EPSILON;
@@ -129,7 +135,9 @@ impl Function for Overlap {
         let y = y.y()?;
         let parts = self.parts(y_true, &y, &axes, y.kind())?;
         let overlap = match self.measure {
-            Measure::Dice => parts[0].f_mul_scalar(2.0)?.f_div(&parts[1].f_add_scalar(EPSILON)?)?,
+            Measure::Dice => parts[0]
+                .f_mul_scalar(2.0)?
+                .f_div(&parts[1].f_add_scalar(EPSILON)?)?,
             Measure::Tversky { alpha, beta } => parts[0].f_div(
                 &parts[0]
                     .f_add(&parts[1].f_mul_scalar(alpha)?)?
@@ -157,23 +165,24 @@ impl Batchwise for Overlap {
     }
 
     /// The parts, each over all values | weights | divisor | ranks with weights.
-    fn sums(
-        &self,
-        y_true: &Tensor,
-        y: &Prediction<'_>,
-        weighing: &Weighing<'_>,
-    ) -> Result<Tensor> {
+    fn sums(&self, y_true: &Tensor, y: &Prediction<'_>, weighing: &Weighing<'_>) -> Result<Tensor> {
         let axes = self.axes(y.size().len())?;
         let y = y.y()?;
         let parts = self.parts(y_true, &y, &axes, Kind::Double)?;
         let mut sums = vec![Tensor::f_stack(&parts, 0)?.f_flatten(0, -1)?];
         if !weighing.is_weighted() {
             let rows = number(&y, y.size()[0] as f64)?;
-            sums.push(Tensor::f_stack(&[rows.shallow_clone(), rows, number(&y, 0.0)?], 0)?);
+            sums.push(Tensor::f_stack(
+                &[rows.shallow_clone(), rows, number(&y, 0.0)?],
+                0,
+            )?);
         } else if axes.len() == y.dim() {
             let weighted = weighing.weigh(&number(&y, 1.0)?.f_to_kind(y.kind())?.into())?;
             let weights = weighted.values.f_sum(Kind::Double)?;
-            sums.push(Tensor::f_stack(&[weights, weighted.divisor, number(&y, 1.0)?], 0)?);
+            sums.push(Tensor::f_stack(
+                &[weights, weighted.divisor, number(&y, 1.0)?],
+                0,
+            )?);
         } else {
             return Err(Error::ShapeMismatch {
                 place: self.place.clone(),

@@ -133,7 +133,9 @@ pub(crate) fn masked(
     kind: Kind,
     place: &str,
 ) -> Result<Option<Tensor>> {
-    let weights = sample_weight.map(|weights| weights.f_to_kind(kind)).transpose()?;
+    let weights = sample_weight
+        .map(|weights| weights.f_to_kind(kind))
+        .transpose()?;
     let mask = mask.map(|mask| mask.f_to_kind(kind)).transpose()?;
     Ok(match (mask, weights) {
         (Some(mask), Some(weights)) => {

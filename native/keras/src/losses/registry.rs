@@ -8,8 +8,8 @@ use super::function::Function;
 use super::hinge::{CategoricalHinge, Hinge};
 use super::overlap::Overlap;
 use super::regression::{
-    CosineSimilarity, Huber, KlDivergence, LogCosh, MeanAbsoluteError,
-    MeanAbsolutePercentageError, MeanSquaredError, MeanSquaredLogarithmicError, Poisson,
+    CosineSimilarity, Huber, KlDivergence, LogCosh, MeanAbsoluteError, MeanAbsolutePercentageError,
+    MeanSquaredError, MeanSquaredLogarithmicError, Poisson,
 };
 use super::{crossentropy, focal};
 use crate::error::Result;
@@ -95,13 +95,9 @@ const CLASSES: [Class; 22] = [
         ],
         crossentropy::Sparse::build,
     ),
-    class(
-        "CategoricalHinge",
-        "categorical_hinge",
-        &[],
-        &[],
-        |_| Ok(Box::new(CategoricalHinge)),
-    ),
+    class("CategoricalHinge", "categorical_hinge", &[], &[], |_| {
+        Ok(Box::new(CategoricalHinge))
+    }),
     class("Hinge", "hinge", &[], &[], |_| Ok(Box::new(Hinge::PLAIN))),
     class("SquaredHinge", "squared_hinge", &[], &[], |_| {
         Ok(Box::new(Hinge::SQUARED))
@@ -123,9 +119,13 @@ const CLASSES: [Class; 22] = [
             Huber::build,
         )
     },
-    class("KLDivergence", "kl_divergence", &["kld", "KLD"], &[], |_| {
-        Ok(Box::new(KlDivergence))
-    }),
+    class(
+        "KLDivergence",
+        "kl_divergence",
+        &["kld", "KLD"],
+        &[],
+        |_| Ok(Box::new(KlDivergence)),
+    ),
     class("LogCosh", "log_cosh", &[], &[], |_| Ok(Box::new(LogCosh))),
     class(
         "MeanAbsoluteError",

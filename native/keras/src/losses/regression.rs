@@ -157,7 +157,9 @@ impl Function for CosineSimilarity {
             Ok(values.f_mul(&squares.f_clamp_min(EPSILON * EPSILON)?.f_rsqrt()?)?)
         };
         let products = normalized(y_true)?.f_mul(&normalized(&y.y()?)?)?;
-        Ok(sum(&products, &axes, false)?.f_mul_scalar(self.sign)?.into())
+        Ok(sum(&products, &axes, false)?
+            .f_mul_scalar(self.sign)?
+            .into())
     }
 }
 

@@ -119,7 +119,11 @@ impl Function for SparseTopK {
         }
         let width = y.size().last().copied().unwrap_or(0);
         let first = y.f_narrow(-1, 0, self.k.clamp(0, width))?;
-        hits(&first.f_eq_tensor(&ids.f_unsqueeze(-1)?)?.f_any_dim(-1, false)?)
+        hits(
+            &first
+                .f_eq_tensor(&ids.f_unsqueeze(-1)?)?
+                .f_any_dim(-1, false)?,
+        )
     }
 }
 

@@ -54,7 +54,9 @@ impl Auc {
         output_shape: &[i64],
     ) -> Result<Box<dyn Accumulator>> {
         let multi_label = arguments.bool("multi_label")?;
-        let num_labels = arguments.optional_i64("num_labels")?.filter(|&number| number != 0);
+        let num_labels = arguments
+            .optional_i64("num_labels")?
+            .filter(|&number| number != 0);
         let (thresholds, even) = thresholds(arguments)?;
         let mut buckets = Buckets::new(&thresholds, even, arguments.kind()?);
         if multi_label {
@@ -103,7 +105,10 @@ impl Auc {
         let curve = arguments.word("curve", CURVES, None)?.to_uppercase();
         let summation = arguments.word("summation_method", SUMMATIONS, None)?;
         config.insert("curve".to_owned(), curve.into());
-        config.insert("summation_method".to_owned(), summation.to_lowercase().into());
+        config.insert(
+            "summation_method".to_owned(),
+            summation.to_lowercase().into(),
+        );
         if let Some(mut thresholds) = arguments.optional_numbers("thresholds")? {
             thresholds.sort_by(f64::total_cmp);
             config.insert("num_thresholds".to_owned(), (thresholds.len() + 2).into());
@@ -133,7 +138,10 @@ impl Auc {
             Summation::Minoring => pair[0].min(pair[1]),
         });
         let widths = x.windows(2).map(|pair| pair[0] - pair[1]);
-        widths.zip(heights).map(|(width, height)| width * height).sum()
+        widths
+            .zip(heights)
+            .map(|(width, height)| width * height)
+            .sum()
     }
 
     /// The point of the curve at one threshold.
@@ -189,7 +197,11 @@ fn interpolated_pr(counts: &Counts) -> f64 {
         let dtp = tp[at] - tp[next];
         let slope = divide_no_nan(dtp, (p - p_next).max(0.0));
         let intercept = tp[next] - slope * p_next;
-        let ratio = if p > 0.0 && p_next > 0.0 { p / p_next } else { 1.0 };
+        let ratio = if p > 0.0 && p_next > 0.0 {
+            p / p_next
+        } else {
+            1.0
+        };
         let positives = (tp[next] + false_negatives[next]).max(0.0);
         divide_no_nan(slope * (dtp + intercept * ratio.ln()), positives)
     };
@@ -221,8 +233,11 @@ impl Accumulator for Auc {
             Some(weights) if self.multi_label => weights.clone(),
             _ => vec![1.0; areas.len()],
         };
-        let sum: f64 = areas.iter().zip(&weights).map(|(area, weight)| area * weight).sum();
+        let sum: f64 = areas
+            .iter()
+            .zip(&weights)
+            .map(|(area, weight)| area * weight)
+            .sum();
         MetricValue::Scalar(divide_no_nan(sum, weights.iter().sum()))
     }
 }
-

@@ -56,7 +56,10 @@ impl CompileMetrics {
             config: [metrics.clone(), weighted_metrics.clone()],
         };
         let labels = losses.labels();
-        let settings = [("metrics", metrics, false), ("weighted_metrics", weighted_metrics, true)];
+        let settings = [
+            ("metrics", metrics, false),
+            ("weighted_metrics", weighted_metrics, true),
+        ];
         let mut keys = Keys::default();
         for (argument, setting, weighted) in settings {
             for group in groups(argument, setting, outputs)? {
@@ -151,7 +154,10 @@ impl CompileMetrics {
 
     /// Number of sums in the state.
     pub fn state_len(&self) -> usize {
-        self.entries.iter().map(|entry| entry.metric.state_len()).sum()
+        self.entries
+            .iter()
+            .map(|entry| entry.metric.state_len())
+            .sum()
     }
 
     /// What a batch adds to the state: float64, `[state_len]`. Labels, outputs and sample weights
@@ -279,7 +285,11 @@ fn flat<'a>(
     setting: &'a Value,
     outputs: &Nest<OutputSpec>,
 ) -> Option<Vec<(usize, String, &'a Value)>> {
-    let names: Vec<&String> = outputs.leaves().into_iter().map(|spec| &spec.name).collect();
+    let names: Vec<&String> = outputs
+        .leaves()
+        .into_iter()
+        .map(|spec| &spec.name)
+        .collect();
     // Keras prefers the keys of a dict to the names of the layers, if they are not the same.
     let (order, places): (Vec<&String>, Vec<usize>) = match outputs {
         Nest::Dict(items) => {
@@ -304,13 +314,19 @@ fn flat<'a>(
         Value::Object(items)
             if items.len() <= order.len() && items.keys().all(|key| order.contains(&key)) =>
         {
-            let metrics = order.iter().map(|name| items.get(*name).unwrap_or(&Value::Null));
+            let metrics = order
+                .iter()
+                .map(|name| items.get(*name).unwrap_or(&Value::Null));
             metrics.collect()
         }
         _ => return None,
     };
     let entries = places.into_iter().zip(order).zip(metrics);
-    Some(entries.map(|((place, name), metrics)| (place, name.clone(), metrics)).collect())
+    Some(
+        entries
+            .map(|((place, name), metrics)| (place, name.clone(), metrics))
+            .collect(),
+    )
 }
 
 /// A setting that has the structure of the outputs.
@@ -370,7 +386,8 @@ fn flatten<'a>(setting: &'a Value, metrics: &mut Vec<&'a Value>) {
         Value::Object(items) if !is_identifier(setting) => {
             let mut keys: Vec<_> = items.keys().collect();
             keys.sort();
-            keys.into_iter().for_each(|key| flatten(&items[key], metrics));
+            keys.into_iter()
+                .for_each(|key| flatten(&items[key], metrics));
         }
         metric => metrics.push(metric),
     }

@@ -112,7 +112,11 @@ impl Buckets {
 
     /// What a batch adds to the buckets. `label_weights` multiply those of the rows, by the last
     /// axis.
-    pub(super) fn update(&self, batch: &Batch<'_>, label_weights: Option<&[f64]>) -> Result<Tensor> {
+    pub(super) fn update(
+        &self,
+        batch: &Batch<'_>,
+        label_weights: Option<&[f64]>,
+    ) -> Result<Tensor> {
         let label = LabelSpec::values(batch.output_shape());
         let (mut y_true, y) = batch.fit(&label, Some(self.kind))?;
         let mut y = y.y()?;
@@ -127,7 +131,10 @@ impl Buckets {
             y = top_k(&y, k)?;
         }
         if let Some(class) = self.class_id {
-            (y_true, y) = (one_class(&y_true, class, batch)?, one_class(&y, class, batch)?);
+            (y_true, y) = (
+                one_class(&y_true, class, batch)?,
+                one_class(&y, class, batch)?,
+            );
         }
         let ones = y.f_ones_like()?.f_to_kind(Kind::Double)?;
         let mut weights = match weights {
@@ -174,10 +181,9 @@ impl Buckets {
             let label = Tensor::f_arange(labels as i64, (Kind::Int64, y.device()))?;
             index = index.f_add(&label.f_mul_scalar(2 * buckets)?)?;
         }
-        let state = index.f_flatten(0, -1)?.f_bincount(
-            Some(weights.f_flatten(0, -1)?),
-            self.state_len() as i64,
-        )?;
+        let state = index
+            .f_flatten(0, -1)?
+            .f_bincount(Some(weights.f_flatten(0, -1)?), self.state_len() as i64)?;
         Ok(state)
     }
 
@@ -215,7 +221,10 @@ impl Buckets {
         let above = |buckets: &[f64], place: usize| buckets[place + 1..].iter().sum::<f64>();
         let below = |buckets: &[f64], place: usize| buckets[..=place].iter().sum::<f64>();
         let counts = |count: &dyn Fn(&[f64], usize) -> f64, buckets: &[f64]| {
-            self.places.iter().map(|&place| count(buckets, place)).collect()
+            self.places
+                .iter()
+                .map(|&place| count(buckets, place))
+                .collect()
         };
         Counts {
             true_positives: counts(&above, positive),

@@ -45,7 +45,9 @@ impl FBeta {
     ) -> Result<Box<dyn Accumulator>> {
         // Keras takes no integers here.
         let beta = arguments.read("beta", "a number such as 2.0 above 0", |beta| {
-            beta.as_f64().filter(|_| beta.is_f64()).filter(|&beta| beta > 0.0)
+            beta.as_f64()
+                .filter(|_| beta.is_f64())
+                .filter(|&beta| beta > 0.0)
         })?;
         Self::new(arguments, output_shape, beta)
     }

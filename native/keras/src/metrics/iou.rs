@@ -220,7 +220,10 @@ impl Accumulator for Iou {
             });
         }
         let weights = weights.f_to_kind(Kind::Double)?.f_mul(&counts)?;
-        let cell = y_true.f_mul_scalar(self.num_classes)?.f_add(&y)?.f_mul(&counts)?;
+        let cell = y_true
+            .f_mul_scalar(self.num_classes)?
+            .f_add(&y)?
+            .f_mul(&counts)?;
         Ok(cell.f_bincount(Some(weights), self.num_classes * self.num_classes)?)
     }
 

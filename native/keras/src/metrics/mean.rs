@@ -138,12 +138,7 @@ fn quotient(state: &[f64]) -> f64 {
 fn samplewise(elements: &Elements, batch: &Batch<'_>) -> Result<Tensor> {
     let place = batch.place;
     let values = elements.values.f_to_kind(Kind::Double)?;
-    let weights = masked(
-        batch.sample_weight,
-        batch.mask,
-        Kind::Double,
-        place,
-    )?;
+    let weights = masked(batch.sample_weight, batch.mask, Kind::Double, place)?;
     let Some(weights) = weights else {
         let count = values.size().first().map_or(1.0, |&rows| rows as f64);
         let sum = mean_from(&values, 1)?.f_sum(Kind::Double)?;

@@ -90,9 +90,7 @@ impl Metric {
                 config,
                 ..
             } => Self::wrapper(config, output_shape),
-            Identifier::Object { class, config, .. } => {
-                Self::object(class, config, output_shape)
-            }
+            Identifier::Object { class, config, .. } => Self::object(class, config, output_shape),
         }
     }
 
@@ -130,7 +128,8 @@ impl Metric {
             place: place(WRAPPER),
             reason: "fn is missing".to_owned(),
         })?;
-        let Identifier::Function(function_name) = Identifier::read(wrapped, &place(WRAPPER))? else {
+        let Identifier::Function(function_name) = Identifier::read(wrapped, &place(WRAPPER))?
+        else {
             return Err(Error::Unsupported {
                 place: place(WRAPPER),
                 what: format!("fn = {wrapped}"),
@@ -203,11 +202,7 @@ fn is_accuracy(name: &str) -> bool {
 
 /// What Keras takes "accuracy" for: an output of width 1 is binary, labels without the output's
 /// last axis are class ids, all else is one-hot.
-fn accuracy(
-    name: &str,
-    label_shape: Option<&[i64]>,
-    output_shape: &[i64],
-) -> Result<&'static str> {
+fn accuracy(name: &str, label_shape: Option<&[i64]>, output_shape: &[i64]) -> Result<&'static str> {
     match (output_shape.last(), label_shape) {
         (None | Some(1), _) => Ok("BinaryAccuracy"),
         (_, Some(label)) if is_sparse(label, output_shape) => Ok("SparseCategoricalAccuracy"),

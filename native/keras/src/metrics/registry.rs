@@ -56,7 +56,9 @@ const FROM_LOGITS: Argument = Argument::new("from_logits", Default::Bool(false))
 const LABEL_SMOOTHING: Argument = Argument::new("label_smoothing", Default::Int(0));
 
 const CLASSES: [Class; 44] = [
-    mean("Accuracy", "accuracy", &[], |_| Ok(Box::new(accuracy::Accuracy))),
+    mean("Accuracy", "accuracy", &[], |_| {
+        Ok(Box::new(accuracy::Accuracy))
+    }),
     mean(
         "BinaryAccuracy",
         "binary_accuracy",
@@ -81,7 +83,10 @@ const CLASSES: [Class; 44] = [
     mean(
         "SparseTopKCategoricalAccuracy",
         "sparse_top_k_categorical_accuracy",
-        &[K, Argument::unlisted("from_sorted_ids", Default::Bool(false))],
+        &[
+            K,
+            Argument::unlisted("from_sorted_ids", Default::Bool(false)),
+        ],
         accuracy::SparseTopK::build,
     ),
     mean(
@@ -431,7 +436,11 @@ impl Class {
                 None => return Err(arguments.invalid(format!("there is no function {name}"))),
             },
         };
-        Ok(Box::new(Mean::new(function, output_shape, arguments.place())?))
+        Ok(Box::new(Mean::new(
+            function,
+            output_shape,
+            arguments.place(),
+        )?))
     }
 
     fn no_metric_of_outputs(
@@ -492,7 +501,11 @@ impl FunctionMetric {
                 "squared_hinge" => Ok(hinge(Hinge::SQUARED, output_shape)),
                 _ => {
                     let function = (class.build)(arguments)?;
-                    Ok(Box::new(Mean::new(function, output_shape, arguments.place())?))
+                    Ok(Box::new(Mean::new(
+                        function,
+                        output_shape,
+                        arguments.place(),
+                    )?))
                 }
             },
         }

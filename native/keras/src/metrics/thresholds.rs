@@ -24,28 +24,36 @@ impl AtThresholds {
         arguments: &Arguments<'_>,
         output_shape: &[i64],
     ) -> Result<Box<dyn Accumulator>> {
-        Self::count(arguments, output_shape, |counts| counts.true_positives.clone())
+        Self::count(arguments, output_shape, |counts| {
+            counts.true_positives.clone()
+        })
     }
 
     pub(super) fn false_positives(
         arguments: &Arguments<'_>,
         output_shape: &[i64],
     ) -> Result<Box<dyn Accumulator>> {
-        Self::count(arguments, output_shape, |counts| counts.false_positives.clone())
+        Self::count(arguments, output_shape, |counts| {
+            counts.false_positives.clone()
+        })
     }
 
     pub(super) fn true_negatives(
         arguments: &Arguments<'_>,
         output_shape: &[i64],
     ) -> Result<Box<dyn Accumulator>> {
-        Self::count(arguments, output_shape, |counts| counts.true_negatives.clone())
+        Self::count(arguments, output_shape, |counts| {
+            counts.true_negatives.clone()
+        })
     }
 
     pub(super) fn false_negatives(
         arguments: &Arguments<'_>,
         output_shape: &[i64],
     ) -> Result<Box<dyn Accumulator>> {
-        Self::count(arguments, output_shape, |counts| counts.false_negatives.clone())
+        Self::count(arguments, output_shape, |counts| {
+            counts.false_negatives.clone()
+        })
     }
 
     pub(super) fn precision(
@@ -144,14 +152,26 @@ impl AtMeasure {
         arguments: &Arguments<'_>,
         output_shape: &[i64],
     ) -> Result<Box<dyn Accumulator>> {
-        Self::build(arguments, output_shape, "specificity", SPECIFICITY, SENSITIVITY)
+        Self::build(
+            arguments,
+            output_shape,
+            "specificity",
+            SPECIFICITY,
+            SENSITIVITY,
+        )
     }
 
     pub(super) fn specificity_at_sensitivity(
         arguments: &Arguments<'_>,
         output_shape: &[i64],
     ) -> Result<Box<dyn Accumulator>> {
-        Self::build(arguments, output_shape, "sensitivity", SENSITIVITY, SPECIFICITY)
+        Self::build(
+            arguments,
+            output_shape,
+            "sensitivity",
+            SENSITIVITY,
+            SPECIFICITY,
+        )
     }
 
     pub(super) fn precision_at_recall(

@@ -187,7 +187,9 @@ fn training_passes_repeat_with_their_seed_and_report_batch_statistics() {
     let ((first, updates), (second, _), (other, _)) = (run(1), run(1), run(2));
     assert!(first.f_equal(&second).unwrap());
     assert!(!first.f_equal(&other).unwrap());
-    let named = updates.iter().map(|update| model.variables().variable(update.handle));
+    let named = updates
+        .iter()
+        .map(|update| model.variables().variable(update.handle));
     let named: Vec<&str> = named.map(|variable| variable.name.as_str()).collect();
     assert_eq!(named, ["moving_mean", "moving_variance"]);
     model.apply_updates(&updates).unwrap();

@@ -273,7 +273,11 @@ fn a_total_width_other_than_the_models_is_refused() {
 fn several_inputs_have_types_of_their_own() {
     let ids = ints(&[Some(16_777_217), Some(3)]);
     let text: ArrayRef = Arc::new(arrow_array::StringArray::from(vec!["ab", ""]));
-    let batch = batch(vec![("x", doubles(&[Some(0.5), Some(1.0)])), ("id", ids), ("t", text)]);
+    let batch = batch(vec![
+        ("x", doubles(&[Some(0.5), Some(1.0)])),
+        ("id", ids),
+        ("t", text),
+    ]);
     let columns = columns(&["id", "t", "x"], None, NullPolicy::Error);
     let int64 = DType::from_name("int64").unwrap();
     let wanted = Wanted {

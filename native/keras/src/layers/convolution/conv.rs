@@ -72,12 +72,12 @@ impl Unary for Conv {
         let channels = input.size(self.layout.channel_axis())?;
         if channels != self.channels {
             let expected = self.channels;
-            return Err(format!(
-                "has kernels for {expected} channels, got {input}"
-            ));
+            return Err(format!("has kernels for {expected} channels, got {input}"));
         }
         let spatial = self.window.counts(&self.layout.spatial(input))?;
-        let dims = self.layout.join(input.dims[0], &spatial, Some(self.filters));
+        let dims = self
+            .layout
+            .join(input.dims[0], &spatial, Some(self.filters));
         Ok(input.with_dims(dims))
     }
 

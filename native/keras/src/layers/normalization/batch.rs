@@ -30,7 +30,12 @@ pub(super) fn build(scope: &mut Scope<'_>) -> Result<Built> {
     options.require("synchronized", &Json::Bool(false))?;
     options.require("renorm", &Json::Bool(false))?;
     // Keras writes these even when `renorm` is off.
-    options.ignore(&["renorm_momentum", "renorm_clipping", "virtual_batch_size", "fused"]);
+    options.ignore(&[
+        "renorm_momentum",
+        "renorm_clipping",
+        "virtual_batch_size",
+        "fused",
+    ]);
     let axis = match options.value("axis") {
         None => Some(-1),
         Some(Json::Array(axes)) if axes.len() == 1 => axes[0].as_i64(),
@@ -192,7 +197,10 @@ fn channels_second(rank: usize, axis: usize) -> Vec<i64> {
 fn inverse(order: &[i64]) -> Vec<i64> {
     let mut inverse = vec![0; order.len()];
     for (to, &from) in (0..).zip(order) {
-        if let Some(slot) = usize::try_from(from).ok().and_then(|at| inverse.get_mut(at)) {
+        if let Some(slot) = usize::try_from(from)
+            .ok()
+            .and_then(|at| inverse.get_mut(at))
+        {
             *slot = to;
         }
     }

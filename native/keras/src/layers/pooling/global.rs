@@ -67,9 +67,7 @@ impl Layer for GlobalPooling {
         } else if let Some(mask) = mask {
             let at = if self.first_axis() == 1 { 2 } else { 1 };
             let mask = mask.f_to_kind(x.f_kind()?)?.f_unsqueeze(at)?;
-            let sum = |x: &Tensor| {
-                x.f_sum_dim_intlist(axes.as_slice(), self.keepdims, x.f_kind()?)
-            };
+            let sum = |x: &Tensor| x.f_sum_dim_intlist(axes.as_slice(), self.keepdims, x.f_kind()?);
             sum(&x.f_mul(&mask)?)?.f_div(&sum(&mask)?)?
         } else {
             x.f_mean_dim(axes.as_slice(), self.keepdims, x.f_kind()?)?
