@@ -9,19 +9,22 @@ use std::collections::HashMap;
 /// `InputLayer`s of a Functional model count; that of a Sequential does not belong in the list.
 /// (`_save_container_state` of `saving_lib.py`.)
 pub fn group_names(parent: &str, class_names: &[&str]) -> Vec<String> {
-    let container = if parent.is_empty() {
-        "layers".into()
-    } else {
-        format!("{parent}/layers")
-    };
+    if parent.is_empty() {
+        return list_group_names("layers", class_names);
+    }
+    list_group_names(&format!("{parent}/layers"), class_names)
+}
+
+/// The groups of the layers in a list whose own group is `list`, such as `rnn/cell/cells`.
+pub fn list_group_names(list: &str, class_names: &[&str]) -> Vec<String> {
     let mut seen: HashMap<String, usize> = HashMap::new();
     let mut unique = |class: &&str| {
         let name = snake_case(class);
         let count = seen.entry(name.clone()).or_insert(0);
         *count += 1;
         match *count {
-            1 => format!("{container}/{name}"),
-            count => format!("{container}/{name}_{}", count - 1),
+            1 => format!("{list}/{name}"),
+            count => format!("{list}/{name}_{}", count - 1),
         }
     };
     class_names.iter().map(&mut unique).collect()

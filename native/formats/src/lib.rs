@@ -27,4 +27,4 @@ pub mod weights_h5;
 pub use array::Array;
 pub use dtype::{DType, Element};
 pub use error::{Damage, Error, Result};
-pub use group_names::group_names;
+pub use group_names::{group_names, list_group_names};

@@ -58,7 +58,7 @@ pub struct Update {
 pub(crate) struct Context<'a> {
     variables: &'a Variables,
     pass: &'a mut Pass,
-    /// Whether the call at hand trains, which a call's argument can override.
+    /// Whether the pass trains.
     pub(crate) training: bool,
     policy: Policy,
 }
@@ -79,15 +79,6 @@ impl<'a> Context<'a> {
         let outer = std::mem::replace(&mut self.policy, policy);
         let result = run(self);
         self.policy = outer;
-        result
-    }
-
-    /// Runs `run` with another `training`, if one is given.
-    pub(crate) fn in_mode<T>(&mut self, mode: Option<bool>, run: impl FnOnce(&mut Self) -> T) -> T {
-        let outer = self.training;
-        self.training = mode.unwrap_or(outer);
-        let result = run(self);
-        self.training = outer;
         result
     }
 

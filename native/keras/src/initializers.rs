@@ -46,6 +46,8 @@ enum Rule {
         distribution: Distribution,
     },
     Orthogonal(f64),
+    /// For the biases of four gates: ones for the second gate, the rule for the others.
+    UnitForget(Box<Rule>),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -130,6 +132,15 @@ impl Initializer {
         Ok(Self { rule, seed })
     }
 
+    /// Keras's `unit_forget_bias`: the same for the biases of an LSTM's gates, but ones for the
+    /// second, the forget gate.
+    pub(crate) fn with_unit_forget(self) -> Self {
+        Self {
+            rule: Rule::UnitForget(Box::new(self.rule)),
+            seed: self.seed,
+        }
+    }
+
     /// Fills `out`, a variable of `shape` at `path`. Values depend on `(seed, path)`, or only on
     /// the initializer's own seed if its config has one, as in Keras.
     pub fn fill(&self, shape: &[i64], path: &str, seed: u64, out: &mut [f32]) -> Result<()> {
@@ -139,6 +150,19 @@ impl Initializer {
             reason: format!("{reason}, but the variable's shape is {shape:?}"),
         };
         match self.rule {
+            Rule::UnitForget(ref rule) => {
+                let inner = Self {
+                    rule: Rule::clone(rule),
+                    seed: self.seed,
+                };
+                let units = out.len() / 4;
+                let size = |values: &[f32]| [i64::try_from(values.len()).unwrap_or(0)];
+                let (input, rest) = out.split_at_mut(units);
+                let (forget, rest) = rest.split_at_mut(units);
+                inner.fill(&size(input), path, seed, input)?;
+                forget.fill(1.0);
+                inner.fill(&size(rest), &format!("{path}/after_forget"), seed, rest)?;
+            }
             Rule::Constant(value) => draw(out, || value),
             Rule::Identity(gain) => {
                 let [_, columns] = *shape else {

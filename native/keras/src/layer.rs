@@ -349,6 +349,17 @@ impl<'a> Scope<'a> {
         Ok(None)
     }
 
+    /// Changes how a variable of this layer is initialized.
+    pub(crate) fn reinitialize(
+        &mut self,
+        variable: Handle,
+        change: impl FnOnce(Initializer) -> Initializer,
+    ) {
+        if let Some(declared) = self.place.declared.get_mut(variable.0) {
+            declared.initializer = change(declared.initializer.clone());
+        }
+    }
+
     /// Declares a state that training passes assign, as BatchNormalization's moving statistics;
     /// ranks average theirs, weighted by rows.
     pub(crate) fn moving_state(
@@ -410,15 +421,39 @@ impl<'a> Scope<'a> {
         args: &Args<Spec>,
     ) -> Result<Built> {
         let entry = registry::Entry::read(serialized)?;
+        let place = self.below(attribute, &entry.name);
+        registry::build(&entry, args, place)
+    }
+
+    /// Builds a layer that this one makes itself, from its own options, and holds under
+    /// `attribute` with the given name, as `LSTM` its cell.
+    pub(crate) fn part<T>(
+        &mut self,
+        attribute: &str,
+        name: &str,
+        build: impl FnOnce(&mut Scope<'_>) -> Result<T>,
+    ) -> Result<T> {
+        let (class, options, args, policy) = (self.class, self.options, self.args, self.policy);
+        build(&mut Scope {
+            class,
+            options,
+            args,
+            place: self.below(attribute, name),
+            policy,
+            count: 0,
+        })
+    }
+
+    /// The place of the variables of a layer that this one holds.
+    fn below(&mut self, attribute: &str, name: &str) -> Place<'_> {
         let order = [self.place.order.as_slice(), &[self.count]].concat();
         self.count += 1;
-        let place = Place {
+        Place {
             declared: &mut *self.place.declared,
-            path: format!("{}/{}", self.place.path, entry.name),
+            path: format!("{}/{name}", self.place.path),
             group: format!("{}/{attribute}", self.place.group),
             order,
             trainable: self.place.trainable,
-        };
-        registry::build(&entry, args, place)
+        }
     }
 }

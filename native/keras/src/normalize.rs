@@ -59,14 +59,7 @@ fn upgrade_layers(config: &mut Map<String, Value>, class: &str) -> Result<()> {
         return Err(invalid("config.layers must be a list"));
     };
     let shape = layers.first().and_then(first_input_shape).cloned();
-    for layer in layers.iter_mut() {
-        let class = layer["class_name"].as_str().unwrap_or_default().to_owned();
-        if matches!(class.as_str(), "Sequential" | "Functional" | "Model") {
-            upgrade_nested(layer, &class)?;
-        } else {
-            upgrade_layer(layer);
-        }
-    }
+    layers.iter_mut().try_for_each(upgrade)?;
     if class == "Sequential" && layers.first().is_none_or(|layer| !is_input(layer)) {
         let shape = config
             .get("build_input_shape")
@@ -81,6 +74,15 @@ fn upgrade_layers(config: &mut Map<String, Value>, class: &str) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// A layer, which may be a model.
+fn upgrade(layer: &mut Value) -> Result<()> {
+    let class = layer["class_name"].as_str().unwrap_or_default().to_owned();
+    if matches!(class.as_str(), "Sequential" | "Functional" | "Model") {
+        return upgrade_nested(layer, &class);
+    }
+    upgrade_layer(layer)
 }
 
 /// A model that is a layer of another one.
@@ -135,12 +137,12 @@ fn input_layer(batch_shape: Value) -> Value {
     })
 }
 
-fn upgrade_layer(layer: &mut Value) {
+fn upgrade_layer(layer: &mut Value) -> Result<()> {
     let input = is_input(layer);
     let class = layer["class_name"].as_str().unwrap_or_default().to_owned();
     add_module(layer, "keras.layers");
     let Some(Value::Object(config)) = layer.get_mut("config") else {
-        return;
+        return Ok(());
     };
     if let Some(shape) = config.remove("batch_input_shape")
         && input
@@ -151,11 +153,11 @@ fn upgrade_layer(layer: &mut Value) {
         if let Some(inner) = config.get_mut(key)
             && inner.is_object()
         {
-            upgrade_layer(inner);
+            upgrade(inner)?;
         }
     }
     if let Some(Value::Array(cells)) = config.get_mut("cells") {
-        cells.iter_mut().for_each(upgrade_layer);
+        cells.iter_mut().try_for_each(upgrade)?;
     }
     if class == "LeakyReLU"
         && let Some(slope) = config.remove("alpha")
@@ -188,6 +190,7 @@ fn upgrade_layer(layer: &mut Value) {
         }
         add_module(initializer, "keras.initializers");
     }
+    Ok(())
 }
 
 /// Marks a serialized object of Keras 2 as one of Keras 3.

@@ -41,8 +41,6 @@ pub(crate) struct Call {
     pub(crate) step: Step,
     pub(crate) args: Args<ValueId>,
     pub(crate) outputs: Tree<ValueId>,
-    /// The call's own `training`, if it has one.
-    pub(crate) mode: Option<bool>,
 }
 
 /// A layer of the graph.
@@ -95,13 +93,13 @@ impl Graph {
         for (at, finished) in &self.plan.steps {
             let call = &self.calls[*at];
             let args = call.args.try_map(|&id| take(&values, id))?;
-            let outputs = context.in_mode(call.mode, |context| match call.step {
-                Step::Layer(layer) => self.run_layer(layer, &args, context),
+            let outputs = match call.step {
+                Step::Layer(layer) => self.run_layer(layer, &args, context)?,
                 Step::Activation(activation) => {
                     let value = args.only().map_err(Error::values)?;
-                    Ok(Tree::Leaf(activation.apply_to(value)?))
+                    Tree::Leaf(activation.apply_to(value)?)
                 }
-            })?;
+            };
             drop(args);
             assign(&call.outputs, outputs, &mut values);
             finished.iter().for_each(|&value| values[value] = None);
@@ -266,7 +264,9 @@ impl<'a> Builder<'a> {
     fn call(&mut self, node: &network::Node, place: &mut Place<'_>) -> Result<()> {
         let entry = &self.network.entries[node.entry];
         let mut args = node.args.try_map(|key| self.value(*key))?;
-        let mode = training_argument(&mut args);
+        // Keras records `training`, mostly as its default; the mode of `fit` or `predict`, which
+        // a pass always has, overrides it (`operation_fn` in functional.py).
+        args.named.retain(|(key, _)| key != "training");
         let specs = args.map(|&id| self.specs[id].clone());
         let layer = match self.built[node.entry] {
             Some(layer) => layer,
@@ -311,7 +311,6 @@ impl<'a> Builder<'a> {
             step,
             args,
             outputs: outputs.clone(),
-            mode,
         });
         if activation != Activation::Linear {
             outputs = outputs.map(|&id| {
@@ -321,7 +320,6 @@ impl<'a> Builder<'a> {
                     step: Step::Activation(activation),
                     args: Args::one(id),
                     outputs: Tree::Leaf(result),
-                    mode: None,
                 });
                 result
             });
@@ -369,13 +367,6 @@ impl<'a> Builder<'a> {
             specs: self.specs,
         })
     }
-}
-
-/// Takes the argument `training` out of a call's arguments.
-fn training_argument(args: &mut Args<ValueId>) -> Option<bool> {
-    let at = args.named.iter().position(|(key, _)| key == "training")?;
-    let (_, tree) = args.named.remove(at);
-    tree.constant().and_then(serde_json::Value::as_bool)
 }
 
 /// A model inside another.
@@ -430,7 +421,14 @@ impl Layer for Nested {
     }
 
     fn call(&self, args: &Args<Value>, context: &mut Context<'_>) -> Result<Tree<Value>> {
-        let inputs = self.0.bind(args).map_err(Error::values)?;
+        let mut inputs = self.0.bind(args).map_err(Error::values)?;
+        // The call's own masks: `call(inputs, training=None, mask=None)`.
+        let masks = args.get(2, "mask").map(Tree::leaves).unwrap_or_default();
+        if masks.len() == inputs.len() {
+            for (input, mask) in inputs.iter_mut().zip(masks) {
+                *input = input.clone().with_mask(Some(mask.y()?.shallow_clone()));
+            }
+        }
         let inputs = inputs.into_iter().zip(&self.0.inputs);
         let inputs = inputs.map(|(value, input)| convert(value, self.0.specs[input.value].dtype));
         self.0.run(inputs.collect::<Result<_>>()?, context)

@@ -9,6 +9,7 @@ mod merging;
 mod normalization;
 pub(crate) mod pooling;
 mod preprocessing;
+mod recurrent;
 mod regularization;
 mod reshaping;
 mod window;
@@ -29,4 +30,5 @@ pub(crate) const FAMILIES: &[Family] = &[
     reshaping::LAYERS,
     merging::LAYERS,
     preprocessing::LAYERS,
+    recurrent::LAYERS,
 ];
