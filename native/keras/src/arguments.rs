@@ -134,6 +134,18 @@ impl<T> Args<T> {
             .filter(|value| !value.is_null())
     }
 
+    /// Demands that no argument but those called `names` was given by name.
+    ///
+    /// # Errors
+    /// Names the first other, for the graph to name the layer.
+    pub(crate) fn allow(&self, names: &[&str]) -> Result<(), String> {
+        let mut given = self.named.iter().map(|(key, _)| key.as_str());
+        match given.find(|key| !names.contains(key)) {
+            Some(key) => Err(format!("does not take the argument {key}; it takes {}", names.join(", "))),
+            None => Ok(()),
+        }
+    }
+
     /// The one value of the first argument.
     ///
     /// # Errors
@@ -150,9 +162,11 @@ impl<T> Args<T> {
         self.list.first().map(Tree::leaves).unwrap_or_default()
     }
 
-    /// All values, also of the named arguments.
+    /// All values, in Keras's order of flattening: by position, then by sorted name.
     pub(crate) fn leaves(&self) -> Vec<&T> {
-        let named = self.named.iter().map(|(_, tree)| tree);
+        let mut named: Vec<_> = self.named.iter().collect();
+        named.sort_by(|(a, _), (b, _)| a.cmp(b));
+        let named = named.into_iter().map(|(_, tree)| tree);
         self.list
             .iter()
             .chain(named)

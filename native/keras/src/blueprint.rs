@@ -32,7 +32,8 @@ pub struct WeightGroup {
     pub group: String,
     /// The layer's name.
     pub name: String,
-    /// The variables in the file's order: those that can be trained first.
+    /// The variables in the file's order: those that can be trained first. A variable may be in
+    /// two groups: SpectralNormalization lists the kernel of the layer in it.
     pub handles: Vec<Handle>,
 }
 
@@ -86,16 +87,20 @@ impl Blueprint {
         let mut known = std::collections::HashMap::new();
         for handle in self.sorted() {
             let declared = &self.declared[handle.0];
-            let at = *known.entry(declared.group.as_str()).or_insert_with(|| {
-                let path = declared.path.rsplit('/').nth(1).unwrap_or_default();
-                groups.push(WeightGroup {
-                    group: declared.group.clone(),
-                    name: path.to_owned(),
-                    handles: Vec::new(),
+            let name = declared.path.rsplit('/').nth(1).unwrap_or_default();
+            let adopter = declared.adopter.iter();
+            let adopter = adopter.map(|(group, name)| (group.as_str(), name.as_str()));
+            for (group, name) in adopter.chain([(declared.group.as_str(), name)]) {
+                let at = *known.entry(group).or_insert_with(|| {
+                    groups.push(WeightGroup {
+                        group: group.to_owned(),
+                        name: name.to_owned(),
+                        handles: Vec::new(),
+                    });
+                    groups.len() - 1
                 });
-                groups.len() - 1
-            });
-            groups[at].handles.push(handle);
+                groups[at].handles.push(handle);
+            }
         }
         for group in &mut groups {
             group

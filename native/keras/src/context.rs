@@ -82,9 +82,9 @@ impl<'a> Context<'a> {
         result
     }
 
-    /// A variable, cast to what the layer computes in.
+    /// A variable, cast to what the layer computes in; as this pass left it, if it was assigned.
     pub(crate) fn variable(&self, handle: Handle) -> Result<Tensor> {
-        let tensor = self.variables.tensor(handle);
+        let tensor = self.latest(handle);
         Ok(match self.policy.compute {
             DType::Tensor(kind) if crate::dtype::is_float(kind) && kind != tensor.kind() => {
                 tensor.f_to_kind(kind)?
@@ -100,11 +100,13 @@ impl<'a> Context<'a> {
 
     /// A variable in the dtype it is kept in; as this pass left it, if it was assigned.
     pub(crate) fn state(&self, handle: Handle) -> Tensor {
+        self.latest(handle).shallow_clone()
+    }
+
+    fn latest(&self, handle: Handle) -> &Tensor {
         let mut updates = self.pass.updates.iter().rev();
         let latest = updates.find(|update| update.handle == handle);
-        latest
-            .map_or_else(|| self.variables.tensor(handle), |update| &update.value)
-            .shallow_clone()
+        latest.map_or_else(|| self.variables.tensor(handle), |update| &update.value)
     }
 
     /// What the layer computes in.
@@ -117,7 +119,8 @@ impl<'a> Context<'a> {
         &mut self.pass.rng
     }
 
-    /// Gives `handle` a new value after the pass.
+    /// Gives `handle` a new value: for later reads in this pass, and after it. Gradients reach a
+    /// variable that can be trained only through a value that depends on it.
     pub(crate) fn assign(&mut self, handle: Handle, value: Tensor) {
         self.pass.updates.push(Update { handle, value });
     }

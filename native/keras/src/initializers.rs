@@ -44,10 +44,18 @@ enum Rule {
         scale: f64,
         fan: Fan,
         distribution: Distribution,
+        axes: Option<FanAxes>,
     },
     Orthogonal(f64),
     /// For the biases of four gates: ones for the second gate, the rule for the others.
     UnitForget(Box<Rule>),
+}
+
+/// Which axes of a variable count inputs and outputs, where the shape alone does not say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct FanAxes {
+    inputs: Vec<usize>,
+    outputs: Vec<usize>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,17 +85,45 @@ impl Initializer {
         Self::from_named(&named, &format!("{}, {key}", options.place()))
     }
 
+    /// Normal values cut off at two standard deviations, as Keras's TruncatedNormal draws them.
+    pub(crate) fn truncated_normal(stddev: f64) -> Self {
+        let mean = 0.0;
+        Self {
+            rule: Rule::TruncatedNormal { mean, stddev },
+            seed: None,
+        }
+    }
+
+    /// The same rule for a variable whose axes `inputs` and `outputs` are its fans, unless its
+    /// config says which are; a rule without fans stays as it is.
+    pub(crate) fn with_axes(mut self, inputs: Vec<usize>, outputs: Vec<usize>) -> Self {
+        if let Rule::VarianceScaling { axes, .. } = &mut self.rule {
+            axes.get_or_insert(FanAxes { inputs, outputs });
+        }
+        self
+    }
+
+    /// The initializer that gives the square roots of this one's values; `None` if those differ.
+    pub(crate) fn square_root(&self) -> Option<Self> {
+        match self.rule {
+            Rule::Constant(value) => Some(Self {
+                rule: Rule::Constant(value.sqrt()),
+                seed: None,
+            }),
+            _ => None,
+        }
+    }
+
     fn from_named(named: &Named, place: &str) -> Result<Self> {
         let options = Options::new(format!("{place} {}", named.class), &named.config);
         options.ignore(&["dtype"]);
-        for key in ["input_axes", "output_axes"] {
-            options.require_null(key)?;
-        }
         let seed = options.value("seed").and_then(Value::as_u64);
+        let axes = fan_axes(&options)?;
         let scaling = |scale, fan, distribution| Rule::VarianceScaling {
             scale,
             fan,
             distribution,
+            axes: axes.clone(),
         };
         let rule = match named.class.as_str() {
             "Zeros" | "zeros" | "zero" => Rule::Constant(0.0),
@@ -108,7 +144,7 @@ impl Initializer {
                 mean: options.f64("mean", 0.0)?,
                 stddev: options.f64("stddev", 0.05)?,
             },
-            "VarianceScaling" | "variance_scaling" => variance_scaling(&options)?,
+            "VarianceScaling" | "variance_scaling" => variance_scaling(&options, axes)?,
             "GlorotUniform" | "glorot_uniform" => scaling(1.0, Fan::Average, Distribution::Uniform),
             "GlorotNormal" | "glorot_normal" => {
                 scaling(1.0, Fan::Average, Distribution::TruncatedNormal)
@@ -185,8 +221,14 @@ impl Initializer {
                 scale,
                 fan,
                 distribution,
+                ref axes,
             } => {
-                let (fan_in, fan_out) = fans(shape);
+                let (fan_in, fan_out) = match axes {
+                    None => fans(shape),
+                    Some(axes) => axes
+                        .fans(shape)
+                        .ok_or_else(|| invalid("input_axes or output_axes do not exist"))?,
+                };
                 let n = match fan {
                     Fan::In => fan_in,
                     Fan::Out => fan_out,
@@ -219,7 +261,40 @@ impl Initializer {
     }
 }
 
-fn variance_scaling(options: &Options<'_>) -> Result<Rule> {
+/// Options `input_axes` and `output_axes`, which count only if both are given.
+fn fan_axes(options: &Options<'_>) -> Result<Option<FanAxes>> {
+    let read = |key: &str| {
+        let Some(value) = options.value(key) else {
+            return Ok(None);
+        };
+        let axes = value.as_array().and_then(|axes| {
+            let axes = axes.iter().map(|axis| usize::try_from(axis.as_u64()?).ok());
+            axes.collect::<Option<Vec<_>>>()
+        });
+        let wrong = || options.invalid(format!("{key} = {value} must be a list of axes from 0 on"));
+        axes.ok_or_else(wrong).map(Some)
+    };
+    let axes = read("input_axes")?.zip(read("output_axes")?);
+    Ok(axes.map(|(inputs, outputs)| FanAxes { inputs, outputs }))
+}
+
+impl FanAxes {
+    /// Numbers of inputs and outputs; `None` if an axis does not exist.
+    fn fans(&self, shape: &[i64]) -> Option<(f64, f64)> {
+        let product = |axes: &[usize]| {
+            let sizes = axes.iter().map(|&axis| shape.get(axis).copied());
+            let sizes = sizes.collect::<Option<Vec<i64>>>()?;
+            #[expect(
+                clippy::cast_precision_loss,
+                reason = "sizes of axes are far below 2^52"
+            )]
+            Some(sizes.iter().product::<i64>() as f64)
+        };
+        Some((product(&self.inputs)?, product(&self.outputs)?))
+    }
+}
+
+fn variance_scaling(options: &Options<'_>, axes: Option<FanAxes>) -> Result<Rule> {
     let fan = match options.choice("mode", "fan_in", &["fan_in", "fan_out", "fan_avg"])? {
         "fan_out" => Fan::Out,
         "fan_avg" => Fan::Average,
@@ -240,6 +315,7 @@ fn variance_scaling(options: &Options<'_>) -> Result<Rule> {
         scale: options.f64("scale", 1.0)?,
         fan,
         distribution,
+        axes,
     })
 }
 

@@ -89,6 +89,8 @@ pub(crate) struct Built {
     pub(crate) policy: Policy,
     /// What the outputs add to the loss.
     pub(crate) activity: Option<Regularizer>,
+    /// Keras's `autocast`: whether inputs are cast to what the layer computes in.
+    pub(crate) autocast: bool,
 }
 
 impl Built {
@@ -98,6 +100,7 @@ impl Built {
             activation: Activation::Linear,
             policy: Policy::FLOAT32,
             activity: None,
+            autocast: true,
         }
     }
 
@@ -108,6 +111,29 @@ impl Built {
     /// The same layer ended by `activation`. A graph runs it as a step of its own.
     pub(crate) fn then(self, activation: Activation) -> Self {
         Self { activation, ..self }
+    }
+
+    /// The same layer, which takes its inputs in whatever dtype they come.
+    pub(crate) fn without_autocast(self) -> Self {
+        Self {
+            autocast: false,
+            ..self
+        }
+    }
+
+    /// The specs of the outputs for arguments of these specs.
+    pub(crate) fn infer(&self, args: &Args<Spec>) -> Inferred {
+        let Some(compute) = self.cast_to() else {
+            return self.layer.infer(args);
+        };
+        self.layer.infer(&args.map(|spec| {
+            let dtype = if spec.dtype.is_float() {
+                DType::Tensor(compute)
+            } else {
+                spec.dtype
+            };
+            spec.with_dtype(dtype)
+        }))
     }
 
     /// The layer as a concrete type, for rewrites of the graph.
@@ -167,8 +193,14 @@ impl Built {
         Ok(())
     }
 
+    /// What floating-point inputs are cast to.
+    fn cast_to(&self) -> Option<Kind> {
+        let compute = self.policy.compute.kind()?;
+        (self.autocast && is_float(compute)).then_some(compute)
+    }
+
     fn needs_cast(&self, args: &Args<Value>) -> bool {
-        let DType::Tensor(compute) = self.policy.compute else {
+        let Some(compute) = self.cast_to() else {
             return false;
         };
         let differs = |value: &&Value| {
@@ -177,7 +209,7 @@ impl Built {
                 .kind()
                 .is_some_and(|kind| is_float(kind) && kind != compute)
         };
-        is_float(compute) && args.leaves().iter().any(differs)
+        args.leaves().iter().any(differs)
     }
 
     /// Keras's autocast: floating-point tensors take the dtype the layer computes in.
@@ -219,6 +251,8 @@ pub(crate) struct Declared {
     pub(crate) path: String,
     /// Its layer's group in a Keras weights file.
     pub(crate) group: String,
+    /// Group and name of the layer around its own that lists it too.
+    pub(crate) adopter: Option<(String, String)>,
     /// Where Keras lists it: compared with those of the other variables.
     pub(crate) order: Vec<usize>,
     pub(crate) shape: Vec<i64>,
@@ -292,11 +326,32 @@ impl<'a> Scope<'a> {
         shape: &[i64],
         default_initializer: &str,
     ) -> Result<Handle> {
-        let initializer = Initializer::read(
-            self.options,
-            &format!("{prefix}_initializer"),
-            default_initializer,
-        )?;
+        let initializer = self.initializer(prefix, default_initializer)?;
+        self.weight_with(name, prefix, shape, initializer)
+    }
+
+    /// The initializer that an option beginning with `prefix` names.
+    pub(crate) fn initializer(&self, prefix: &str, default: &str) -> Result<Initializer> {
+        Initializer::read(self.options, &format!("{prefix}_initializer"), default)
+    }
+
+    /// As [`Self::weight`] with an initializer at hand; options begin with the name.
+    pub(crate) fn initialized_weight(
+        &mut self,
+        name: &str,
+        shape: &[i64],
+        initializer: Initializer,
+    ) -> Result<Handle> {
+        self.weight_with(name, name, shape, initializer)
+    }
+
+    fn weight_with(
+        &mut self,
+        name: &str,
+        prefix: &str,
+        shape: &[i64],
+        initializer: Initializer,
+    ) -> Result<Handle> {
         let rule = |kind: &str| {
             let key = format!("{prefix}_{kind}");
             let place = format!("{}, {key}", self.options.place());
@@ -368,9 +423,18 @@ impl<'a> Scope<'a> {
         shape: &[i64],
         default_initializer: &str,
     ) -> Result<Handle> {
-        let key = format!("{name}_initializer");
-        let initializer = Initializer::read(self.options, &key, default_initializer)?;
-        Ok(self.declare(name, shape, initializer, Kind::Float, false, true))
+        let initializer = self.initializer(name, default_initializer)?;
+        Ok(self.initialized_state(name, shape, initializer))
+    }
+
+    /// As [`Self::moving_state`] where no option names the initializer.
+    pub(crate) fn initialized_state(
+        &mut self,
+        name: &str,
+        shape: &[i64],
+        initializer: Initializer,
+    ) -> Handle {
+        self.declare(name, shape, initializer, Kind::Float, false, true)
     }
 
     /// Declares a variable that no pass changes.
@@ -400,6 +464,7 @@ impl<'a> Scope<'a> {
             name: name.to_owned(),
             path: format!("{}/{name}", place.path),
             group: place.group.clone(),
+            adopter: None,
             order,
             shape: shape.to_vec(),
             kind,
@@ -411,6 +476,20 @@ impl<'a> Scope<'a> {
             constraint: None,
         });
         Handle(place.declared.len() - 1)
+    }
+
+    /// Finds the variable of one of these `names` among those of the child built under
+    /// `attribute`, and lists it among this layer's own too, as Keras does with a variable of the
+    /// child that the layer itself keeps in an attribute. Gives its handle and shape.
+    pub(crate) fn adopt(&mut self, attribute: &str, names: &[&str]) -> Option<(Handle, Vec<i64>)> {
+        let group = format!("{}/{attribute}", self.place.group);
+        let name = self.place.path.rsplit('/').next().unwrap_or_default();
+        let mut declared = self.place.declared.iter_mut().enumerate();
+        let (at, found) = declared.find(|(_, declared)| {
+            declared.group == group && names.contains(&declared.name.as_str())
+        })?;
+        found.adopter = Some((self.place.group.clone(), name.to_owned()));
+        Some((Handle(at), found.shape.clone()))
     }
 
     /// Builds a layer that this one holds under `attribute`, from its serialized form.

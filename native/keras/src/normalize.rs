@@ -164,6 +164,18 @@ fn upgrade_layer(layer: &mut Value) -> Result<()> {
     {
         config.entry("negative_slope").or_insert(slope);
     }
+    // What Keras 2 wrote and Keras 3 does not read.
+    let outdated: &[&str] = match class.as_str() {
+        "MultiHeadAttention" => &["query_shape", "value_shape", "key_shape"],
+        "Attention" | "AdditiveAttention" if config.get("causal") == Some(&Value::Bool(false)) => {
+            &["causal"]
+        }
+        "SpatialDropout1D" | "SpatialDropout2D" | "SpatialDropout3D" => &["noise_shape", "trainable"],
+        _ => &[],
+    };
+    for key in outdated {
+        config.remove(*key);
+    }
     if class == "BatchNormalization"
         && let Some(Value::Array(axes)) = config.get("axis")
         && let [axis] = axes.as_slice()

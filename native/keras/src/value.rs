@@ -2,6 +2,8 @@
 //! logits behind a softmax or sigmoid, which is computed only when somebody asks.
 
 use std::cell::OnceCell;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tch::{Kind, Tensor};
 
@@ -14,10 +16,17 @@ use crate::strings::Strings;
 #[derive(Debug)]
 pub struct Value {
     data: Data,
-    /// Keras's `_keras_mask`.
-    mask: Option<Tensor>,
+    mask: Option<Mask>,
     /// The tensor without its graph, once somebody asked for it.
     values: OnceCell<Tensor>,
+}
+
+/// Keras's `_keras_mask`.
+#[derive(Debug)]
+struct Mask {
+    tensor: Tensor,
+    /// Whether a layer took it away, from this value and all its clones.
+    taken: Arc<AtomicBool>,
 }
 
 #[derive(Debug)]
@@ -63,12 +72,25 @@ impl Value {
 
     /// The same value with another mask: bool, of the value's first axes; `None` for no mask.
     pub fn with_mask(self, mask: Option<Tensor>) -> Self {
+        let mask = mask.map(|tensor| Mask {
+            tensor,
+            taken: Arc::default(),
+        });
         Self { mask, ..self }
     }
 
     /// Keras's mask: false where a step is padding.
     pub fn mask(&self) -> Option<&Tensor> {
-        self.mask.as_ref()
+        let mask = self.mask.as_ref()?;
+        (!mask.taken.load(Ordering::Relaxed)).then_some(&mask.tensor)
+    }
+
+    /// Takes the mask away from this value and all its clones: nobody who looks later sees it.
+    /// Keras's MultiHeadAttention does so to what it is called with.
+    pub(crate) fn take_mask(&self) {
+        if let Some(mask) = &self.mask {
+            mask.taken.store(true, Ordering::Relaxed);
+        }
     }
 
     /// The pre-activation values of a softmax or sigmoid (Keras's `_keras_logits`).
@@ -141,10 +163,8 @@ impl Value {
                 strings.narrow(index(start), index(count))?,
             ));
         }
-        let mask = self.mask.as_ref();
-        let mask = mask
-            .map(|mask| mask.f_narrow(0, start, count))
-            .transpose()?;
+        let mask = self.mask();
+        let mask = mask.map(|mask| mask.f_narrow(0, start, count)).transpose()?;
         Ok(Self::new(self.y()?.f_narrow(0, start, count)?).with_mask(mask))
     }
 
@@ -195,7 +215,10 @@ impl Clone for Value {
         };
         Self {
             data,
-            mask: self.mask.as_ref().map(Tensor::shallow_clone),
+            mask: self.mask.as_ref().map(|mask| Mask {
+                tensor: mask.tensor.shallow_clone(),
+                taken: Arc::clone(&mask.taken),
+            }),
             values: share(&self.values),
         }
     }

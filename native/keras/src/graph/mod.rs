@@ -142,7 +142,7 @@ impl Graph {
             let call = &self.calls[*at];
             let args = call.args.try_map(|&id| known(&specs, id))?;
             let outputs = match call.step {
-                Step::Layer(layer) => self.nodes[layer].built.layer.infer(&args)?,
+                Step::Layer(layer) => self.nodes[layer].built.infer(&args)?,
                 Step::Activation(_) => Tree::Leaf(args.only()?.clone()),
             };
             assign(&call.outputs, outputs, &mut specs);
@@ -295,7 +295,6 @@ impl<'a> Builder<'a> {
         };
         let built = &self.nodes[layer].built;
         let inferred = built
-            .layer
             .infer(&specs)
             .map_err(|reason| Error::ShapeMismatch {
                 place: entry.place(),

@@ -1,5 +1,7 @@
-//! Keras's order of a Functional model's layers, by which it numbers weights: depth first from the
-//! outputs, then by distance from them (`map_graph` of keras/src/ops/function.py).
+//! Keras's order of a Functional model's layers, by which it numbers weights, and of their calls:
+//! depth first from the outputs, then by distance from them (`map_graph` of
+//! keras/src/ops/function.py). The order of calls matters where a call leaves something behind: a
+//! shared BatchNormalization's statistics, the masks that MultiHeadAttention takes away.
 
 use std::collections::HashMap;
 
@@ -9,7 +11,8 @@ use crate::arguments::Tree;
 /// What a model consists of, sorted.
 #[derive(Debug)]
 pub(super) struct Sorted {
-    /// Calls that the outputs need, each after those it needs.
+    /// Calls that the outputs need, each after those it needs, in the order in which Keras runs
+    /// them.
     pub(super) nodes: Vec<usize>,
     /// Layers, in Keras's order.
     pub(super) entries: Vec<usize>,
@@ -60,16 +63,22 @@ pub(super) fn sort(
         })?;
     }
     let mut depths: HashMap<Vertex, usize> = HashMap::new();
+    // The calls as they got a depth: among those of one depth, Keras runs the first of these first.
+    let mut met: Vec<Vertex> = Vec::new();
     let mut entry_depths: HashMap<usize, usize> = HashMap::new();
     for &at in walk.done.iter().rev() {
         let own = depths.get(&at).copied().unwrap_or(0);
         let known = entry_depths.get(&entry(at)).copied().unwrap_or(0);
         let depth = own.max(known);
         entry_depths.insert(entry(at), depth);
-        depths.insert(at, depth);
+        if depths.insert(at, depth).is_none() {
+            met.push(at);
+        }
         for parent in &walk.parents[&at] {
-            let known = depths.entry(*parent).or_insert(0);
-            *known = (depth + 1).max(*known);
+            let known = depths.get(parent).copied();
+            if depths.insert(*parent, (depth + 1).max(known.unwrap_or(0))).is_none() {
+                met.push(*parent);
+            }
         }
     }
     // Inputs that no output needs come first among the last layers.
@@ -79,8 +88,9 @@ pub(super) fn sort(
     let mut entries: Vec<usize> = entry_depths.keys().copied().collect();
     let seen = |entry: usize| walk.seen.get(&entry).map_or(0, |at| at + 1);
     entries.sort_by_key(|&at| (std::cmp::Reverse(entry_depths[&at]), seen(at), at));
-    let calls = walk.done.iter().filter_map(|at| match at {
-        Vertex::Call(at) => Some(*at),
+    met.sort_by_key(|at| std::cmp::Reverse(depths[at]));
+    let calls = met.into_iter().filter_map(|at| match at {
+        Vertex::Call(at) => Some(at),
         Vertex::Input(_) => None,
     });
     Ok(Sorted {

@@ -2,6 +2,7 @@
 //! its family.
 
 mod activation;
+mod attention;
 mod convolution;
 mod core;
 mod layout;
@@ -28,6 +29,7 @@ pub(crate) const FAMILIES: &[Family] = &[
     normalization::LAYERS,
     regularization::LAYERS,
     reshaping::LAYERS,
+    attention::LAYERS,
     merging::LAYERS,
     preprocessing::LAYERS,
     recurrent::LAYERS,

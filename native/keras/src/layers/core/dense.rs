@@ -4,6 +4,7 @@ use tch::Tensor;
 
 use crate::activations::Activation;
 use crate::context::Context;
+use crate::dtype::DType;
 use crate::error::Result;
 use crate::layer::{Built, Scope, Unary};
 use crate::spec::{Spec, SpecResult};
@@ -15,12 +16,18 @@ struct Dense {
     units: i64,
     kernel: Handle,
     bias: Option<Handle>,
+    /// What it computes in, integer inputs too.
+    dtype: DType,
 }
 
 pub(super) fn build(scope: &mut Scope<'_>) -> Result<Built> {
     let options = scope.options;
     for key in ["lora_rank", "lora_alpha", "quantization_config"] {
         options.require_null(key)?;
+    }
+    if scope.input()?.rank() < 2 {
+        let input = scope.input()?;
+        return Err(scope.mismatch(format!("needs an input of at least 2 axes, got {input}")));
     }
     let units = options.count("units")?;
     let inputs = scope.input_size(-1)?;
@@ -31,6 +38,7 @@ pub(super) fn build(scope: &mut Scope<'_>) -> Result<Built> {
         units,
         kernel,
         bias: scope.weight_if(use_bias, "bias", "bias", &[units], "zeros")?,
+        dtype: scope.policy.compute,
     };
     Ok(Built::unary(dense).then(Activation::read(options, "activation")?))
 }
@@ -48,7 +56,7 @@ impl Unary for Dense {
         if let Some(last) = dims.last_mut() {
             *last = Some(self.units);
         }
-        Ok(input.with_dims(dims))
+        Ok(Spec::new(dims, self.dtype))
     }
 
     fn call(&self, x: &Tensor, context: &mut Context<'_>) -> Result<Tensor> {
@@ -60,7 +68,12 @@ impl Unary for Dense {
         if x.dim() == 2 {
             return Ok(bias.f_addmm(x, &kernel)?);
         }
-        Ok(x.f_matmul(&kernel)?.f_add(&bias)?)
+        let mut size = x.size();
+        if let Some(last) = size.last_mut() {
+            *last = self.units;
+        }
+        let rows = x.f_reshape([-1, self.inputs])?;
+        Ok(bias.f_addmm(&rows, &kernel)?.f_view(size.as_slice())?)
     }
 
     fn supports_masking(&self) -> bool {

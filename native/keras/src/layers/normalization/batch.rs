@@ -1,9 +1,11 @@
 //! `BatchNormalization`, with Keras's rules: the moving variance takes the batch's biased variance,
 //! a frozen layer runs in inference mode, and masked steps are left out of the statistics.
+//! Everything is computed in float32, whatever the policy.
 
 use serde_json::Value as Json;
 use tch::{Kind, Tensor};
 
+use super::renorm::Renorm;
 use crate::arguments::{Args, Tree};
 use crate::context::Context;
 use crate::error::{Error, Result};
@@ -22,20 +24,25 @@ struct BatchNormalization {
     beta: Option<Handle>,
     moving_mean: Handle,
     moving_variance: Handle,
+    renorm: Option<Renorm>,
     frozen: bool,
+}
+
+/// Scale and shift of each channel.
+pub(super) type Affine = (Option<Tensor>, Option<Tensor>);
+
+/// The batch's statistics of each channel, without their graph.
+#[derive(Debug)]
+pub(super) struct Statistics {
+    pub(super) mean: Tensor,
+    pub(super) variance: Tensor,
 }
 
 pub(super) fn build(scope: &mut Scope<'_>) -> Result<Built> {
     let options = scope.options;
     options.require("synchronized", &Json::Bool(false))?;
-    options.require("renorm", &Json::Bool(false))?;
-    // Keras writes these even when `renorm` is off.
-    options.ignore(&[
-        "renorm_momentum",
-        "renorm_clipping",
-        "virtual_batch_size",
-        "fused",
-    ]);
+    // Keras 2's, which change nothing in Keras 3.
+    options.ignore(&["virtual_batch_size", "fused"]);
     let axis = match options.value("axis") {
         None => Some(-1),
         Some(Json::Array(axes)) if axes.len() == 1 => axes[0].as_i64(),
@@ -47,6 +54,8 @@ pub(super) fn build(scope: &mut Scope<'_>) -> Result<Built> {
     let (scale, center) = (options.bool("scale", true)?, options.bool("center", true)?);
     let gamma = scope.weight_if(scale, "gamma", "gamma", &shape, "ones")?;
     let beta = scope.weight_if(center, "beta", "beta", &shape, "zeros")?;
+    let moving_mean = scope.moving_state("moving_mean", &shape, "zeros")?;
+    let moving_variance = scope.moving_state("moving_variance", &shape, "ones")?;
     Ok(Built::layer(BatchNormalization {
         axis,
         channels,
@@ -54,8 +63,9 @@ pub(super) fn build(scope: &mut Scope<'_>) -> Result<Built> {
         epsilon: options.f64("epsilon", 1e-3)?,
         gamma,
         beta,
-        moving_mean: scope.moving_state("moving_mean", &shape, "zeros")?,
-        moving_variance: scope.moving_state("moving_variance", &shape, "ones")?,
+        moving_mean,
+        moving_variance,
+        renorm: Renorm::read(scope, &shape)?,
         frozen: !scope.place.trainable,
     }))
 }
@@ -77,12 +87,20 @@ impl Layer for BatchNormalization {
         let value = args.only().map_err(Error::values)?;
         let explicit = args.value(1, "mask").map(Value::y).transpose()?;
         let x = value.y()?;
-        let training = context.training && !self.frozen;
-        let y = match explicit.or(value.mask()) {
-            Some(mask) if training => self.masked(x, mask, context)?,
-            _ => self.whole(x, training, context)?,
+        let mask = explicit.or(value.mask());
+        if let Some(mask) = mask
+            && mask.dim() + 1 != x.dim()
+        {
+            let (mask, x) = (mask.size(), x.size());
+            return Err(Error::values(format!(
+                "a mask must have one axis less than the input, got {mask:?} for {x:?}"
+            )));
+        }
+        let y = match mask {
+            Some(mask) if self.trains(context) => self.masked(x, mask, context)?,
+            _ => self.whole(x, context)?,
         };
-        Ok(Tree::Leaf(y.into()))
+        Ok(Tree::Leaf(y.f_to_kind(context.compute())?.into()))
     }
 
     fn mask(&self, args: &Args<Value>) -> Result<Option<Tensor>> {
@@ -91,47 +109,52 @@ impl Layer for BatchNormalization {
 }
 
 impl BatchNormalization {
+    fn trains(&self, context: &Context<'_>) -> bool {
+        context.training && !self.frozen
+    }
+
     /// All elements count.
-    fn whole(&self, x: &Tensor, training: bool, context: &mut Context<'_>) -> Result<Tensor> {
+    fn whole(&self, x: &Tensor, context: &mut Context<'_>) -> Result<Tensor> {
         let size = x.size();
         let axis = position(self.axis, size.len()).unwrap_or(0);
         // libtorch wants the channels second; a permutation copies nothing.
         let order = channels_second(size.len(), axis);
-        // Keras computes in float32 whatever the policy, and gives what the policy says.
         let permuted = x.f_permute(order.as_slice())?.f_to_kind(Kind::Float)?;
-        let gamma = self.gamma.map(|handle| context.state(handle));
-        let beta = self.beta.map(|handle| context.state(handle));
-        let run = |mean: &Tensor, variance: &Tensor, training, share| {
-            permuted.f_native_batch_norm(
+        let run = |(gamma, beta): Affine, mean: &Tensor, variance: &Tensor, training: bool| {
+            let results = permuted.f_native_batch_norm(
                 gamma.as_ref(),
                 beta.as_ref(),
                 Some(mean),
                 Some(variance),
                 training,
-                share,
+                if training { 1.0 } else { 0.0 },
                 self.epsilon,
-            )
+            );
+            results.map(|(y, _, _)| y)
         };
-        let y = if training {
+        let y = if self.trains(context) {
             // With momentum 1 libtorch leaves the batch's mean and unbiased variance here.
             let mean = Tensor::f_zeros([self.channels], (Kind::Float, x.device()))?;
-            let variance = mean.f_zeros_like()?;
-            let (y, _, _) = run(&mean, &variance, true, 1.0)?;
+            let unbiased = mean.f_zeros_like()?;
+            let affine = match self.renorm {
+                Some(_) => (None, None),
+                None => self.affine(context),
+            };
+            let y = run(affine, &mean, &unbiased, true)?;
             #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
             let count = (size.iter().product::<i64>() / self.channels.max(1)) as f64;
-            let biased = if count > 1.0 {
-                variance.f_mul_scalar((count - 1.0) / count)?
+            let variance = if count > 1.0 {
+                unbiased.f_mul_scalar((count - 1.0) / count)?
             } else {
-                variance.f_zeros_like()?
+                unbiased.f_zeros_like()?
             };
-            self.move_statistics(&mean, &biased, context)?;
-            y
+            self.finish(&y, 1, &Statistics { mean, variance }, context)?
         } else {
             let mean = context.state(self.moving_mean);
             let variance = context.state(self.moving_variance);
-            run(&mean, &variance, false, 0.0)?.0
+            run(self.affine(context), &mean, &variance, false)?
         };
-        Ok(y.f_permute(inverse(&order))?.f_to_kind(context.compute())?)
+        Ok(y.f_permute(inverse(&order))?)
     }
 
     /// Only elements whose step is not masked count (`_moments` with a mask).
@@ -143,47 +166,92 @@ impl BatchNormalization {
             .filter_map(|at| i64::try_from(at).ok())
             .collect();
         let x32 = x.f_to_kind(Kind::Float)?;
-        let mut weights = mask.f_to_kind(Kind::Float)?;
-        while weights.dim() < rank {
-            weights = weights.f_unsqueeze(-1)?;
-        }
+        let weights = mask.f_to_kind(Kind::Float)?.f_unsqueeze(-1)?;
         let sum = |x: &Tensor| x.f_sum_dim_intlist(axes.as_slice(), true, Kind::Float);
         let weighted = sum(&x32.f_mul(&weights)?)?;
-        let total = sum(&weights.f_expand_as(&x32)?)?;
         // Keras adds its epsilon so that a batch without a valid step divides by no zero.
-        let mean = weighted.f_div(&total.f_add_scalar(1e-7)?)?;
+        let total = sum(&weights.f_expand_as(&x32)?)?.f_add_scalar(1e-7)?;
+        let mean = weighted.f_div(&total)?;
         let centered = x32.f_sub(&mean)?;
-        let squares = sum(&centered.f_square()?.f_mul(&weights)?)?;
-        let variance = squares.f_div(&total.f_add_scalar(1e-7)?)?;
+        let variance = sum(&centered.f_square()?.f_mul(&weights)?)?.f_div(&total)?;
+        let y = centered.f_mul(&variance.f_add_scalar(self.epsilon)?.f_rsqrt()?)?;
         let flat = |x: &Tensor| x.f_detach()?.f_reshape([self.channels]);
-        self.move_statistics(&flat(&mean)?, &flat(&variance)?, context)?;
-        let mut y = centered.f_mul(&variance.f_add_scalar(self.epsilon)?.f_rsqrt()?)?;
-        let shape: Vec<i64> = (0..rank)
-            .map(|at| if at == axis { self.channels } else { 1 })
-            .collect();
-        if let Some(gamma) = self.gamma {
-            y = y.f_mul(&context.state(gamma).f_view(shape.as_slice())?)?;
+        let statistics = Statistics {
+            mean: flat(&mean)?,
+            variance: flat(&variance)?,
+        };
+        if self.renorm.is_some() {
+            return self.finish(&y, axis, &statistics, context);
         }
-        if let Some(beta) = self.beta {
-            y = y.f_add(&context.state(beta).f_view(shape.as_slice())?)?;
-        }
-        Ok(y.f_to_kind(context.compute())?)
+        let (gamma, beta) = self.affine(context);
+        let y = scaled(&y, axis, gamma.as_ref(), beta.as_ref())?;
+        self.finish(&y, axis, &statistics, context)
     }
 
-    fn move_statistics(
-        &self,
-        mean: &Tensor,
-        variance: &Tensor,
-        context: &mut Context<'_>,
-    ) -> Result<()> {
-        let _guard = tch::no_grad_guard();
-        for (handle, batch) in [(self.moving_mean, mean), (self.moving_variance, variance)] {
-            let old = context.state(handle).f_mul_scalar(self.momentum)?;
-            let new = old.f_add(&batch.f_mul_scalar(1.0 - self.momentum)?)?;
-            context.assign(handle, new);
-        }
-        Ok(())
+    fn affine(&self, context: &Context<'_>) -> Affine {
+        let state = |handle: Option<Handle>| handle.map(|handle| context.state(handle));
+        (state(self.gamma), state(self.beta))
     }
+
+    /// Takes the batch's statistics into the moving ones. With renorm, `y` is only normalized so
+    /// far, and is corrected, scaled and shifted here, channels at `axis`.
+    fn finish(
+        &self,
+        y: &Tensor,
+        axis: usize,
+        batch: &Statistics,
+        context: &mut Context<'_>,
+    ) -> Result<Tensor> {
+        let Some(renorm) = &self.renorm else {
+            for (handle, batch) in [
+                (self.moving_mean, &batch.mean),
+                (self.moving_variance, &batch.variance),
+            ] {
+                moved(handle, batch, self.momentum, context)?;
+            }
+            return Ok(y.shallow_clone());
+        };
+        let affine = self.affine(context);
+        let (gamma, beta) = renorm.corrected(batch, self.epsilon, affine, context)?;
+        moved(self.moving_mean, &batch.mean, self.momentum, context)?;
+        let variance = renorm.moved(batch, self.epsilon, self.momentum, context)?;
+        context.assign(self.moving_variance, variance);
+        scaled(y, axis, Some(&gamma), Some(&beta))
+    }
+}
+
+/// Assigns the moving mean of a state and the batch's value.
+pub(super) fn moved(
+    handle: Handle,
+    batch: &Tensor,
+    momentum: f64,
+    context: &mut Context<'_>,
+) -> Result<()> {
+    let _guard = tch::no_grad_guard();
+    let old = context.state(handle).f_mul_scalar(momentum)?;
+    let new = old.f_add(&batch.f_mul_scalar(1.0 - momentum)?)?;
+    context.assign(handle, new);
+    Ok(())
+}
+
+/// `y * gamma + beta` with channels at `axis`.
+fn scaled(
+    y: &Tensor,
+    axis: usize,
+    gamma: Option<&Tensor>,
+    beta: Option<&Tensor>,
+) -> Result<Tensor> {
+    let shape: Vec<i64> = (0..y.dim())
+        .map(|at| if at == axis { -1 } else { 1 })
+        .collect();
+    let mut y = y.shallow_clone();
+    if let Some(gamma) = gamma {
+        y = y.f_mul(&gamma.f_view(shape.as_slice())?)?;
+    }
+    if let Some(beta) = beta {
+        y = y.f_add(&beta.f_view(shape.as_slice())?)?;
+    }
+    Ok(y)
 }
 
 /// The order of axes that brings `axis` to the second place.

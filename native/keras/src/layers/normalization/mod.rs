@@ -1,7 +1,21 @@
 //! `keras.layers`, normalization.
 
+mod axes;
 mod batch;
+mod group;
+mod layer;
+mod renorm;
+mod rms;
+mod spectral;
+mod unit;
 
 use super::Family;
 
-pub(super) const LAYERS: Family = &[("BatchNormalization", batch::build)];
+pub(super) const LAYERS: Family = &[
+    ("BatchNormalization", batch::build),
+    ("LayerNormalization", layer::build),
+    ("GroupNormalization", group::build),
+    ("RMSNormalization", rms::build),
+    ("UnitNormalization", unit::build),
+    ("SpectralNormalization", spectral::build),
+];

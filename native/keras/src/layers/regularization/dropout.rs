@@ -1,46 +1,62 @@
-//! `Dropout`: in training, zeroes a share `rate` of the elements and scales the others by
-//! `1 / (1 - rate)`. Masks come from the pass's generator, never from libtorch's global one.
+//! `Dropout` and `SpatialDropout1D` to `3D`: in training, a share `rate` of the elements or of the
+//! channels becomes 0 and the others are scaled by `1 / (1 - rate)`. Masks come from the pass's
+//! generator, never from libtorch's global one.
 
 use rand_core::Rng as _;
 use tch::Tensor;
 
+use super::noise_shape::NoiseShape;
 use crate::arguments::{Args, Tree};
+use crate::config::Options;
 use crate::context::{Context, Rng};
 use crate::error::{Error, Result};
 use crate::layer::{Built, Inferred, Layer, Scope, first_mask};
+use crate::layers::layout::{Layout, spatial_rank};
 use crate::spec::Spec;
 use crate::value::Value;
 
 #[derive(Debug)]
 struct Dropout {
     rate: f64,
-    /// Sizes of the mask's axes, those that are `None` as the input's; axes of 1 are broadcast.
-    noise_shape: Option<Vec<Option<i64>>>,
+    noise_shape: NoiseShape,
 }
 
 pub(super) fn build(scope: &mut Scope<'_>) -> Result<Built> {
-    let options = scope.options;
-    // Masks depend on the run's seed: a layer's own seed would repeat them on every worker.
+    Ok(Built::layer(Dropout {
+        rate: rate(scope.options, 0.0..=1.0)?,
+        noise_shape: NoiseShape::read(scope)?,
+    }))
+}
+
+/// `SpatialDropout1D` to `3D`: drops whole channels.
+pub(super) fn build_spatial(scope: &mut Scope<'_>) -> Result<Built> {
+    let spatial = spatial_rank(scope.class);
+    // SpatialDropout1D has no such option: its channels are last.
+    let layout = Layout::read(scope.options)?;
+    let input = scope.input()?;
+    let ranked = input.require_rank(spatial + 2);
+    ranked.map_err(|reason| scope.mismatch(reason))?;
+    // Keras 2 wrote it, always null.
+    scope.options.require_null("noise_shape")?;
+    let sizes = layout.join(None, &vec![Some(1); spatial], None);
+    Ok(Built::layer(Dropout {
+        rate: rate(scope.options, 0.0..=1.0)?,
+        noise_shape: NoiseShape::Sizes(sizes),
+    }))
+}
+
+/// Option `rate`, and the one named `seed`, which is not followed: masks depend on the run's seed,
+/// a layer's own would repeat them on every worker.
+pub(super) fn rate(
+    options: &Options<'_>,
+    allowed: impl std::ops::RangeBounds<f64> + std::fmt::Debug,
+) -> Result<f64> {
     options.ignore(&["seed"]);
     let rate = options.f64("rate", 0.5)?;
-    if !(0.0..=1.0).contains(&rate) {
-        return Err(options.invalid(format!("rate = {rate} must be between 0 and 1")));
+    if !allowed.contains(&rate) {
+        return Err(options.invalid(format!("rate = {rate} must be in {allowed:?}")));
     }
-    let noise_shape = match options.value("noise_shape") {
-        None => None,
-        Some(value) => {
-            let axes = value.as_array().into_iter().flatten();
-            let axes: Vec<Option<i64>> = axes.map(serde_json::Value::as_i64).collect();
-            if axes.len() != scope.input()?.rank() {
-                return Err(options.invalid(format!(
-                    "noise_shape = {value} must have one size for each axis of {}",
-                    scope.input()?
-                )));
-            }
-            Some(axes)
-        }
-    };
-    Ok(Built::layer(Dropout { rate, noise_shape }))
+    Ok(rate)
 }
 
 impl Layer for Dropout {
@@ -55,13 +71,7 @@ impl Layer for Dropout {
             return Ok(Tree::Leaf(value.clone()));
         }
         let x = value.y()?;
-        let shape: Vec<i64> = match &self.noise_shape {
-            None => x.size(),
-            Some(axes) => {
-                let axes = axes.iter().zip(x.size());
-                axes.map(|(axis, size)| axis.unwrap_or(size)).collect()
-            }
-        };
+        let shape = self.noise_shape.of(&x.size());
         let mask = dropout_mask(context.rng(), self.rate, &shape)?;
         let mask = mask.f_to_device(x.device())?.f_to_kind(x.f_kind()?)?;
         Ok(Tree::Leaf(x.f_mul(&mask)?.into()))
