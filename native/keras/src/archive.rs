@@ -12,6 +12,7 @@ use crate::blueprint::Blueprint;
 use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::optimizers::{Optimizer, OptimizerValue};
+use crate::python_json;
 
 /// What came with a model besides its config.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -25,15 +26,15 @@ pub struct Loaded {
 impl Model {
     /// Reads a `.keras` archive with its weights, or the JSON text of a config.
     pub fn from_bytes(bytes: &[u8]) -> Result<(Self, Loaded)> {
-        let parse = |text| serde_json::from_slice(text).map_err(Error::NotJson);
         if !bytes.starts_with(b"PK") {
-            return Self::from_config(parse(bytes)?);
+            let text = String::from_utf8_lossy(bytes);
+            return Self::from_config(python_json::parse(&text)?);
         }
         let archive = Archive::from_bytes(bytes).map_err(|source| Error::Archive {
             action: "read",
             source,
         })?;
-        let blueprint = Blueprint::read(parse(archive.config.as_bytes())?)?;
+        let blueprint = Blueprint::read(python_json::parse(&archive.config)?)?;
         let compile = blueprint.compile.clone();
         // Weights are compared with the config before the model takes any memory.
         blueprint.check(&archive.weights)?;
@@ -73,7 +74,7 @@ impl Model {
             .unwrap_or_default();
         let archive = Archive {
             metadata: Metadata::at(now.as_secs()),
-            config: config.to_string(),
+            config: python_json::print(&config),
             weights: WeightsFile {
                 layers: layers.collect::<Result<_>>()?,
                 optimizer: optimizer.map(optimizer_weights),
