@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::freeze::freeze;
 use crate::model::Model;
 use crate::optimizers::{Optimizer, OptimizerValue};
+use crate::python_json;
 
 /// What came with a model besides its config.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -39,19 +40,20 @@ impl Model {
 
     /// As [`Self::from_bytes`], with options.
     pub fn read(bytes: &[u8], options: &ReadOptions) -> Result<(Self, Loaded)> {
-        let parse = |text| -> Result<Json> {
-            let mut document = serde_json::from_slice(text).map_err(Error::NotJson)?;
+        let parse = |text: &str| -> Result<Json> {
+            let mut document = python_json::parse(text)?;
             freeze(&mut document, &options.frozen_layers)?;
             Ok(document)
         };
         if !bytes.starts_with(b"PK") {
-            return Self::from_config(parse(bytes)?);
+            let text = String::from_utf8_lossy(bytes);
+            return Self::from_config(parse(&text)?);
         }
         let archive = Archive::from_bytes(bytes).map_err(|source| Error::Archive {
             action: "read",
             source,
         })?;
-        let blueprint = Blueprint::read(parse(archive.config.as_bytes())?)?;
+        let blueprint = Blueprint::read(python_json::parse(&archive.config)?)?;
         let compile = blueprint.compile.clone();
         // Weights are compared with the config before the model takes any memory.
         blueprint.check(&archive.weights)?;
@@ -99,7 +101,7 @@ impl Model {
             .unwrap_or_default();
         let archive = Archive {
             metadata: Metadata::at(now.as_secs()),
-            config: config.to_string(),
+            config: python_json::print(&config),
             weights: WeightsFile { groups },
             assets: BTreeMap::new(),
         };

@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::flat::gather;
 use crate::graph::{Graph, convert};
 use crate::layer::Declared;
+use crate::python_json;
 use crate::spec::Spec;
 use crate::value::Value;
 use crate::variables::{Handle, Slot, VariableStore, Variables};
@@ -59,8 +60,7 @@ impl Model {
     /// Builds the model of a config: the text of `model.to_json()` of Keras 3 or 2. Variables are
     /// zeros until [`Self::initialize`]. Errors name the layer, its class and what is wrong.
     pub fn from_json(text: &str) -> Result<Self> {
-        Self::from_config(serde_json::from_str(text).map_err(Error::NotJson)?)
-            .map(|(model, _)| model)
+        Self::from_config(python_json::parse(text)?).map(|(model, _)| model)
     }
 
     /// As [`Self::from_json`] with the document parsed; also gives its `compile_config`.
@@ -187,7 +187,7 @@ impl Model {
 
     /// The config as text that Keras 3's `model_from_json` opens.
     pub fn to_json(&self) -> String {
-        self.config.to_string()
+        python_json::print(&self.config)
     }
 
     /// Indices in [`Self::non_trainable`] of the states that training passes change, such as

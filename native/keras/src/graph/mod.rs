@@ -1,6 +1,7 @@
 //! The calls of a model over its values, in the order in which they run. A model is a layer
 //! itself, so that models nest.
 
+mod constants;
 mod network;
 mod order;
 mod plan;
@@ -19,6 +20,7 @@ use crate::context::Context;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::layer::{Built, Inferred, Layer, Place, Scope};
+use crate::literals;
 use crate::registry::{self, Family};
 use crate::spec::Spec;
 use crate::value::Value;
@@ -71,6 +73,8 @@ pub(crate) struct Graph {
     /// Names of the layers that give the outputs, flattened.
     pub(crate) output_names: Vec<String>,
     pub(crate) specs: Vec<Spec>,
+    /// Values that are the same in every pass.
+    constants: Vec<(ValueId, Tensor)>,
     plan: Plan,
 }
 
@@ -89,6 +93,9 @@ impl Graph {
         let mut values: Vec<Option<Value>> = self.specs.iter().map(|_| None).collect();
         for (input, value) in self.inputs.iter().zip(inputs) {
             values[input.value] = Some(value);
+        }
+        for (id, tensor) in &self.constants {
+            values[*id] = Some(tensor.shallow_clone().into());
         }
         for (at, finished) in &self.plan.steps {
             let call = &self.calls[*at];
@@ -132,6 +139,9 @@ impl Graph {
         let mut specs: Vec<Option<Spec>> = self.specs.iter().map(|_| None).collect();
         for (input, spec) in self.inputs.iter().zip(inputs) {
             specs[input.value] = Some(spec);
+        }
+        for (id, _) in &self.constants {
+            specs[*id] = Some(self.specs[*id].clone());
         }
         let known = |specs: &[Option<Spec>], id: ValueId| {
             specs[id]
@@ -208,6 +218,7 @@ struct Builder<'a> {
     calls: Vec<Call>,
     inputs: Vec<Input>,
     specs: Vec<Spec>,
+    constants: Vec<(ValueId, Tensor)>,
     /// The node of each entry, once built.
     built: Vec<Option<usize>>,
     /// The outputs of each call, flattened.
@@ -248,6 +259,7 @@ impl<'a> Builder<'a> {
             calls: Vec::new(),
             inputs: Vec::new(),
             specs: Vec::new(),
+            constants: Vec::new(),
             built: vec![None; count],
             values: std::collections::HashMap::new(),
         };
@@ -263,7 +275,12 @@ impl<'a> Builder<'a> {
 
     fn call(&mut self, node: &network::Node, place: &mut Place<'_>) -> Result<()> {
         let entry = &self.network.entries[node.entry];
-        let mut args = node.args.try_map(|key| self.value(*key))?;
+        let args = node.args.try_map(|key| self.value(*key))?;
+        let mut args = constants::lift(args, &mut |tensor| {
+            self.specs.push(literals::spec_of(&tensor));
+            self.constants.push((self.specs.len() - 1, tensor));
+            self.specs.len() - 1
+        })?;
         // Keras records `training`, mostly as its default; the mode of `fit` or `predict`, which
         // a pass always has, overrides it (`operation_fn` in functional.py).
         args.named.retain(|(key, _)| key != "training");
@@ -364,6 +381,7 @@ impl<'a> Builder<'a> {
             outputs,
             output_names,
             specs: self.specs,
+            constants: self.constants,
         })
     }
 }

@@ -1,0 +1,137 @@
+//! `keras.ops` that change the dtype, or make a tensor like another.
+
+use tch::{Kind, Tensor};
+
+use super::axes::required_integers;
+use super::operand::{checked, device, operands, required};
+use super::{Family, operation, single, unary};
+use crate::arguments::Tree;
+use crate::config::Options;
+use crate::dtype::DType;
+use crate::error::{Error, Result};
+use crate::layer::{Built, Scope};
+use crate::spec::{Spec, broadcast};
+use crate::value::Value;
+
+pub(super) const OPS: Family = &[
+    ("Cast", |scope| {
+        let kind = dtype(scope.options)?;
+        let missing = || scope.options.invalid("dtype is missing");
+        Ok(cast(Some(kind.ok_or_else(missing)?)))
+    }),
+    ("ConvertToTensor", |scope| {
+        scope.options.ignore(&["sparse", "ragged"]);
+        Ok(cast(dtype(scope.options)?))
+    }),
+    ("Array", |scope| Ok(cast(dtype(scope.options)?))),
+    ("ZerosLike", |scope| alike(scope, 0)),
+    ("EmptyLike", |scope| alike(scope, 0)),
+    ("OnesLike", |scope| alike(scope, 1)),
+    ("FullLike", |scope| full(scope, None)),
+    ("Full", |scope| {
+        let shape = required_integers(scope.options, "shape")?;
+        full(scope, Some(shape))
+    }),
+    ("Size", |_| {
+        Ok(unary(
+            |_| Ok(Spec::new([], DType::Tensor(Kind::Int))),
+            |x| {
+                let count: i64 = x.size().iter().product();
+                Ok(Tensor::f_scalar_tensor(count, (Kind::Int, x.device()))?)
+            },
+        ))
+    }),
+];
+
+/// Option `dtype`; `None` if absent or null.
+///
+/// # Errors
+/// There is no such dtype of numbers.
+pub(super) fn dtype(options: &Options<'_>) -> Result<Option<Kind>> {
+    let Some(value) = options.value("dtype") else {
+        return Ok(None);
+    };
+    let name = value.as_str().unwrap_or_default();
+    let kind = DType::from_name(name).and_then(DType::kind);
+    let wrong = || {
+        options.unsupported(
+            "dtype",
+            value,
+            "bool, integer dtypes, float16, bfloat16, float32, float64",
+        )
+    };
+    kind.ok_or_else(wrong).map(Some)
+}
+
+/// A cast; to the dtype it has, a value stays itself, with its mask and the logits behind it, as
+/// in TensorFlow.
+fn cast(target: Option<Kind>) -> Built {
+    let new = move |dtype: DType| target.map_or(dtype, DType::Tensor);
+    operation(
+        move |args| {
+            let x = args.only()?;
+            Ok(Tree::Leaf(x.with_dtype(new(x.dtype))))
+        },
+        move |args| {
+            let value = args.only().map_err(Error::values)?;
+            let dtype = new(value.dtype());
+            match dtype.kind() {
+                Some(kind) if dtype != value.dtype() => {
+                    Ok(Tree::Leaf(Value::new(value.y()?.f_to_kind(kind)?)))
+                }
+                _ => Ok(Tree::Leaf(value.clone())),
+            }
+        },
+    )
+}
+
+/// A tensor of the input's shape full of `number`, in its dtype or option `dtype`.
+fn alike(scope: &mut Scope<'_>, number: i64) -> Result<Built> {
+    let target = dtype(scope.options)?;
+    Ok(unary(
+        move |x| Ok(target.map_or_else(|| x.clone(), |kind| x.with_dtype(DType::Tensor(kind)))),
+        move |x| {
+            let kind = target.unwrap_or_else(|| x.kind());
+            Ok(Tensor::f_full(x.size(), number, (kind, x.device()))?)
+        },
+    ))
+}
+
+/// `FullLike` and `Full`: a value broadcast to the input's shape, or to `shape`.
+fn full(scope: &mut Scope<'_>, shape: Option<Vec<i64>>) -> Result<Built> {
+    let target = dtype(scope.options)?;
+    let of_call = shape.clone();
+    let at = usize::from(shape.is_none());
+    Ok(single(
+        move |args| {
+            let fill = required(args, at, "fill_value")?;
+            let (dims, kind) = match &shape {
+                Some(shape) => {
+                    let dims: Vec<_> = shape.iter().copied().map(Some).collect();
+                    (dims, target.unwrap_or(Kind::Float))
+                }
+                None => {
+                    let [x] = operands(args, ["x"])?;
+                    (x.dims(), target.unwrap_or(x.kind()?))
+                }
+            };
+            if broadcast(&dims, &fill.dims()).is_none_or(|joined| joined.len() != dims.len()) {
+                return Err("has a fill_value that does not broadcast to its shape".to_owned());
+            }
+            Ok(Spec::new(dims, DType::Tensor(kind)))
+        },
+        move |args| {
+            let fill = checked(required(args, at, "fill_value"))?;
+            let (shape, kind) = match &of_call {
+                Some(shape) => (shape.clone(), target.unwrap_or(Kind::Float)),
+                None => {
+                    let [x] = checked(operands(args, ["x"]))?;
+                    let shape = x.dims().into_iter().map(Option::unwrap_or_default);
+                    (shape.collect(), target.unwrap_or(checked(x.kind())?))
+                }
+            };
+            let fill = fill.tensor(kind, device(args))?;
+            Ok(fill.f_broadcast_to(shape)?)
+        },
+    ))
+}
