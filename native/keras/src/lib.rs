@@ -26,6 +26,7 @@ mod ops;
 pub mod optimizers;
 pub mod registry;
 pub mod regularizers;
+mod resize;
 mod spec;
 mod strings;
 mod value;
