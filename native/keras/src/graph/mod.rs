@@ -147,7 +147,7 @@ impl Graph {
             let args = call.args.try_map(|&id| known(&specs, id))?;
             let outputs = match call.step {
                 Step::Layer(layer) => self.nodes[layer].built.layer.infer(&args)?,
-                Step::Activation(_) => Tree::Leaf(args.only()?.clone()),
+                Step::Activation(activation) => Tree::Leaf(activation.infer(args.only()?)?),
             };
             assign(&call.outputs, outputs, &mut specs);
         }
@@ -317,8 +317,12 @@ impl<'a> Builder<'a> {
             mode,
         });
         if activation != Activation::Linear {
-            outputs = outputs.map(|&id| {
-                self.specs.push(self.specs[id].clone());
+            outputs = outputs.try_map(&mut |&id| {
+                let spec = activation.infer(&self.specs[id]);
+                self.specs.push(spec.map_err(|reason| Error::ShapeMismatch {
+                    place: entry.place(),
+                    reason,
+                })?);
                 let result = self.specs.len() - 1;
                 self.calls.push(Call {
                     step: Step::Activation(activation),
@@ -326,8 +330,8 @@ impl<'a> Builder<'a> {
                     outputs: Tree::Leaf(result),
                     mode: None,
                 });
-                result
-            });
+                Ok::<_, Error>(result)
+            })?;
         }
         let leaves = outputs.leaves().into_iter().copied().collect();
         self.values.insert((node.entry, node.node), leaves);
