@@ -158,6 +158,12 @@ impl<'a> Options<'a> {
         self.given_or(key, default, "an integer", Value::as_i64)
     }
 
+    /// An integer; only if absent it is `default`, and null is an error.
+    pub fn integer(&self, key: &str, default: i64) -> Result<i64> {
+        self.integer_or_null(key, Some(default))?
+            .ok_or_else(|| self.invalid(format!("{key} = null must be an integer")))
+    }
+
     /// A boolean; only if absent it is `default`, and null is an error.
     pub fn flag(&self, key: &str, default: bool) -> Result<bool> {
         self.given_or(key, Some(default), "true or false", Value::as_bool)?

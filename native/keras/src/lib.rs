@@ -28,6 +28,7 @@ pub mod optimizers;
 mod python_json;
 pub mod registry;
 pub mod regularizers;
+mod resize;
 mod spec;
 mod strings;
 mod value;

@@ -140,10 +140,17 @@ fn input_layer(batch_shape: Value) -> Value {
 fn upgrade_layer(layer: &mut Value) -> Result<()> {
     let input = is_input(layer);
     let class = layer["class_name"].as_str().unwrap_or_default().to_owned();
+    let legacy = layer.get("module").is_none();
     add_module(layer, "keras.layers");
     let Some(Value::Object(config)) = layer.get_mut("config") else {
         return Ok(());
     };
+    if legacy {
+        upgrade_convolution(&class, config);
+    }
+    if let Some(activation) = config.get_mut("activation") {
+        add_module(activation, "keras.layers");
+    }
     if let Some(shape) = config.remove("batch_input_shape")
         && input
     {
@@ -203,6 +210,22 @@ fn upgrade_layer(layer: &mut Value) -> Result<()> {
         add_module(initializer, "keras.initializers");
     }
     Ok(())
+}
+
+/// Keras 2 derived all convolutions from `Conv` and wrote options of it that Keras 3 does not take.
+fn upgrade_convolution(class: &str, config: &mut Map<String, Value>) {
+    let single = class.starts_with("Depthwise") || class.starts_with("Separable");
+    if (single || class.ends_with("Transpose")) && config.get("groups") == Some(&json!(1)) {
+        config.remove("groups");
+    }
+    if single {
+        config.remove("kernel_initializer");
+        for key in ["kernel_regularizer", "kernel_constraint"] {
+            if config.get(key).is_some_and(Value::is_null) {
+                config.remove(key);
+            }
+        }
+    }
 }
 
 /// Marks a serialized object of Keras 2 as one of Keras 3.

@@ -99,7 +99,11 @@ impl Entry {
         Ok(Self {
             name,
             family,
-            class: class.to_owned(),
+            class: match family {
+                Family::Layers => layers::canonical(class),
+                Family::Ops | Family::Models => class,
+            }
+            .to_owned(),
             config: config.clone(),
         })
     }

@@ -71,6 +71,21 @@ impl Spec {
         ))
     }
 
+    /// Demands floating-point elements, which Keras does not make of integers itself.
+    ///
+    /// # Errors
+    /// Names the dtype found.
+    pub(crate) fn require_float(&self) -> std::result::Result<(), String> {
+        if self.dtype.is_float() {
+            return Ok(());
+        }
+        let dtype = self.dtype;
+        Err(format!(
+            "needs floating-point numbers, got {dtype}: put a Rescaling before it, or declare \
+             the input as float32"
+        ))
+    }
+
     /// Elements of one row, that is of all axes but the first; `None` if a size is unknown.
     pub fn row_elements(&self) -> Option<i64> {
         let rows = self.dims.get(1..)?;

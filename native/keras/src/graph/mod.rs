@@ -153,7 +153,7 @@ impl Graph {
             let args = call.args.try_map(|&id| known(&specs, id))?;
             let outputs = match call.step {
                 Step::Layer(layer) => self.nodes[layer].built.infer(&args)?,
-                Step::Activation(_) => Tree::Leaf(args.only()?.clone()),
+                Step::Activation(activation) => Tree::Leaf(activation.infer(args.only()?)?),
             };
             assign(&call.outputs, outputs, &mut specs);
         }
@@ -329,16 +329,20 @@ impl<'a> Builder<'a> {
             outputs: outputs.clone(),
         });
         if activation != Activation::Linear {
-            outputs = outputs.map(|&id| {
-                self.specs.push(self.specs[id].clone());
+            outputs = outputs.try_map(&mut |&id| {
+                let spec = activation.infer(&self.specs[id]);
+                self.specs.push(spec.map_err(|reason| Error::ShapeMismatch {
+                    place: entry.place(),
+                    reason,
+                })?);
                 let result = self.specs.len() - 1;
                 self.calls.push(Call {
                     step: Step::Activation(activation),
                     args: Args::one(id),
                     outputs: Tree::Leaf(result),
                 });
-                result
-            });
+                Ok::<_, Error>(result)
+            })?;
         }
         let leaves = outputs.leaves().into_iter().copied().collect();
         self.values.insert((node.entry, node.node), leaves);

@@ -4,13 +4,13 @@
 use serde_json::Value as Json;
 use tch::Tensor;
 
-use crate::config::Options;
+use crate::config::{Given, Options};
 use crate::error::Result;
 use crate::spec::Spec;
 
 /// Keras's `data_format`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::layers) enum Layout {
+pub(crate) enum Layout {
     ChannelsLast,
     ChannelsFirst,
 }
@@ -37,13 +37,25 @@ impl Layout {
 
     /// The sizes of the axes between batch and channels.
     pub(in crate::layers) fn spatial(self, spec: &Spec) -> Vec<Option<i64>> {
-        let axes = spec.dims.len();
+        self.between(&spec.dims).to_vec()
+    }
+
+    /// What belongs to the axes between batch and channels, of what belongs to all axes.
+    pub(in crate::layers) fn between<T>(self, axes: &[T]) -> &[T] {
+        let count = axes.len();
         match self {
-            Self::ChannelsLast => spec.dims.get(1..axes.saturating_sub(1)),
-            Self::ChannelsFirst => spec.dims.get(2..),
+            Self::ChannelsLast => axes.get(1..count.saturating_sub(1)),
+            Self::ChannelsFirst => axes.get(2..),
         }
         .unwrap_or_default()
-        .to_vec()
+    }
+
+    /// Position of the first axis between batch and channels.
+    pub(in crate::layers) fn first_spatial_axis(self) -> i64 {
+        match self {
+            Self::ChannelsLast => 1,
+            Self::ChannelsFirst => 2,
+        }
     }
 
     /// The axes of a batch with these spatial sizes and channels.
@@ -69,7 +81,7 @@ impl Layout {
         Ok(x.f_permute(axes)?)
     }
 
-    /// The inverse of [`Self::channels_second`].
+    /// The inverse of [`Self::channels_second`], without a copy.
     pub(in crate::layers) fn restore(self, x: &Tensor) -> Result<Tensor> {
         if self == Self::ChannelsFirst {
             return Ok(x.shallow_clone());
@@ -77,6 +89,24 @@ impl Layout {
         let rank = i64::try_from(x.dim()).unwrap_or(0);
         let axes: Vec<i64> = std::iter::once(0).chain(2..rank).chain([1]).collect();
         Ok(x.f_permute(axes)?)
+    }
+
+    /// The tensor with elements of value `fill` before and after each spatial axis.
+    pub(in crate::layers) fn pad(
+        self,
+        x: &Tensor,
+        amounts: &[(i64, i64)],
+        fill: f64,
+    ) -> Result<Tensor> {
+        // libtorch takes the amounts of the last axis first.
+        let channels = [0, 0];
+        let reversed = amounts.iter().rev();
+        let spatial = reversed.flat_map(|(before, after)| [*before, *after]);
+        let flat: Vec<i64> = match self {
+            Self::ChannelsLast => channels.into_iter().chain(spatial).collect(),
+            Self::ChannelsFirst => spatial.collect(),
+        };
+        Ok(x.f_pad(flat, "constant", fill)?)
     }
 }
 
@@ -90,25 +120,68 @@ pub(in crate::layers) fn spatial_rank(class: &str) -> usize {
     }
 }
 
-/// One positive integer for all spatial axes, or a list of one for each; `None` if absent or null.
+/// One positive integer for all spatial axes, or a list of one for each; `None` if absent.
 pub(in crate::layers) fn sizes(
     options: &Options<'_>,
     key: &str,
     rank: usize,
 ) -> Result<Option<Vec<i64>>> {
-    let Some(value) = options.value(key) else {
-        return Ok(None);
+    integers(options, key, rank, 1)
+}
+
+/// As [`sizes`] for integers from `least` on.
+pub(in crate::layers) fn integers(
+    options: &Options<'_>,
+    key: &str,
+    rank: usize,
+    least: i64,
+) -> Result<Option<Vec<i64>>> {
+    let integer = |value: &Json| value.as_i64().filter(|&n| n >= least);
+    let found = match options.given(key) {
+        Given::Absent => return Ok(None),
+        Given::Null => None,
+        Given::Value(Json::Array(items)) => items.iter().map(integer).collect(),
+        Given::Value(value) => integer(value).map(|n| vec![n; rank]),
     };
-    let positive = |value: &Json| value.as_i64().filter(|&n| n > 0);
-    let sizes = match value {
-        Json::Array(items) => items.iter().map(positive).collect::<Option<Vec<_>>>(),
-        value => positive(value).map(|n| vec![n; rank]),
-    };
-    let sizes = sizes.filter(|sizes| sizes.len() == rank);
     let wrong = || {
+        let value = options.value(key).unwrap_or(&Json::Null);
         options.invalid(format!(
-            "{key} = {value} must be a positive integer or a list of {rank}"
+            "{key} = {value} must be an integer from {least} on or a list of {rank}"
         ))
     };
-    sizes.ok_or_else(wrong).map(Some)
+    let found = found.filter(|sizes: &Vec<i64>| sizes.len() == rank);
+    found.ok_or_else(wrong).map(Some)
+}
+
+/// Amounts before and after each spatial axis: one integer for all of them, or for each axis one
+/// integer or two; with one axis its two amounts stand alone. `None` if absent.
+pub(in crate::layers) fn margins(
+    options: &Options<'_>,
+    key: &str,
+    rank: usize,
+) -> Result<Option<Vec<(i64, i64)>>> {
+    let integer = |value: &Json| value.as_i64().filter(|&n| n >= 0);
+    let pair = |value: &Json| match value {
+        Json::Array(items) => match items.as_slice() {
+            [before, after] => Some((integer(before)?, integer(after)?)),
+            _ => None,
+        },
+        value => integer(value).map(|n| (n, n)),
+    };
+    let found = match options.given(key) {
+        Given::Absent => return Ok(None),
+        Given::Null => None,
+        Given::Value(value) if rank == 1 => pair(value).map(|pair| vec![pair]),
+        Given::Value(Json::Array(items)) => items.iter().map(pair).collect::<Option<Vec<_>>>(),
+        Given::Value(value) => pair(value).map(|pair| vec![pair; rank]),
+    };
+    let wrong = || {
+        let value = options.value(key).unwrap_or(&Json::Null);
+        options.invalid(format!(
+            "{key} = {value} must be an integer from 0 on, or one or two of them for each of \
+             {rank} axes"
+        ))
+    };
+    let found = found.filter(|margins| margins.len() == rank);
+    found.ok_or_else(wrong).map(Some)
 }

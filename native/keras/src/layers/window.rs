@@ -1,25 +1,26 @@
 //! Sliding windows over the spatial axes: output sizes and TensorFlow's padding rule, shared by
 //! convolution and pooling.
 
+use serde_json::Value as Json;
 use tch::Tensor;
 
-use super::layout::sizes;
-use crate::config::Options;
+use super::layout::{Layout, sizes};
+use crate::config::{Given, Options};
 use crate::error::Result;
 
 /// Windows of `size`, moved by `strides`, with `dilation` between their elements; each has one
 /// number per spatial axis.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::layers) struct Window {
-    pub(in crate::layers) size: Vec<i64>,
-    pub(in crate::layers) strides: Vec<i64>,
-    pub(in crate::layers) dilation: Vec<i64>,
-    pub(in crate::layers) padding: Padding,
+pub(crate) struct Window {
+    pub(crate) size: Vec<i64>,
+    pub(crate) strides: Vec<i64>,
+    pub(crate) dilation: Vec<i64>,
+    pub(crate) padding: Padding,
 }
 
 /// Keras's `padding`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::layers) enum Padding {
+pub(crate) enum Padding {
     /// Only whole windows.
     Valid,
     /// As many windows as strides fit, with the odd element after.
@@ -28,36 +29,78 @@ pub(in crate::layers) enum Padding {
     Causal,
 }
 
-impl Window {
-    /// Reads `size_key`, `strides` (default: `strides`, or the size if that is `None`) and
-    /// `padding`; there is no dilation.
-    pub(in crate::layers) fn read(
-        options: &Options<'_>,
-        size_key: &str,
-        rank: usize,
-        strides: Option<i64>,
-    ) -> Result<Self> {
-        let size = sizes(options, size_key, rank)?
-            .ok_or_else(|| options.invalid(format!("{size_key} is missing")))?;
-        let default = strides.map_or_else(|| size.clone(), |stride| vec![stride; rank]);
-        let strides = sizes(options, "strides", rank)?.unwrap_or(default);
-        let padding = match options.choice("padding", "valid", &["valid", "same", "causal"])? {
-            "same" => Padding::Same,
-            "causal" => Padding::Causal,
-            _ => Padding::Valid,
+impl Padding {
+    /// Reads option `padding`, one of `allowed`; absent is valid.
+    pub(in crate::layers) fn read(options: &Options<'_>, allowed: &[&str]) -> Result<Self> {
+        let value = match options.given("padding") {
+            Given::Absent => return Ok(Self::Valid),
+            Given::Null => &Json::Null,
+            Given::Value(value) => value,
         };
-        if padding == Padding::Causal && (rank != 1 || size_key == "pool_size") {
-            return Err(options.invalid("padding = \"causal\" is for Conv1D only"));
+        match value.as_str().filter(|name| allowed.contains(name)) {
+            Some("valid") => Ok(Self::Valid),
+            Some("same") => Ok(Self::Same),
+            Some("causal") => Ok(Self::Causal),
+            _ => Err(options.unsupported("padding", value, &allowed.join(", "))),
         }
+    }
+}
+
+impl Window {
+    /// Reads `kernel_size`, `strides`, `dilation_rate` and `padding` of a convolution.
+    pub(in crate::layers) fn of_kernel(
+        options: &Options<'_>,
+        rank: usize,
+        paddings: &[&str],
+    ) -> Result<Self> {
+        let ones = || vec![1; rank];
         Ok(Self {
-            dilation: vec![1; rank],
-            size,
-            strides,
-            padding,
+            size: sizes(options, "kernel_size", rank)?
+                .ok_or_else(|| options.invalid("kernel_size is missing"))?,
+            strides: sizes(options, "strides", rank)?.unwrap_or_else(ones),
+            dilation: sizes(options, "dilation_rate", rank)?.unwrap_or_else(ones),
+            padding: Padding::read(options, paddings)?,
         })
     }
 
-    fn extent(&self, axis: usize) -> i64 {
+    /// Reads `pool_size`, `strides` (null for the size) and `padding` of a pooling.
+    pub(in crate::layers) fn of_pool(options: &Options<'_>, rank: usize) -> Result<Self> {
+        let size = sizes(options, "pool_size", rank)?.unwrap_or_else(|| vec![2; rank]);
+        let strides = if options.is_null("strides") {
+            None
+        } else {
+            sizes(options, "strides", rank)?
+        };
+        Ok(Self {
+            strides: strides.unwrap_or_else(|| size.clone()),
+            dilation: vec![1; rank],
+            size,
+            padding: Padding::read(options, &["valid", "same"])?,
+        })
+    }
+
+    /// Strides and dilation both above 1, which convolutions of Keras refuse.
+    pub(in crate::layers) fn require_strides_or_dilation(
+        &self,
+        options: &Options<'_>,
+    ) -> Result<()> {
+        let above_one = |sizes: &[i64]| sizes.iter().any(|&size| size > 1);
+        if above_one(&self.strides) && above_one(&self.dilation) {
+            return Err(options.invalid(format!(
+                "strides = {:?} and dilation_rate = {:?} cannot both be above 1",
+                self.strides, self.dilation
+            )));
+        }
+        Ok(())
+    }
+
+    /// Number of spatial axes.
+    pub(in crate::layers) fn rank(&self) -> usize {
+        self.size.len()
+    }
+
+    /// Elements from the first to the last of a window.
+    pub(in crate::layers) fn extent(&self, axis: usize) -> i64 {
         (self.size[axis] - 1) * self.dilation[axis] + 1
     }
 
@@ -99,23 +142,24 @@ impl Window {
         }
     }
 
-    /// Prepares a tensor with channels second: either the symmetric padding that libtorch applies
-    /// itself, or the tensor padded with `fill` and no padding left.
-    pub(in crate::layers) fn pad(&self, x: &Tensor, fill: f64) -> Result<(Tensor, Vec<i64>)> {
+    /// The tensor with its channels second, and the symmetric padding that libtorch is still to
+    /// apply. What is not symmetric has been padded with `fill`, in the tensor's own layout.
+    pub(in crate::layers) fn pad(
+        &self,
+        layout: Layout,
+        x: &Tensor,
+        fill: f64,
+    ) -> Result<(Tensor, Vec<i64>)> {
         let size = x.size();
-        let amounts: Vec<(i64, i64)> = (0..self.size.len())
-            .map(|axis| self.amounts(axis, size[axis + 2]))
-            .collect();
+        let lengths = layout.between(&size).iter().enumerate();
+        let amounts = lengths.map(|(axis, &length)| self.amounts(axis, length));
+        let amounts: Vec<(i64, i64)> = amounts.collect();
         if amounts.iter().all(|(before, after)| before == after) {
-            let symmetric = amounts.iter().map(|(before, _)| *before);
-            return Ok((x.shallow_clone(), symmetric.collect()));
+            let symmetric = amounts.iter().map(|(before, _)| *before).collect();
+            return Ok((layout.channels_second(x)?, symmetric));
         }
-        // libtorch takes the amounts of the last axis first.
-        let reversed = amounts.iter().rev();
-        let flat: Vec<i64> = reversed
-            .flat_map(|(before, after)| [*before, *after])
-            .collect();
-        Ok((x.f_pad(flat, "constant", fill)?, vec![0; self.size.len()]))
+        let padded = layout.pad(x, &amounts, fill)?;
+        Ok((layout.channels_second(&padded)?, vec![0; self.rank()]))
     }
 }
 

@@ -1,6 +1,10 @@
 //! `keras.layers`, convolution.
 
-mod conv;
+pub(crate) mod conv;
+mod depthwise;
+pub(crate) mod geometry;
+mod separable;
+mod transpose;
 
 use super::Family;
 
@@ -8,4 +12,11 @@ pub(super) const LAYERS: Family = &[
     ("Conv1D", conv::build),
     ("Conv2D", conv::build),
     ("Conv3D", conv::build),
+    ("Conv1DTranspose", transpose::build),
+    ("Conv2DTranspose", transpose::build),
+    ("Conv3DTranspose", transpose::build),
+    ("DepthwiseConv1D", depthwise::build),
+    ("DepthwiseConv2D", depthwise::build),
+    ("SeparableConv1D", separable::build),
+    ("SeparableConv2D", separable::build),
 ];

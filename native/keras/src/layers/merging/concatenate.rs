@@ -1,12 +1,13 @@
 //! `Concatenate`: inputs side by side along one axis.
 
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
+use super::promotion::{listed, promoted};
 use crate::arguments::{Args, Tree};
 use crate::context::Context;
 use crate::error::Result;
 use crate::layer::{Built, Inferred, Layer, Scope};
-use crate::spec::{Spec, position};
+use crate::spec::Spec;
 use crate::value::Value;
 
 #[derive(Debug)]
@@ -16,16 +17,14 @@ struct Concatenate {
 }
 
 pub(super) fn build(scope: &mut Scope<'_>) -> Result<Built> {
-    let axis = scope.options.i64("axis", -1)?;
+    let axis = scope.options.integer("axis", -1)?;
     Ok(Built::layer(Concatenate { axis }))
 }
 
 impl Layer for Concatenate {
     fn infer(&self, args: &Args<Spec>) -> Inferred {
-        let inputs = args.inputs();
-        let [first, ..] = inputs.as_slice() else {
-            return Err("takes at least one input, got none".to_owned());
-        };
+        let inputs = listed(args)?;
+        let first = inputs[0];
         let axis = first.axis(self.axis)?;
         if axis == 0 {
             return Err("cannot concatenate along the batch, axis 0".to_owned());
@@ -52,7 +51,7 @@ impl Layer for Concatenate {
                 };
             }
         }
-        Ok(Tree::Leaf(first.with_dims(dims)))
+        Ok(Tree::Leaf(Spec::new(dims, promoted(&inputs))))
     }
 
     fn call(&self, args: &Args<Value>, _: &mut Context<'_>) -> Result<Tree<Value>> {
@@ -62,31 +61,23 @@ impl Layer for Concatenate {
         Ok(Tree::Leaf(Tensor::f_cat(&inputs, self.axis)?.into()))
     }
 
-    /// Inputs without a mask count as all valid; a mask without the joined axis holds for each of
-    /// its elements (`Concatenate.compute_mask`).
+    /// Inputs without a mask count as all valid; a mask without the features holds for each of them.
     fn mask(&self, args: &Args<Value>) -> Result<Option<Tensor>> {
         let inputs = args.inputs();
         if inputs.iter().all(|value| value.mask().is_none()) {
             return Ok(None);
         }
-        let rank = inputs.first().map_or(0, |value| value.size().len());
-        let axis = position(self.axis, rank).unwrap_or(0);
         let mut masks = Vec::new();
         for value in inputs {
             let size = value.size();
-            let mask = match value.mask() {
-                None => value.y()?.f_ones_like()?.f_to_kind(tch::Kind::Bool)?,
-                Some(mask) => {
-                    let mut mask = mask.shallow_clone();
-                    while mask.dim() < rank {
-                        mask = mask.f_unsqueeze(-1)?;
-                    }
-                    mask.f_expand(size.as_slice(), false)?
+            masks.push(match value.mask() {
+                None => value.y()?.f_ones_like()?.f_to_kind(Kind::Bool)?,
+                Some(mask) if mask.dim() < size.len() => {
+                    mask.f_unsqueeze(-1)?.f_expand(size.as_slice(), false)?
                 }
-            };
-            masks.push(mask);
+                Some(mask) => mask.shallow_clone(),
+            });
         }
-        let joined = Tensor::f_cat(&masks, i64::try_from(axis).unwrap_or(0))?;
-        Ok(Some(joined.f_all_dim(-1, false)?))
+        Ok(Some(Tensor::f_cat(&masks, self.axis)?.f_any_dim(-1, false)?))
     }
 }

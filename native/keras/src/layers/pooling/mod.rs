@@ -1,5 +1,6 @@
 //! `keras.layers`, pooling.
 
+mod adaptive;
 mod global;
 mod windowed;
 
@@ -19,4 +20,10 @@ pub(super) const LAYERS: Family = &[
     ("GlobalMaxPooling1D", global::build_max),
     ("GlobalMaxPooling2D", global::build_max),
     ("GlobalMaxPooling3D", global::build_max),
+    ("AdaptiveAveragePooling1D", adaptive::build_average),
+    ("AdaptiveAveragePooling2D", adaptive::build_average),
+    ("AdaptiveAveragePooling3D", adaptive::build_average),
+    ("AdaptiveMaxPooling1D", adaptive::build_max),
+    ("AdaptiveMaxPooling2D", adaptive::build_max),
+    ("AdaptiveMaxPooling3D", adaptive::build_max),
 ];

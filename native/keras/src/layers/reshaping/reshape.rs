@@ -1,73 +1,100 @@
 //! `Reshape`: the same elements in row-major order under `target_shape`, one of whose axes may be
-//! -1.
+//! -1, or null for a size that stays unknown until data come.
 
 use serde_json::Value as Json;
 use tch::Tensor;
 
 use crate::context::Context;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::layer::{Built, Scope, Unary};
 use crate::spec::{Spec, SpecResult};
 
+/// The size of an axis of the target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Axis {
+    Size(i64),
+    /// What is left, as the spec tells.
+    Rest,
+    /// What is left, which the spec does not tell.
+    Unknown,
+}
+
 #[derive(Debug)]
 struct Reshape {
-    target: Vec<i64>,
+    target: Vec<Axis>,
 }
 
 pub(super) fn build(scope: &mut Scope<'_>) -> Result<Built> {
     let options = scope.options;
-    let axes = options.value("target_shape").and_then(Json::as_array);
-    let target = axes.and_then(|axes| axes.iter().map(Json::as_i64).collect::<Option<Vec<_>>>());
-    let target =
-        target.ok_or_else(|| options.invalid("target_shape must be a list of integers"))?;
-    if target.iter().any(|&axis| axis < -1) || target.iter().filter(|&&axis| axis == -1).count() > 1
-    {
-        return Err(options.invalid(format!("target_shape {target:?} may hold one -1 at most")));
-    }
+    let axis = |value: &Json| match value {
+        Json::Null => Some(Axis::Unknown),
+        value => match value.as_i64()? {
+            -1 => Some(Axis::Rest),
+            size => (size >= 0).then_some(Axis::Size(size)),
+        },
+    };
+    let given = options.value("target_shape").unwrap_or(&Json::Null);
+    let axes = given.as_array();
+    let target = axes.and_then(|axes| axes.iter().map(axis).collect::<Option<Vec<_>>>());
+    let open = |target: &Vec<Axis>| target.iter().filter(|axis| axis.size().is_none()).count();
+    let target = target.filter(|target| open(target) <= 1).ok_or_else(|| {
+        options.invalid(format!(
+            "target_shape = {given} must be a list of sizes, with one -1 or null at most"
+        ))
+    })?;
     Ok(Built::unary(Reshape { target }))
+}
+
+impl Axis {
+    fn size(self) -> Option<i64> {
+        match self {
+            Self::Size(size) => Some(size),
+            Self::Rest | Self::Unknown => None,
+        }
+    }
+}
+
+impl Reshape {
+    /// The sizes for a row of `count` elements; `None` if they do not fit.
+    fn row(&self, count: i64) -> Option<Vec<i64>> {
+        let known: i64 = self.target.iter().filter_map(|axis| axis.size()).product();
+        let open = self.target.iter().any(|axis| axis.size().is_none());
+        let fits = if open {
+            known > 0 && count % known == 0
+        } else {
+            known == count
+        };
+        let sizes = self.target.iter();
+        let sizes = sizes.map(|axis| axis.size().unwrap_or(count / known.max(1)));
+        fits.then(|| sizes.collect())
+    }
+
+    fn unfit(&self, count: i64) -> String {
+        let target: Vec<i64> = self.target.iter().map(|axis| axis.size().unwrap_or(-1)).collect();
+        format!("{count} elements do not fit target_shape {target:?}")
+    }
 }
 
 impl Unary for Reshape {
     fn infer(&self, input: &Spec) -> SpecResult {
         let batch = *input.dims.first().ok_or("needs a batch axis")?;
-        let known: i64 = self.target.iter().filter(|&&axis| axis != -1).product();
-        let open = self.target.contains(&-1);
-        let rest = match input.row_elements() {
-            None => None,
-            Some(count) => {
-                let fits = if open {
-                    known > 0 && count % known == 0
-                } else {
-                    known == count
-                };
-                if !fits {
-                    let target = &self.target;
-                    return Err(format!(
-                        "{count} elements do not fit target_shape {target:?}"
-                    ));
-                }
-                Some(count / known.max(1))
+        let mut row: Vec<Option<i64>> = self.target.iter().map(|axis| axis.size()).collect();
+        if let Some(count) = input.row_elements() {
+            let sizes = self.row(count).ok_or_else(|| self.unfit(count))?;
+            if !self.target.contains(&Axis::Unknown) {
+                row = sizes.into_iter().map(Some).collect();
             }
-        };
-        let row = self.target.iter();
-        let row = row.map(|&axis| if axis == -1 { rest } else { Some(axis) });
-        let dims: Vec<_> = std::iter::once(batch).chain(row).collect();
-        Ok(input.with_dims(dims))
+        }
+        Ok(input.with_dims([&[batch], row.as_slice()].concat()))
     }
 
     fn call(&self, x: &Tensor, _: &mut Context<'_>) -> Result<Tensor> {
-        let rows = x.size().first().copied().unwrap_or(1);
-        // An empty batch leaves nothing from which libtorch could tell what -1 is.
-        let shape: Vec<i64> = std::iter::once(rows).chain(self.target.clone()).collect();
-        if rows == 0 && self.target.contains(&-1) {
-            let row: i64 = x.size().iter().skip(1).product();
-            let known: i64 = self.target.iter().filter(|&&axis| axis != -1).product();
-            let shape = shape.iter();
-            let shape: Vec<i64> = shape
-                .map(|&axis| if axis == -1 { row / known.max(1) } else { axis })
-                .collect();
-            return Ok(x.f_reshape(shape)?);
-        }
-        Ok(x.f_reshape(shape)?)
+        let size = x.size();
+        let (rows, row) = (size.first().copied().unwrap_or(1), size.iter().skip(1));
+        // Said in full, since an empty batch does not tell what is left.
+        let count = row.product();
+        let sizes = self.row(count);
+        let sizes = sizes.ok_or_else(|| Error::values(self.unfit(count)))?;
+        Ok(x.f_reshape([&[rows], sizes.as_slice()].concat())?)
     }
 }
