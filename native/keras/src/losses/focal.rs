@@ -1,6 +1,6 @@
 //! Crossentropies that weigh examples by how well they are classified already.
 
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 use super::arguments::Arguments;
 use super::crossentropy::{
@@ -95,10 +95,15 @@ impl Function for Categorical {
         let y = clipped(&y.f_div(&sum(&y, &axis, true)?)?)?;
         let crossentropy = y_true.f_mul(&y.f_log()?)?.f_neg()?;
         let focal = complement(&y)?.f_pow_tensor_scalar(self.gamma)?;
-        let alpha = Tensor::f_from_slice(&self.alpha)?
-            .f_to_kind(y.kind())?
-            .f_to_device(y.device())?;
-        let values = focal.f_mul(&alpha)?.f_mul(&crossentropy)?;
+        let weighted = match self.alpha[..] {
+            [alpha] => focal.f_mul_scalar(alpha)?,
+            // Keras makes a list float32.
+            _ => {
+                let alpha = Tensor::f_from_slice(&self.alpha)?.f_to_kind(Kind::Float)?;
+                focal.f_mul(&alpha.f_to_device(y.device())?.f_to_kind(y.kind())?)?
+            }
+        };
+        let values = weighted.f_mul(&crossentropy)?;
         Ok(sum(&values, &axis, false)?.into())
     }
 }

@@ -44,7 +44,11 @@ impl Reduction {
         let mean = divide_no_nan(sum, divisor);
         match self {
             Self::SumOverBatchSize | Self::MeanWithSampleWeight => Outcome {
-                value: mean,
+                // Keras multiplies what a mask keeps out by 0, which leaves NaN as it is.
+                value: match self {
+                    Self::SumOverBatchSize if divisor == 0.0 => sum * 0.0,
+                    _ => mean,
+                },
                 slopes: vec![divide_no_nan(1.0, divisor), 0.0],
             },
             Self::Sum => Outcome {

@@ -87,13 +87,11 @@ pub(super) struct LogCosh;
 
 impl Function for LogCosh {
     fn elements(&self, y_true: &Tensor, y: &Prediction<'_>) -> Result<Elements> {
+        // error + softplus(-2 error) - log(2), of which Keras has the last in float32.
         let error = y.y()?.f_sub(y_true)?;
-        let values = error
-            .f_mul_scalar(-2.0)?
-            .f_softplus()?
-            .f_add(&error)?
-            .f_sub_scalar(std::f64::consts::LN_2)?;
-        over_last_axis(&values)
+        let softplus = error.f_mul_scalar(2.0)?.f_log_sigmoid()?.f_neg()?;
+        let log2 = f64::from(std::f32::consts::LN_2);
+        over_last_axis(&softplus.f_add(&error)?.f_sub_scalar(log2)?)
     }
 }
 
