@@ -104,9 +104,9 @@ pub(crate) fn sparsemax(x: &Tensor, axis: i64) -> Result {
     let ranks = sorted.f_ones_like()?.f_cumsum(axis, kind)?;
     let means = sums.f_sub_scalar(1.0)?.f_div(&ranks)?;
     let support = sorted.f_sub(&means)?.f_gt(0.0)?;
-    let count = support.f_sum_dim_intlist([axis], true, kind)?;
+    let count = support.f_sum_dim_intlist(axis, true, kind)?;
     let total = sums.f_where_scalarother(&support, 0)?;
-    let total = total.f_sum_dim_intlist([axis], true, kind)?;
+    let total = total.f_sum_dim_intlist(axis, true, kind)?;
     let tau = total.f_sub_scalar(1.0)?.f_div(&count)?;
     x.f_sub(&tau)?.f_clamp_min(0.0)
 }

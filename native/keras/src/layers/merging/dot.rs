@@ -52,7 +52,7 @@ impl Dot {
 
     /// `x` divided by its norm along `axis`.
     fn normalized(x: &Tensor, axis: i64) -> Result<Tensor> {
-        let sum = x.f_square()?.f_sum_dim_intlist([axis], true, x.f_kind()?)?;
+        let sum = x.f_square()?.f_sum_dim_intlist(axis, true, x.f_kind()?)?;
         Ok(x.f_mul(&sum.f_rsqrt()?.f_clamp_max(1.0 / EPSILON)?)?)
     }
 }

@@ -13,7 +13,7 @@ use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::initializers::Initializer;
 use crate::layer::Scope;
-use crate::layers::layout::{Layout, sizes, spatial_rank};
+use crate::layers::layout::{Layout, spatial_rank};
 use crate::layers::window::{Padding, Window};
 use crate::spec::Spec;
 use crate::variables::Handle;
@@ -40,16 +40,8 @@ impl ConvLstmCell {
         let options = scope.options;
         let rank = spatial_rank(scope.class);
         let layout = Layout::read(options)?;
-        options.choice("padding", "valid", &["valid", "same"])?;
-        let mut window = Window::read(options, "kernel_size", rank, Some(1))?;
-        window.dilation = sizes(options, "dilation_rate", rank)?.unwrap_or(window.dilation);
-        let above_one = |sizes: &[i64]| sizes.iter().any(|&size| size > 1);
-        if above_one(&window.strides) && above_one(&window.dilation) {
-            return Err(options.invalid(format!(
-                "strides = {:?} and dilation_rate = {:?} cannot both be above 1",
-                window.strides, window.dilation
-            )));
-        }
+        let window = Window::of_kernel(options, rank, &["valid", "same"])?;
+        window.require_strides_or_dilation(options)?;
         let wrong = |reason| scope.mismatch(reason);
         step.require_rank(rank + 2).map_err(wrong)?;
         let inputs: Option<Vec<i64>> = step.dims[1..].iter().copied().collect();
@@ -200,7 +192,7 @@ impl Kernel<'_> {
             [image] => image.shallow_clone(),
             images => Tensor::f_cat(images, 1)?,
         };
-        let (x, padding) = self.window.pad(&images, 0.0)?;
+        let (x, padding) = self.window.pad(Layout::ChannelsFirst, &images, 0.0)?;
         Ok(x.f_convolution(
             &self.weight,
             self.bias.as_ref(),
