@@ -31,7 +31,7 @@ class OperationCases(Cases):
     def test(self):
         """A test of every case."""
 
-        @pytest.mark.parametrize("name", self._cases)
+        @pytest.mark.parametrize("name", self.chosen())
         def test(ran: dict[str, Ran], name: str) -> None:
             check(ran[name])
             actual = results_of(ran[name])

@@ -259,7 +259,7 @@ impl Model {
                 actual: out.len(),
             });
         }
-        if !loss.requires_grad() {
+        if !loss.requires_grad() || store.variables().is_empty() {
             out.fill(0.0);
             return Ok(vec![false; store.variables().len()]);
         }

@@ -70,13 +70,13 @@ private[ml] object ModelOutputs {
   }
 
   private def lossOf(loss: Option[JValue], names: Seq[String]): Map[String, Option[JValue]] = {
-    val given: Seq[Option[JValue]] = loss match {
+    val losses: Seq[Option[JValue]] = loss match {
       case Some(JArray(items)) => items.map(item => Option(item).filter(_ != JNull))
       case Some(fields: JObject) if (fields \ "class_name") == JNothing =>
         names.map(name => Option(fields \ name).filter(value => value != JNothing && value != JNull))
       case single => names.map(_ => single)
     }
-    names.zipAll(given.take(names.length), "", None).toMap
+    names.zipAll(losses.take(names.length), "", None).toMap
   }
 
   /** The last activation of a layer, by name; none of a nested model. */

@@ -26,13 +26,14 @@ class KerasEstimatorSuite extends SparkSuite {
   test("a missing column is named beside those that are there") {
     assert(refusal(_.setFeatureCols(Array("image", "imge"))) ==
       "feature column 'imge' is no column of the DataFrame; it has 'image', 'label', 'name', 'price'")
-    assert(refusal(_.setLabelCol("y")).startsWith("labelCol 'y' is no column"))
+    assert(refusal(_.setLabelCol("y")).startsWith("label column 'y' is no column"))
     assert(refusal(_.setWeightCol("w")).startsWith("weightCol 'w' is no column"))
   }
 
   test("a wrong type is named with the accepted ones") {
-    assert(refusal(_.setFeaturesCol("name")).startsWith(
-      "feature column 'name' has type STRING; it must be boolean, tinyint"))
+    assert(refusal(_.setFeaturesCol("price")).startsWith(
+      "feature column 'price' has type DECIMAL(10,2); it must be boolean, tinyint"))
+    assert(refusal(_.setLabelCol("name")).contains("'name' has type STRING"))
     assert(refusal(_.setLabelCol("price")).contains("'price' has type DECIMAL(10,2)"))
     assert(refusal(_.setWeightCol("image")).contains("'image' has type ARRAY<FLOAT>"))
     assert(refusal(_.setValidationIndicatorCol("label")).contains("it must be boolean"))
