@@ -141,7 +141,10 @@ impl<T> Args<T> {
     pub(crate) fn allow(&self, names: &[&str]) -> Result<(), String> {
         let mut given = self.named.iter().map(|(key, _)| key.as_str());
         match given.find(|key| !names.contains(key)) {
-            Some(key) => Err(format!("does not take the argument {key}; it takes {}", names.join(", "))),
+            Some(key) => Err(format!(
+                "does not take the argument {key}; it takes {}",
+                names.join(", ")
+            )),
             None => Ok(()),
         }
     }

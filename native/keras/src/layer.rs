@@ -375,7 +375,7 @@ impl<'a> Scope<'a> {
                 supported: "dtype float32, mixed_float16, mixed_bfloat16".to_owned(),
             });
         }
-        let handle = self.declare(name, shape, initializer, Kind::Float, true, false);
+        let handle = self.declare(name, shape, initializer, true);
         if let Some(declared) = self.place.declared.get_mut(handle.0) {
             declared.regularizer = regularizer;
             declared.constraint = constraint;
@@ -434,18 +434,7 @@ impl<'a> Scope<'a> {
         shape: &[i64],
         initializer: Initializer,
     ) -> Handle {
-        self.declare(name, shape, initializer, Kind::Float, false, true)
-    }
-
-    /// Declares a variable that no pass changes.
-    pub(crate) fn constant_state(
-        &mut self,
-        name: &str,
-        shape: &[i64],
-        kind: Kind,
-        initializer: Initializer,
-    ) -> Handle {
-        self.declare(name, shape, initializer, kind, false, false)
+        self.declare(name, shape, initializer, false)
     }
 
     fn declare(
@@ -453,9 +442,7 @@ impl<'a> Scope<'a> {
         name: &str,
         shape: &[i64],
         initializer: Initializer,
-        kind: Kind,
         trainable: bool,
-        averaged: bool,
     ) -> Handle {
         let place = &mut self.place;
         let order = [place.order.as_slice(), &[self.count]].concat();
@@ -467,11 +454,11 @@ impl<'a> Scope<'a> {
             adopter: None,
             order,
             shape: shape.to_vec(),
-            kind,
+            kind: Kind::Float,
             initializer,
             trainable,
             frozen: !place.trainable,
-            averaged: averaged && place.trainable,
+            averaged: !trainable && place.trainable,
             regularizer: None,
             constraint: None,
         });

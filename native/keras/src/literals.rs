@@ -23,7 +23,10 @@ pub(crate) fn array(value: &Json) -> Option<Result<Tensor>> {
     if !matches!(class, "__numpy__" | "__tensor__") {
         return None;
     }
-    let (items, dtype) = (value.pointer("/config/value"), value.pointer("/config/dtype"));
+    let (items, dtype) = (
+        value.pointer("/config/value"),
+        value.pointer("/config/dtype"),
+    );
     let items = items.unwrap_or(&Json::Null);
     let dtype = dtype.and_then(Json::as_str).unwrap_or_default();
     let kind = DType::from_name(dtype).and_then(DType::kind);
@@ -101,14 +104,27 @@ pub(crate) fn tensor(value: &Json, kind: Kind, device: Device) -> Result<Tensor>
     })?;
     let exact = if is_float(kind) {
         let mut numbers = Vec::new();
-        flatten(value, &mut numbers, &|item| number(item).unwrap_or(f64::NAN), f64::from);
+        flatten(
+            value,
+            &mut numbers,
+            &|item| number(item).unwrap_or(f64::NAN),
+            f64::from,
+        );
         Tensor::f_from_slice(&numbers)?
     } else {
         let mut numbers = Vec::new();
-        flatten(value, &mut numbers, &|item| item.as_i64().unwrap_or_default(), i64::from);
+        flatten(
+            value,
+            &mut numbers,
+            &|item| item.as_i64().unwrap_or_default(),
+            i64::from,
+        );
         Tensor::f_from_slice(&numbers)?
     };
-    Ok(exact.f_reshape(shape)?.f_to_kind(kind)?.f_to_device(device)?)
+    Ok(exact
+        .f_reshape(shape)?
+        .f_to_kind(kind)?
+        .f_to_device(device)?)
 }
 
 fn flatten<N>(value: &Json, numbers: &mut Vec<N>, read: &impl Fn(&Json) -> N, flag: fn(u8) -> N) {
@@ -148,7 +164,8 @@ mod tests {
         assert_eq!(tensor.size(), [2, 2]);
         assert_eq!(tensor.int64_value(&[1, 1]), 9_007_199_254_740_993);
         assert!(array(&json!({"class_name": "__slice__"})).is_none());
-        let strings = json!({"class_name": "__numpy__", "config": {"value": ["a"], "dtype": "str"}});
+        let strings =
+            json!({"class_name": "__numpy__", "config": {"value": ["a"], "dtype": "str"}});
         assert!(array(&strings).unwrap().is_err());
     }
 }

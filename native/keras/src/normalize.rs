@@ -41,7 +41,7 @@ pub(crate) fn normalize(mut document: Value) -> Result<Normalized> {
         Value::Object(config) => config,
         _ => return Err(invalid("config must be an object")),
     };
-    upgrade_layers(&mut config, &class)?;
+    upgrade_layers(&mut config, class)?;
     config
         .entry("name")
         .or_insert_with(|| json!(class.to_lowercase()));
@@ -177,7 +177,9 @@ fn upgrade_layer(layer: &mut Value) -> Result<()> {
         "Attention" | "AdditiveAttention" if config.get("causal") == Some(&Value::Bool(false)) => {
             &["causal"]
         }
-        "SpatialDropout1D" | "SpatialDropout2D" | "SpatialDropout3D" => &["noise_shape", "trainable"],
+        "SpatialDropout1D" | "SpatialDropout2D" | "SpatialDropout3D" => {
+            &["noise_shape", "trainable"]
+        }
         _ => &[],
     };
     for key in outdated {

@@ -28,7 +28,9 @@ impl Interpolation {
     /// # Errors
     /// Keras has no such method.
     pub(crate) fn read(options: &Options<'_>, default: &'static str) -> Result<Self> {
-        let known = ["nearest", "bilinear", "bicubic", "lanczos3", "lanczos5", "area"];
+        let known = [
+            "nearest", "bilinear", "bicubic", "lanczos3", "lanczos5", "area",
+        ];
         Ok(match options.choice("interpolation", default, &known)? {
             "nearest" => Self::Nearest,
             "bilinear" => Self::Bilinear,
@@ -167,7 +169,11 @@ fn bicubic(from: i64, to: i64, at: i64) -> Vec<(i64, f32)> {
         (first + 1, inner(1.0 - share)),
         (first + 2, outer(2.0 - share)),
     ];
-    normalized(weights.into_iter().filter(|(place, _)| (0..from).contains(place)))
+    normalized(
+        weights
+            .into_iter()
+            .filter(|(place, _)| (0..from).contains(place)),
+    )
 }
 
 fn lanczos(lobes: f32, from: i64, to: i64, at: i64) -> Vec<(i64, f32)> {
@@ -197,7 +203,9 @@ fn normalized(weights: impl Iterator<Item = (i64, f32)>) -> Vec<(i64, f32)> {
     let weights: Vec<(i64, f32)> = weights.collect();
     let sum: f32 = weights.iter().map(|(_, weight)| weight).sum();
     let weights = weights.into_iter();
-    weights.map(|(place, weight)| (place, weight / sum)).collect()
+    weights
+        .map(|(place, weight)| (place, weight / sum))
+        .collect()
 }
 
 #[cfg(test)]
@@ -219,7 +227,10 @@ mod tests {
             for (from, to) in [(1, 3), (5, 10), (7, 21), (4, 6), (9, 4), (300, 900)] {
                 for row in interpolation.weights(from, to) {
                     let sum: f32 = row.iter().map(|(_, weight)| weight).sum();
-                    assert!((sum - 1.0).abs() < 1e-3, "{interpolation:?} {from} {to} {sum}");
+                    assert!(
+                        (sum - 1.0).abs() < 1e-3,
+                        "{interpolation:?} {from} {to} {sum}"
+                    );
                     assert!(row.iter().all(|(place, _)| (0..from).contains(place)));
                 }
             }
@@ -232,7 +243,10 @@ mod tests {
         let image = image.f_view([1, 4, 3, 2]).unwrap();
         for interpolation in ALL {
             let resized = resize(&image, [4, 3], interpolation).unwrap();
-            assert!(resized.f_allclose(&image, 1e-5, 1e-5, false).unwrap(), "{interpolation:?}");
+            assert!(
+                resized.f_allclose(&image, 1e-5, 1e-5, false).unwrap(),
+                "{interpolation:?}"
+            );
         }
     }
 

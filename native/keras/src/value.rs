@@ -164,7 +164,9 @@ impl Value {
             ));
         }
         let mask = self.mask();
-        let mask = mask.map(|mask| mask.f_narrow(0, start, count)).transpose()?;
+        let mask = mask
+            .map(|mask| mask.f_narrow(0, start, count))
+            .transpose()?;
         Ok(Self::new(self.y()?.f_narrow(0, start, count)?).with_mask(mask))
     }
 

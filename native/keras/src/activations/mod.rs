@@ -121,7 +121,10 @@ impl Activation {
         if entry.family != Family::Layers {
             return Err(unsupported(NAMES));
         }
-        let options = Options::new(format!("{place}, activation {}", entry.class), &entry.config);
+        let options = Options::new(
+            format!("{place}, activation {}", entry.class),
+            &entry.config,
+        );
         options.ignore(&["name", "trainable", "dtype", "build_config"]);
         let Some(activation) = Self::from_layer(&entry.class, &options)? else {
             return Err(unsupported(NAMES));
@@ -237,7 +240,9 @@ impl Activation {
                 let at = input.axis(axis)?;
                 let mut dims = input.dims.clone();
                 if dims[at].is_some_and(|size| size % 2 != 0) {
-                    return Err(format!("glu needs an even size of axis {axis}, got {input}"));
+                    return Err(format!(
+                        "glu needs an even size of axis {axis}, got {input}"
+                    ));
                 }
                 dims[at] = dims[at].map(|size| size / 2);
                 return Ok(input.with_dims(dims));

@@ -33,7 +33,9 @@ fn lift_tree(
 ) -> Result<Tree<ValueId>> {
     match tree {
         Tree::Constant(Json::Array(items)) if items.iter().any(holds_array) => {
-            let items = items.into_iter().map(|item| lift_tree(Tree::Constant(item), add));
+            let items = items
+                .into_iter()
+                .map(|item| lift_tree(Tree::Constant(item), add));
             Ok(Tree::List(items.collect::<Result<_>>()?))
         }
         Tree::Constant(value) => match literals::array(&value) {

@@ -311,12 +311,10 @@ impl<'a> Builder<'a> {
             }
         };
         let built = &self.nodes[layer].built;
-        let inferred = built
-            .infer(&specs)
-            .map_err(|reason| Error::ShapeMismatch {
-                place: entry.place(),
-                reason,
-            })?;
+        let inferred = built.infer(&specs).map_err(|reason| Error::ShapeMismatch {
+            place: entry.place(),
+            reason,
+        })?;
         let activation = match built.activity {
             Some(_) => Activation::Linear,
             None => built.activation,

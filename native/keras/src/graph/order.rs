@@ -76,7 +76,10 @@ pub(super) fn sort(
         }
         for parent in &walk.parents[&at] {
             let known = depths.get(parent).copied();
-            if depths.insert(*parent, (depth + 1).max(known.unwrap_or(0))).is_none() {
+            if depths
+                .insert(*parent, (depth + 1).max(known.unwrap_or(0)))
+                .is_none()
+            {
                 met.push(*parent);
             }
         }

@@ -31,7 +31,9 @@ impl Function for Ctc {
         let (rows, steps) = (y.size()[0], y.size()[1]);
         if rows == 0 {
             // libtorch's own takes no empty batch.
-            return Ok(y.f_sum_dim_intlist([1_i64, 2].as_slice(), false, kind)?.into());
+            return Ok(y
+                .f_sum_dim_intlist([1_i64, 2].as_slice(), false, kind)?
+                .into());
         }
         // TensorFlow computes this in float32 whatever the output is.
         let log_softmax = y.f_transpose(0, 1)?.f_log_softmax(-1, Kind::Float)?;

@@ -36,7 +36,7 @@ impl FBeta {
         arguments: &Arguments<'_>,
         output_shape: &[i64],
     ) -> Result<Box<dyn Accumulator>> {
-        Self::new(arguments, output_shape, 1.0)
+        Self::boxed(arguments, output_shape, 1.0)
     }
 
     pub(super) fn build(
@@ -49,10 +49,10 @@ impl FBeta {
                 .filter(|_| beta.is_f64())
                 .filter(|&beta| beta > 0.0)
         })?;
-        Self::new(arguments, output_shape, beta)
+        Self::boxed(arguments, output_shape, beta)
     }
 
-    fn new(
+    fn boxed(
         arguments: &Arguments<'_>,
         output_shape: &[i64],
         beta: f64,

@@ -31,8 +31,14 @@ pub(crate) struct Class {
     pub(crate) arguments: &'static [Argument],
     build: Build,
     /// What `get_config` writes differently.
-    pub(crate) adjust: Option<fn(&Arguments<'_>, &mut Map<String, Value>) -> Result<()>>,
+    pub(crate) adjust: Option<Adjust>,
 }
+
+/// Makes what a metric adds up, for outputs of a shape.
+type BuildState = fn(&Arguments<'_>, &[i64]) -> Result<Box<dyn Accumulator>>;
+
+/// Changes what `get_config` writes.
+type Adjust = fn(&Arguments<'_>, &mut Map<String, Value>) -> Result<()>;
 
 /// How a metric is made.
 #[derive(Debug, Clone, Copy)]
@@ -41,7 +47,7 @@ enum Build {
     Mean(BuildFunction),
     /// The mean of a function of `keras.losses`, named as there.
     Loss(&'static str),
-    State(fn(&Arguments<'_>, &[i64]) -> Result<Box<dyn Accumulator>>),
+    State(BuildState),
 }
 
 const THRESHOLDS: Argument = Argument::new("thresholds", Default::Null);
@@ -350,7 +356,7 @@ const fn state(
     name: &'static str,
     snake: &'static str,
     arguments: &'static [Argument],
-    build: fn(&Arguments<'_>, &[i64]) -> Result<Box<dyn Accumulator>>,
+    build: BuildState,
 ) -> Class {
     Class {
         name,

@@ -17,7 +17,9 @@ pub(super) const OPS: Family = &[
     ("Softplus", |_| Ok(step(Activation::Softplus))),
     ("Softsign", |_| Ok(step(Activation::Softsign))),
     ("HardSigmoid", |_| Ok(step(Activation::HardSigmoid))),
-    ("Elu", |scope| Ok(step(Activation::Elu(scope.options.f64("alpha", 1.0)?)))),
+    ("Elu", |scope| {
+        Ok(step(Activation::Elu(scope.options.f64("alpha", 1.0)?)))
+    }),
     ("LeakyRelu", |scope| {
         let slope = scope.options.f64("negative_slope", 0.2)?;
         Ok(step(Activation::LeakyRelu(slope)))
@@ -49,9 +51,15 @@ pub(super) const OPS: Family = &[
         }))
     }),
     ("HardSilu", |_| Ok(elementwise(same, |x| x.f_hardswish()))),
-    ("HardTanh", |_| Ok(elementwise(same, |x| x.f_clamp(-1.0, 1.0)))),
-    ("LogSigmoid", |_| Ok(elementwise(same, |x| x.f_log_sigmoid()))),
-    ("TanhShrink", |_| Ok(elementwise(same, |x| x.f_sub(&x.f_tanh()?)))),
+    ("HardTanh", |_| {
+        Ok(elementwise(same, |x| x.f_clamp(-1.0, 1.0)))
+    }),
+    ("LogSigmoid", |_| {
+        Ok(elementwise(same, |x| x.f_log_sigmoid()))
+    }),
+    ("TanhShrink", |_| {
+        Ok(elementwise(same, |x| x.f_sub(&x.f_tanh()?)))
+    }),
     ("SparsePlus", |_| Ok(elementwise(same, sparse_plus))),
     ("SparseSigmoid", |_| Ok(elementwise(same, sparse_sigmoid))),
     ("Threshold", threshold),

@@ -31,12 +31,18 @@ pub(super) const OPS: Family = &[
     ("Triu", |scope| triangle(scope, |x, k| Ok(x.f_triu(k)?))),
     ("Diag", |scope| {
         let k = scope.options.i64("k", 0)?;
-        Ok(shaped(move |x| diagonal_of(x, k), move |x| Ok(x.f_diag(k)?)))
+        Ok(shaped(
+            move |x| diagonal_of(x, k),
+            move |x| Ok(x.f_diag(k)?),
+        ))
     }),
     ("Diagflat", |scope| {
         let k = scope.options.i64("k", 0)?;
         let size = move |x: &Spec| elements(x).map(|count| count + k.abs());
-        Ok(shaped(move |x| Ok(vec![size(x); 2]), move |x| Ok(x.f_diagflat(k)?)))
+        Ok(shaped(
+            move |x| Ok(vec![size(x); 2]),
+            move |x| Ok(x.f_diagflat(k)?),
+        ))
     }),
     ("Diagonal", diagonal),
     ("Trace", trace),
@@ -103,7 +109,9 @@ fn tile(scope: &mut Scope<'_>) -> Result<Built> {
                 Some(at) => repeats[at],
                 None => 1,
             };
-            Ok((0..rank).map(|at| size(at).map(|size| size * times(at))).collect())
+            Ok((0..rank)
+                .map(|at| size(at).map(|size| size * times(at)))
+                .collect())
         },
         move |x| Ok(x.f_tile(of_call.as_slice())?),
     ))
@@ -162,7 +170,9 @@ fn pad(scope: &mut Scope<'_>) -> Result<Built> {
     let width = options.value("pad_width").unwrap_or(&Json::Null);
     let pairs = pairs(width);
     let pairs = pairs.ok_or_else(|| {
-        options.invalid(format!("pad_width = {width} must be numbers, or a pair for each axis"))
+        options.invalid(format!(
+            "pad_width = {width} must be numbers, or a pair for each axis"
+        ))
     })?;
     let of_call = pairs.clone();
     Ok(single(
@@ -181,7 +191,9 @@ fn pad(scope: &mut Scope<'_>) -> Result<Built> {
             if mode == Padding::Constant {
                 // libtorch takes the amounts of the last axis first.
                 let reversed = amounts.iter().rev();
-                let flat: Vec<i64> = reversed.flat_map(|(before, after)| [*before, *after]).collect();
+                let flat: Vec<i64> = reversed
+                    .flat_map(|(before, after)| [*before, *after])
+                    .collect();
                 return Ok(x.f_pad(flat, "constant", value)?);
             }
             mirrored(x, &amounts, mode)
@@ -211,7 +223,10 @@ fn amounts(pairs: &[(i64, i64)], rank: usize) -> Checked<Vec<(i64, i64)>> {
     match pairs {
         [pair] => Ok(vec![*pair; rank]),
         pairs if pairs.len() == rank => Ok(pairs.to_vec()),
-        pairs => Err(format!("has {} pairs of pad_width for {rank} axes", pairs.len())),
+        pairs => Err(format!(
+            "has {} pairs of pad_width for {rank} axes",
+            pairs.len()
+        )),
     }
 }
 
@@ -221,7 +236,11 @@ fn mirrored(x: &Tensor, amounts: &[(i64, i64)], mode: Padding) -> Result<Tensor>
         if before == 0 && after == 0 {
             continue;
         }
-        let available = if mode == Padding::Reflect { size - 1 } else { size };
+        let available = if mode == Padding::Reflect {
+            size - 1
+        } else {
+            size
+        };
         if before > available || after > available {
             return Err(super::failed(format!(
                 "cannot mirror more than the {available} elements that axis {axis} has for it"

@@ -54,7 +54,9 @@ pub(super) fn positions(axes: &[i64], rank: usize) -> Checked<Vec<usize>> {
 /// Positions as libtorch takes them.
 pub(super) fn signed(positions: &[usize]) -> Vec<i64> {
     let signed = positions.iter();
-    signed.map(|&at| i64::try_from(at).unwrap_or(i64::MAX)).collect()
+    signed
+        .map(|&at| i64::try_from(at).unwrap_or(i64::MAX))
+        .collect()
 }
 
 /// The axes that are left when `reduced` are, or are 1 with `keepdims`.
@@ -84,7 +86,11 @@ pub(super) fn integers(options: &Options<'_>, key: &str) -> Result<Option<Vec<i6
         return Ok(None);
     };
     let list = list_of_integers(value);
-    let wrong = || options.invalid(format!("{key} = {value} must be an integer or a list of them"));
+    let wrong = || {
+        options.invalid(format!(
+            "{key} = {value} must be an integer or a list of them"
+        ))
+    };
     list.ok_or_else(wrong).map(Some)
 }
 
@@ -124,6 +130,9 @@ mod tests {
     fn reductions_keep_or_drop_axes() {
         let dims = [None, Some(3), Some(4)];
         assert_eq!(reduced_dims(&dims, &[1], false), [None, Some(4)]);
-        assert_eq!(reduced_dims(&dims, &[0, 2], true), [Some(1), Some(3), Some(1)]);
+        assert_eq!(
+            reduced_dims(&dims, &[0, 2], true),
+            [Some(1), Some(3), Some(1)]
+        );
     }
 }

@@ -3,7 +3,9 @@
 
 use tch::{Kind, TchError, Tensor};
 
-use super::operand::{Checked, Described, Operand, checked, converted, device, operands, optional, promoted};
+use super::operand::{
+    Checked, Described, Operand, checked, converted, device, operands, optional, promoted,
+};
 use super::promotion::{Type, floating, result_type};
 use super::{Family, bool_as_int32, precise, single};
 use crate::arguments::Args;
@@ -21,38 +23,78 @@ pub(super) const OPS: Family = &[
     ("TrueDivide", |_| map(Rule::Quotient, |a, b| a.f_div(b))),
     ("DivideNoNan", |_| map(Rule::Quotient, divide_no_nan)),
     ("FloorDivide", |_| map(Rule::Arithmetic, floor_divide)),
-    ("Mod", |_| map(Rule::Integral, |a, b| a.f_remainder_tensor(b))),
+    ("Mod", |_| {
+        map(Rule::Integral, |a, b| a.f_remainder_tensor(b))
+    }),
     ("Fmod", |_| map(Rule::Integral, truncated_mod)),
     ("Power", |_| Ok(power())),
     ("Maximum", |_| map(Rule::Arithmetic, maximum)),
     ("Minimum", |_| map(Rule::Arithmetic, minimum)),
-    ("Fmax", |_| map(Rule::Arithmetic, |a, b| without_nan(a, b, maximum))),
-    ("Fmin", |_| map(Rule::Arithmetic, |a, b| without_nan(a, b, minimum))),
+    ("Fmax", |_| {
+        map(Rule::Arithmetic, |a, b| without_nan(a, b, maximum))
+    }),
+    ("Fmin", |_| {
+        map(Rule::Arithmetic, |a, b| without_nan(a, b, minimum))
+    }),
     ("Arctan2", |_| map(Rule::FloatTensors, |a, b| a.f_atan2(b))),
     ("Hypot", |_| map(Rule::Precise, |a, b| a.f_hypot(b))),
     ("Heaviside", |_| map(Rule::Precise, heaviside)),
-    ("Ldexp", |_| map(Rule::FloatTensors, |a, b| a.f_mul(&b.f_exp2()?))),
-    ("Logaddexp", |_| map(Rule::FloatTensors, |a, b| a.f_logaddexp(b))),
-    ("Logaddexp2", |_| map(Rule::FloatTensors, |a, b| a.f_logaddexp2(b))),
+    ("Ldexp", |_| {
+        map(Rule::FloatTensors, |a, b| a.f_mul(&b.f_exp2()?))
+    }),
+    ("Logaddexp", |_| {
+        map(Rule::FloatTensors, |a, b| a.f_logaddexp(b))
+    }),
+    ("Logaddexp2", |_| {
+        map(Rule::FloatTensors, |a, b| a.f_logaddexp2(b))
+    }),
     ("Nextafter", |_| map(Rule::FloatTensors, next_after)),
     ("Gcd", |_| map(Rule::Tensors, |a, b| a.f_gcd(b))),
     ("Lcm", |_| map(Rule::Tensors, |a, b| a.f_lcm(b))),
-    ("BitwiseAnd", |_| map(Rule::Tensors, |a, b| a.f_bitwise_and_tensor(b))),
-    ("BitwiseOr", |_| map(Rule::Tensors, |a, b| a.f_bitwise_or_tensor(b))),
-    ("BitwiseXor", |_| map(Rule::Tensors, |a, b| a.f_bitwise_xor_tensor(b))),
-    ("BitwiseLeftShift", |_| map(Rule::Arithmetic, |a, b| a.f_bitwise_left_shift(b))),
-    ("LeftShift", |_| map(Rule::Arithmetic, |a, b| a.f_bitwise_left_shift(b))),
-    ("BitwiseRightShift", |_| map(Rule::Arithmetic, |a, b| a.f_bitwise_right_shift(b))),
-    ("RightShift", |_| map(Rule::Arithmetic, |a, b| a.f_bitwise_right_shift(b))),
+    ("BitwiseAnd", |_| {
+        map(Rule::Tensors, |a, b| a.f_bitwise_and_tensor(b))
+    }),
+    ("BitwiseOr", |_| {
+        map(Rule::Tensors, |a, b| a.f_bitwise_or_tensor(b))
+    }),
+    ("BitwiseXor", |_| {
+        map(Rule::Tensors, |a, b| a.f_bitwise_xor_tensor(b))
+    }),
+    ("BitwiseLeftShift", |_| {
+        map(Rule::Arithmetic, |a, b| a.f_bitwise_left_shift(b))
+    }),
+    ("LeftShift", |_| {
+        map(Rule::Arithmetic, |a, b| a.f_bitwise_left_shift(b))
+    }),
+    ("BitwiseRightShift", |_| {
+        map(Rule::Arithmetic, |a, b| a.f_bitwise_right_shift(b))
+    }),
+    ("RightShift", |_| {
+        map(Rule::Arithmetic, |a, b| a.f_bitwise_right_shift(b))
+    }),
     ("Equal", |_| compare(Rule::Tensors, |a, b| a.f_eq_tensor(b))),
-    ("NotEqual", |_| compare(Rule::Tensors, |a, b| a.f_ne_tensor(b))),
-    ("Greater", |_| compare(Rule::Tensors, |a, b| a.f_gt_tensor(b))),
-    ("GreaterEqual", |_| compare(Rule::Tensors, |a, b| a.f_ge_tensor(b))),
+    ("NotEqual", |_| {
+        compare(Rule::Tensors, |a, b| a.f_ne_tensor(b))
+    }),
+    ("Greater", |_| {
+        compare(Rule::Tensors, |a, b| a.f_gt_tensor(b))
+    }),
+    ("GreaterEqual", |_| {
+        compare(Rule::Tensors, |a, b| a.f_ge_tensor(b))
+    }),
     ("Less", |_| compare(Rule::Tensors, |a, b| a.f_lt_tensor(b))),
-    ("LessEqual", |_| compare(Rule::Tensors, |a, b| a.f_le_tensor(b))),
-    ("LogicalAnd", |_| compare(Rule::Truth, |a, b| a.f_logical_and(b))),
-    ("LogicalOr", |_| compare(Rule::Truth, |a, b| a.f_logical_or(b))),
-    ("LogicalXor", |_| compare(Rule::Truth, |a, b| a.f_logical_xor(b))),
+    ("LessEqual", |_| {
+        compare(Rule::Tensors, |a, b| a.f_le_tensor(b))
+    }),
+    ("LogicalAnd", |_| {
+        compare(Rule::Truth, |a, b| a.f_logical_and(b))
+    }),
+    ("LogicalOr", |_| {
+        compare(Rule::Truth, |a, b| a.f_logical_or(b))
+    }),
+    ("LogicalXor", |_| {
+        compare(Rule::Truth, |a, b| a.f_logical_xor(b))
+    }),
     ("Isclose", is_close),
     ("AllClose", all_close),
     ("IsIn", is_in),
@@ -165,7 +207,8 @@ fn floor_divide(a: &Tensor, b: &Tensor) -> Result<Tensor, TchError> {
 
 /// The remainder with the sign of the dividend.
 fn truncated_mod(a: &Tensor, b: &Tensor) -> Result<Tensor, TchError> {
-    a.f_sign()?.f_mul(&a.f_abs()?.f_remainder_tensor(&b.f_abs()?)?)
+    a.f_sign()?
+        .f_mul(&a.f_abs()?.f_remainder_tensor(&b.f_abs()?)?)
 }
 
 /// The larger of two; as in TensorFlow, the first takes the gradient of a tie.
@@ -204,7 +247,8 @@ fn heaviside(a: &Tensor, b: &Tensor) -> Result<Tensor, TchError> {
 /// In double precision and rounded, as Keras does, which for float32 gives mostly `a` back.
 fn next_after(a: &Tensor, b: &Tensor) -> Result<Tensor, TchError> {
     let next = a.f_detach()?.f_to_kind(Kind::Double)?;
-    next.f_nextafter(&b.f_to_kind(Kind::Double)?)?.f_to_kind(a.kind())
+    next.f_nextafter(&b.f_to_kind(Kind::Double)?)?
+        .f_to_kind(a.kind())
 }
 
 /// `Power`; a constant exponent takes libtorch's faster ways.
@@ -295,7 +339,12 @@ fn is_in(scope: &mut Scope<'_>) -> Result<Built> {
         move |args| {
             let (elements, among) = pair(args, Rule::Tensors)?;
             let elements = elements.f_detach()?;
-            Ok(Tensor::f_isin(&elements, &among.f_detach()?, unique, invert)?)
+            Ok(Tensor::f_isin(
+                &elements,
+                &among.f_detach()?,
+                unique,
+                invert,
+            )?)
         },
     ))
 }

@@ -12,13 +12,21 @@ use crate::literals::number;
 use crate::spec::Spec;
 
 pub(super) const OPS: Family = &[
-    ("Cumsum", |scope| running(scope, |x, axis| Ok(x.f_cumsum(axis, x.kind())?))),
-    ("Cumprod", |scope| running(scope, |x, axis| Ok(x.f_cumprod(axis, x.kind())?))),
+    ("Cumsum", |scope| {
+        running(scope, |x, axis| Ok(x.f_cumsum(axis, x.kind())?))
+    }),
+    ("Cumprod", |scope| {
+        running(scope, |x, axis| Ok(x.f_cumprod(axis, x.kind())?))
+    }),
     ("Nancumsum", |scope| {
-        running(scope, |x, axis| Ok(finite(x, 0.0)?.f_cumsum(axis, x.kind())?))
+        running(scope, |x, axis| {
+            Ok(finite(x, 0.0)?.f_cumsum(axis, x.kind())?)
+        })
     }),
     ("Nancumprod", |scope| {
-        running(scope, |x, axis| Ok(finite(x, 1.0)?.f_cumprod(axis, x.kind())?))
+        running(scope, |x, axis| {
+            Ok(finite(x, 1.0)?.f_cumprod(axis, x.kind())?)
+        })
     }),
     ("Diff", diff),
     ("Trapezoid", trapezoid),
@@ -34,10 +42,7 @@ fn finite(x: &Tensor, nan: f64) -> Result<Tensor> {
 
 /// A running total along `axis`, or of all elements in a row, in the input's dtype or option
 /// `dtype`.
-fn running(
-    scope: &mut Scope<'_>,
-    call: fn(&Tensor, i64) -> Result<Tensor>,
-) -> Result<Built> {
+fn running(scope: &mut Scope<'_>, call: fn(&Tensor, i64) -> Result<Tensor>) -> Result<Built> {
     let options = scope.options;
     let axis = options.value("axis").and_then(serde_json::Value::as_i64);
     let dtype = super::casting::dtype(options)?;
@@ -92,7 +97,9 @@ fn trapezoid(scope: &mut Scope<'_>) -> Result<Built> {
             let kind = floating(y.kind());
             let y = y.f_to_kind(kind)?.f_movedim_int(axis, -1)?;
             let steps = y.size().last().copied().unwrap_or(0) - 1;
-            let heights = y.f_narrow(-1, 1, steps)?.f_add(&y.f_narrow(-1, 0, steps)?)?;
+            let heights = y
+                .f_narrow(-1, 1, steps)?
+                .f_add(&y.f_narrow(-1, 0, steps)?)?;
             let areas = heights.f_mul_scalar(0.5 * dx)?;
             Ok(areas.f_sum_dim_intlist(-1, false, kind)?)
         },

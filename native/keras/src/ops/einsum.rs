@@ -36,7 +36,9 @@ fn einsum(scope: &mut Scope<'_>) -> Result<Built> {
             let kinds = checked(kinds.collect::<Checked<Vec<_>>>())?;
             let (compute, kind) = kinds_of_product(&kinds, checked(converted(&operands))?);
             let device = device(args);
-            let tensors = operands.iter().map(|operand| operand.tensor(compute, device));
+            let tensors = operands
+                .iter()
+                .map(|operand| operand.tensor(compute, device));
             let tensors = tensors.collect::<Result<Vec<_>>>()?;
             Ok(Tensor::f_einsum(&text, &tensors, None::<i64>)?.f_to_kind(kind)?)
         },
@@ -90,7 +92,9 @@ impl Equation {
                 let mut single: Vec<char> = letters.iter().copied().filter(once).collect();
                 single.sort_unstable();
                 let dots = all.contains(&Label::Ellipsis).then_some(Label::Ellipsis);
-                dots.into_iter().chain(single.into_iter().map(Label::Letter)).collect()
+                dots.into_iter()
+                    .chain(single.into_iter().map(Label::Letter))
+                    .collect()
             }
         };
         if output.iter().any(|label| !all.contains(label)) {
@@ -121,11 +125,17 @@ impl Equation {
         let mut known: Vec<(char, Option<i64>)> = Vec::new();
         let mut dots: Vec<Option<i64>> = Vec::new();
         for (labels, dims) in self.inputs.iter().zip(shapes) {
-            let letters = labels.iter().filter(|label| **label != Label::Ellipsis).count();
+            let letters = labels
+                .iter()
+                .filter(|label| **label != Label::Ellipsis)
+                .count();
             let spare = dims.len().checked_sub(letters);
             let open = labels.contains(&Label::Ellipsis);
             let spare = spare.filter(|&spare| open || spare == 0).ok_or_else(|| {
-                format!("has {letters} subscripts for a tensor of {} axes", dims.len())
+                format!(
+                    "has {letters} subscripts for a tensor of {} axes",
+                    dims.len()
+                )
             })?;
             let mut rest = dims.iter().copied();
             for label in labels {
@@ -189,10 +199,19 @@ mod tests {
             Equation::parse(text)?.dims(&shapes)
         };
         let (n, two, three) = (None, Some(2), Some(3));
-        assert_eq!(dims("bij, jk -> bik", &[&[n, two, three], &[three, n]]), Ok(vec![n, two, n]));
-        assert_eq!(dims("...i,ij->...j", &[&[n, two], &[two, three]]), Ok(vec![n, three]));
+        assert_eq!(
+            dims("bij, jk -> bik", &[&[n, two, three], &[three, n]]),
+            Ok(vec![n, two, n])
+        );
+        assert_eq!(
+            dims("...i,ij->...j", &[&[n, two], &[two, three]]),
+            Ok(vec![n, three])
+        );
         assert_eq!(dims("ba", &[&[two, three]]), Ok(vec![three, two]));
-        assert_eq!(dims("ij,jk", &[&[n, two], &[two, three]]), Ok(vec![n, three]));
+        assert_eq!(
+            dims("ij,jk", &[&[n, two], &[two, three]]),
+            Ok(vec![n, three])
+        );
         assert_eq!(dims("ii->i", &[&[two, two]]), Ok(vec![two]));
         assert_eq!(Equation::parse("i j").unwrap().text(), "ij->ij");
         assert!(dims("ij,jk->ik", &[&[n, two], &[three, n]]).is_err());

@@ -155,7 +155,10 @@ fn clip(scope: &mut Scope<'_>) -> Result<Built> {
         if x.is_floating_point() {
             return x.f_clamp(low, high);
         }
-        #[expect(clippy::cast_possible_truncation, reason = "saturates, as bounds should")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "saturates, as bounds should"
+        )]
         let (low, high) = (low as i64, high as i64);
         x.f_clamp(low, high)
     }))

@@ -66,7 +66,8 @@ fn take(scope: &mut Scope<'_>) -> Result<Built> {
             let device = device(args);
             let [x, indices] = checked(operands(args, ["x", "indices"]))?;
             let (x, axis) = row(x.tensor(checked(x.kind())?, device)?, axis)?;
-            let at = position(axis, x.dim()).ok_or_else(|| failed(format!("has no axis {axis}")))?;
+            let at =
+                position(axis, x.dim()).ok_or_else(|| failed(format!("has no axis {axis}")))?;
             let size = x.size();
             let indices = from_start(&indices.tensor(Kind::Int64, device)?, size[at])?;
             let taken = x.f_index_select(axis, &indices.f_reshape([-1])?)?;
@@ -98,7 +99,8 @@ fn take_along_axis(scope: &mut Scope<'_>) -> Result<Built> {
             let device = device(args);
             let [x, indices] = checked(operands(args, ["x", "indices"]))?;
             let (x, axis) = row(x.tensor(checked(x.kind())?, device)?, axis)?;
-            let at = position(axis, x.dim()).ok_or_else(|| failed(format!("has no axis {axis}")))?;
+            let at =
+                position(axis, x.dim()).ok_or_else(|| failed(format!("has no axis {axis}")))?;
             let indices = from_start(&indices.tensor(Kind::Int64, device)?, x.size()[at])?;
             Ok(x.f_take_along_dim(&indices, axis)?)
         },
@@ -141,9 +143,9 @@ fn unknown_starts(spec: &Spec) -> Checked<Vec<Option<i64>>> {
 
 fn read_starts(args: &Args<Value>, rank: usize) -> Result<Vec<i64>> {
     let read = |value: &Value| {
-        let flat = value.y().and_then(|tensor| {
-            Ok(tensor.f_to_kind(Kind::Int64)?.f_reshape([-1])?)
-        });
+        let flat = value
+            .y()
+            .and_then(|tensor| Ok(tensor.f_to_kind(Kind::Int64)?.f_reshape([-1])?));
         let indices = flat.map_err(|error| error.to_string())?;
         let indices = Vec::<i64>::try_from(indices).map_err(|error| error.to_string())?;
         Ok(indices.into_iter().map(Some).collect())
@@ -274,8 +276,7 @@ fn scatter_update(scope: &mut Scope<'_>) -> Result<Built> {
         },
         move |args| {
             let device = device(args);
-            let [x, indices, updates] =
-                checked(operands(args, ["inputs", "indices", "updates"]))?;
+            let [x, indices, updates] = checked(operands(args, ["inputs", "indices", "updates"]))?;
             let x = x.tensor(checked(x.kind())?, device)?;
             let indices = indices.tensor(Kind::Int64, device)?;
             let updates = updates.tensor(x.kind(), device)?;
@@ -297,7 +298,9 @@ fn merged(x: &Tensor, indices: &Tensor, updates: &Tensor, merge: &str) -> Result
     let (head, tail) = size.split_at(usize::try_from(width).unwrap_or(0).min(size.len()));
     let strides = (0..head.len()).map(|at| head[at + 1..].iter().product::<i64>());
     let strides = Tensor::f_from_slice(&strides.collect::<Vec<_>>())?.f_to_device(x.device())?;
-    let places = indices.f_mul(&strides)?.f_sum_dim_intlist(-1, false, Kind::Int64)?;
+    let places = indices
+        .f_mul(&strides)?
+        .f_sum_dim_intlist(-1, false, Kind::Int64)?;
     let rows = x.f_reshape([&[head.iter().product::<i64>()], tail].concat())?;
     let updates = updates.f_reshape([&[-1], tail].concat())?;
     let result = rows.f_index_reduce(0, &places.f_reshape([-1])?, &updates, merge, true)?;

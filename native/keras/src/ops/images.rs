@@ -58,9 +58,17 @@ fn blocks(scope: &mut Scope<'_>, to_space: bool) -> Result<Built> {
             Ok(dims)
         },
         move |x| {
-            let last = if first { x.f_permute([0, 2, 3, 1])? } else { x.shallow_clone() };
+            let last = if first {
+                x.f_permute([0, 2, 3, 1])?
+            } else {
+                x.shallow_clone()
+            };
             let moved = moved_blocks(&last, size, to_space)?;
-            Ok(if first { moved.f_permute([0, 3, 1, 2])? } else { moved })
+            Ok(if first {
+                moved.f_permute([0, 3, 1, 2])?
+            } else {
+                moved
+            })
         },
     ))
 }
@@ -100,14 +108,22 @@ fn resize(scope: &mut Scope<'_>) -> Result<Built> {
             Ok(dims)
         },
         move |x| {
-            let second = if first { x.shallow_clone() } else { x.f_permute([0, 3, 1, 2])? };
+            let second = if first {
+                x.shallow_clone()
+            } else {
+                x.f_permute([0, 3, 1, 2])?
+            };
             let resized = if nearest {
                 let rows = near(&second, 2, height)?;
                 near(&rows, 3, width)?
             } else {
                 second.f_upsample_bilinear2d([height, width], false, None, None)?
             };
-            Ok(if first { resized } else { resized.f_permute([0, 2, 3, 1])? })
+            Ok(if first {
+                resized
+            } else {
+                resized.f_permute([0, 2, 3, 1])?
+            })
         },
     ))
 }

@@ -17,7 +17,9 @@ pub(super) const OPS: Family = &[
         Ok(join(whole, move |_| axis))
     }),
     ("Vstack", |_| Ok(join(whole, |_| 0))),
-    ("Hstack", |_| Ok(join(whole, |rank| if rank == 1 { 0 } else { 1 }))),
+    ("Hstack", |_| {
+        Ok(join(whole, |rank| if rank == 1 { 0 } else { 1 }))
+    }),
     ("Dstack", |_| Ok(join(deep, |_| 2))),
     ("Append", append),
     ("Stack", stack),
@@ -82,7 +84,10 @@ fn tensors<'a>(args: &'a Args<Value>, rule: Rule<'a>) -> Result<Vec<Tensor>> {
     let operands = checked(listed(args))?;
     let kind = checked(rule(&operands))?;
     let device = device(args);
-    operands.iter().map(|operand| operand.tensor(kind, device)).collect()
+    operands
+        .iter()
+        .map(|operand| operand.tensor(kind, device))
+        .collect()
 }
 
 fn joined_dims(shapes: &[Vec<Option<i64>>], axis: i64) -> Checked<Vec<Option<i64>>> {
@@ -96,7 +101,10 @@ fn joined_dims(shapes: &[Vec<Option<i64>>], axis: i64) -> Checked<Vec<Option<i64
                 i == at || a.is_none() || b.is_none() || a == b
             });
         if !fits {
-            let (a, b) = (Spec::new(joined, DType::BOOL), Spec::new(other.clone(), DType::BOOL));
+            let (a, b) = (
+                Spec::new(joined, DType::BOOL),
+                Spec::new(other.clone(), DType::BOOL),
+            );
             return Err(format!("inputs differ outside axis {axis}: {a} and {b}"));
         }
         for (i, dim) in other.iter().enumerate() {
@@ -112,9 +120,14 @@ fn joined_dims(shapes: &[Vec<Option<i64>>], axis: i64) -> Checked<Vec<Option<i64
 
 /// `Append`: as `Concatenate`, of two; without `axis`, of their elements in a row.
 fn append(scope: &mut Scope<'_>) -> Result<Built> {
-    let axis = scope.options.value("axis").and_then(serde_json::Value::as_i64);
+    let axis = scope
+        .options
+        .value("axis")
+        .and_then(serde_json::Value::as_i64);
     let flat = |dims: Vec<Option<i64>>| {
-        let count = dims.iter().try_fold(1, |count, dim| dim.map(|dim| count * dim));
+        let count = dims
+            .iter()
+            .try_fold(1, |count, dim| dim.map(|dim| count * dim));
         vec![count]
     };
     Ok(single(
@@ -173,7 +186,8 @@ fn meshgrid(scope: &mut Scope<'_>) -> Result<Built> {
     let indexing = scope.options.choice("indexing", "xy", &["xy", "ij"])?;
     let count = |operand: &Operand<'_, Spec>| {
         let dims = operand.dims();
-        dims.iter().try_fold(1, |count, dim| dim.map(|dim| count * dim))
+        dims.iter()
+            .try_fold(1, |count, dim| dim.map(|dim| count * dim))
     };
     Ok(operation(
         move |args| {
@@ -205,10 +219,12 @@ fn meshgrid(scope: &mut Scope<'_>) -> Result<Built> {
                 let at = if swapped && at < 2 { 1 - at } else { at };
                 let mut shape = vec![1; rank];
                 shape[at] = -1;
-                Ok(tensor.f_reshape(shape)?.f_expand(sizes.as_slice(), false)?.into())
+                Ok(tensor
+                    .f_reshape(shape)?
+                    .f_expand(sizes.as_slice(), false)?
+                    .into())
             });
             Ok(super::listed(grids.collect::<Result<Vec<Value>>>()?))
         },
     ))
 }
-

@@ -15,7 +15,9 @@ use crate::spec::{Spec, broadcast};
 
 pub(super) const OPS: Family = &[
     ("Norm", norm),
-    ("Det", |_| Ok(shaped(batch, |x| Ok(Tensor::f_linalg_det(x)?)))),
+    ("Det", |_| {
+        Ok(shaped(batch, |x| Ok(Tensor::f_linalg_det(x)?)))
+    }),
     ("Logdet", |_| Ok(shaped(batch, |x| Ok(x.f_logdet()?)))),
     ("Slogdet", |_| {
         Ok(several(
@@ -26,13 +28,19 @@ pub(super) const OPS: Family = &[
             },
         ))
     }),
-    ("Inv", |_| Ok(shaped(square, |x| Ok(Tensor::f_linalg_inv(x)?)))),
+    ("Inv", |_| {
+        Ok(shaped(square, |x| Ok(Tensor::f_linalg_inv(x)?)))
+    }),
     ("Cholesky", |scope| {
         let upper = scope.options.bool("upper", false)?;
         Ok(shaped(square, move |x| {
             // Keras reads the lower triangle in any case.
             let lower = x.f_linalg_cholesky(false)?;
-            Ok(if upper { lower.f_transpose(-2, -1)? } else { lower })
+            Ok(if upper {
+                lower.f_transpose(-2, -1)?
+            } else {
+                lower
+            })
         }))
     }),
     ("Qr", qr),
@@ -62,7 +70,9 @@ fn batch(x: &Spec) -> Checked<Vec<Option<i64>>> {
 }
 
 fn qr(scope: &mut Scope<'_>) -> Result<Built> {
-    let mode = scope.options.choice("mode", "reduced", &["reduced", "complete"])?;
+    let mode = scope
+        .options
+        .choice("mode", "reduced", &["reduced", "complete"])?;
     Ok(several(
         move |x| {
             let [head @ .., rows, columns] = x.dims.as_slice() else {
@@ -95,7 +105,10 @@ fn solve(call: impl Fn(&Tensor, &Tensor) -> Result<Tensor> + Send + 'static) -> 
             let own = b.rank().checked_sub(tail).ok_or("has too few axes")?;
             let joined = broadcast(&head, &b.dims[..own]);
             let joined = joined.ok_or_else(|| format!("cannot solve {a} for {b}"))?;
-            Ok(Spec::new([&joined, &b.dims[own..]].concat(), DType::Tensor(kind)))
+            Ok(Spec::new(
+                [&joined, &b.dims[own..]].concat(),
+                DType::Tensor(kind),
+            ))
         },
         move |args| {
             let device = device(args);
@@ -125,7 +138,10 @@ fn norm(scope: &mut Scope<'_>) -> Result<Built> {
     let axes = Axes::read(options, "axis")?;
     let keepdims = options.bool("keepdims", false)?;
     let rank = scope.input()?.rank();
-    let count = axes.positions(rank).map_err(|reason| scope.mismatch(reason))?.len();
+    let count = axes
+        .positions(rank)
+        .map_err(|reason| scope.mismatch(reason))?
+        .len();
     let supported = "null, and of vectors any number, of matrices \"fro\", 1, -1, inf, -inf";
     let refused = |value: &Json| options.unsupported("ord", value, supported);
     let order = match options.value("ord") {

@@ -17,7 +17,9 @@ use crate::spec::{Spec, broadcast, position};
 pub(super) const OPS: Family = &[
     ("Matmul", |_| Ok(matmul())),
     ("Dot", |_| Ok(product(floating, dot_dims, dot))),
-    ("Inner", |_| Ok(product(floating, inner_dims, |a, b| Ok(a.f_inner(b)?)))),
+    ("Inner", |_| {
+        Ok(product(floating, inner_dims, |a, b| Ok(a.f_inner(b)?)))
+    }),
     ("Vdot", |_| {
         let dims = |_: &[Option<i64>], _: &[Option<i64>]| Ok(Vec::new());
         Ok(product(floating, dims, |a, b| {
@@ -31,7 +33,9 @@ pub(super) const OPS: Family = &[
             Ok(a.f_reshape([-1, 1])?.f_mul(&b.f_reshape([-1])?)?)
         }))
     }),
-    ("Kron", |_| Ok(product(super::same, kron_dims, |a, b| Ok(a.f_kron(b)?)))),
+    ("Kron", |_| {
+        Ok(product(super::same, kron_dims, |a, b| Ok(a.f_kron(b)?)))
+    }),
     ("Tensordot", tensordot),
     ("Cross", cross),
 ];
@@ -148,7 +152,9 @@ fn kron_dims(a: &[Option<i64>], b: &[Option<i64>]) -> Checked<Dims> {
         Some(at) => dims[at],
         None => Some(1),
     };
-    Ok((0..rank).map(|i| at(a, i).zip(at(b, i)).map(|(a, b)| a * b)).collect())
+    Ok((0..rank)
+        .map(|i| at(a, i).zip(at(b, i)).map(|(a, b)| a * b))
+        .collect())
 }
 
 /// Which axes `Tensordot` sums over: so many at the end and the start, or those listed.
@@ -193,7 +199,9 @@ fn tensordot(scope: &mut Scope<'_>) -> Result<Built> {
     let axes = options.value("axes").unwrap_or(&default);
     let summed = Summed::read(axes);
     let summed = summed.ok_or_else(|| {
-        options.invalid(format!("axes = {axes} must be a number of axes or two lists of them"))
+        options.invalid(format!(
+            "axes = {axes} must be a number of axes or two lists of them"
+        ))
     })?;
     let of_call = summed.clone();
     // TensorFlow multiplies these as they are.

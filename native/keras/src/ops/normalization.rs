@@ -70,14 +70,11 @@ fn like_first(args: &Args<Spec>) -> std::result::Result<Spec, String> {
 }
 
 /// An optional argument in `kind`.
-fn parameter(
-    args: &Args<Value>,
-    at: usize,
-    name: &str,
-    kind: Kind,
-) -> Result<Option<Tensor>> {
+fn parameter(args: &Args<Value>, at: usize, name: &str, kind: Kind) -> Result<Option<Tensor>> {
     let operand = checked(optional(args, at, name))?;
-    operand.map(|operand| operand.tensor(kind, device(args))).transpose()
+    operand
+        .map(|operand| operand.tensor(kind, device(args)))
+        .transpose()
 }
 
 /// `(x - mean) / sqrt(variance + epsilon) * gamma + beta` over `axis`.

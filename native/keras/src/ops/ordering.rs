@@ -91,7 +91,8 @@ fn argsort(scope: &mut Scope<'_>) -> Result<Built> {
             let x = x.f_detach()?;
             let x = if x.dim() == 0 { x.f_reshape([1])? } else { x };
             let (x, axis) = row(&x, axis)?;
-            Ok(x.f_argsort_stable(true, axis, false)?.f_to_kind(Kind::Int)?)
+            Ok(x.f_argsort_stable(true, axis, false)?
+                .f_to_kind(Kind::Int)?)
         },
     ))
 }
@@ -105,7 +106,9 @@ fn top_k(scope: &mut Scope<'_>) -> Result<Built> {
         move |x| {
             let last = x.axis(-1)?;
             if x.dims[last].is_some_and(|size| size < k) {
-                return Err(format!("cannot take the {k} largest of the last axis of {x}"));
+                return Err(format!(
+                    "cannot take the {k} largest of the last axis of {x}"
+                ));
             }
             let mut dims = x.dims.clone();
             dims[last] = Some(k);
@@ -204,7 +207,11 @@ fn bincount(scope: &mut Scope<'_>) -> Result<Built> {
         },
         move |x| {
             let x = x.f_to_kind(Kind::Int64)?;
-            let largest = if x.numel() > 0 { x.f_max()?.f_int64_value(&[])? } else { -1 };
+            let largest = if x.numel() > 0 {
+                x.f_max()?.f_int64_value(&[])?
+            } else {
+                -1
+            };
             let size = (largest + 1).max(least);
             let mut shape = x.size();
             if let Some(last) = shape.last_mut() {
@@ -262,7 +269,11 @@ fn quantile(scope: &mut Scope<'_>, level: &Level) -> Result<Built> {
                 }
             }
             let found = found.f_movedim_int(-1, 0)?;
-            Ok(if q.dim() == 0 { found.f_squeeze_dim(0)? } else { found })
+            Ok(if q.dim() == 0 {
+                found.f_squeeze_dim(0)?
+            } else {
+                found
+            })
         },
     ))
 }
@@ -284,7 +295,11 @@ fn shares(args: &Args<Value>, level: Level, device: tch::Device) -> Result<Tenso
     }
     let [_, q]: [Operand<'_, Value>; 2] = checked(operands(args, ["x", "q"]))?;
     let q = q.tensor(Kind::Float, device)?.f_detach()?;
-    let q = if level == Level::Percent { q.f_div_scalar(100.0)? } else { q };
+    let q = if level == Level::Percent {
+        q.f_div_scalar(100.0)?
+    } else {
+        q
+    };
     Ok(q.f_to_kind(Kind::Double)?)
 }
 
@@ -318,7 +333,9 @@ fn quantiles(x: &Tensor, positions: &[usize], q: &Tensor, method: &str) -> Resul
             let share = above.f_to_kind(Kind::Double)?.f_sub(&place)?;
             let share = share.f_to_kind(x.kind())?;
             let rest = share.f_neg()?.f_add_scalar(1.0)?;
-            at(&above)?.f_mul(&rest)?.f_add(&at(&below)?.f_mul(&share)?)?
+            at(&above)?
+                .f_mul(&rest)?
+                .f_add(&at(&below)?.f_mul(&share)?)?
         }
     };
     if !is_float(x.kind()) {

@@ -92,7 +92,10 @@ mod tests {
             (vec![Strong(Kind::Int64), Float], Kind::Float),
             (vec![Strong(Kind::Int64), Strong(Kind::Half)], Kind::Half),
             (vec![Strong(Kind::Half), Float, Int], Kind::Half),
-            (vec![Strong(Kind::Half), Strong(Kind::BFloat16)], Kind::Float),
+            (
+                vec![Strong(Kind::Half), Strong(Kind::BFloat16)],
+                Kind::Float,
+            ),
             (vec![Strong(Kind::Int), Strong(Kind::Double)], Kind::Double),
             (vec![Int, Int], Kind::Int),
             (vec![Int, Float], Kind::Float),

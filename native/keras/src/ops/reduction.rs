@@ -3,7 +3,7 @@
 use tch::{Kind, Tensor};
 
 use super::axes::{Axes, reduced_dims, signed};
-use super::operand::{checked, device, operands, optional, converted};
+use super::operand::{checked, converted, device, operands, optional};
 use super::promotion::{at_least_float32, floating, summed};
 use super::{Family, bool_as_int32, failed, kind_of, same, single, unary};
 use crate::dtype::{DType, is_float};
@@ -30,8 +30,12 @@ pub(super) const OPS: Family = &[
             Ok(x.f_amax(axes, keep)?.f_sub(&x.f_amin(axes, keep)?)?)
         })
     }),
-    ("All", |scope| reduce(scope, truth, |x, axes, keep| Ok(x.f_all_dims(axes, keep)?))),
-    ("Any", |scope| reduce(scope, truth, |x, axes, keep| Ok(x.f_any_dims(axes, keep)?))),
+    ("All", |scope| {
+        reduce(scope, truth, |x, axes, keep| Ok(x.f_all_dims(axes, keep)?))
+    }),
+    ("Any", |scope| {
+        reduce(scope, truth, |x, axes, keep| Ok(x.f_any_dims(axes, keep)?))
+    }),
     ("CountNonzero", |scope| {
         reduce(scope, integer, |x, axes, keep| {
             Ok(x.f_ne(0)?.f_sum_dim_intlist(axes, keep, Kind::Int)?)
@@ -41,21 +45,31 @@ pub(super) const OPS: Family = &[
         reduce(scope, same, |x, axes, keep| Ok(x.f_logsumexp(axes, keep)?))
     }),
     ("Nansum", |scope| {
-        reduce(scope, summed, |x, axes, keep| sum(&without_nan(x, 0.0)?, axes, keep))
+        reduce(scope, summed, |x, axes, keep| {
+            sum(&without_nan(x, 0.0)?, axes, keep)
+        })
     }),
     ("Nanprod", |scope| {
-        reduce(scope, summed, |x, axes, keep| product(&without_nan(x, 1.0)?, axes, keep))
+        reduce(scope, summed, |x, axes, keep| {
+            product(&without_nan(x, 1.0)?, axes, keep)
+        })
     }),
     ("Nanmean", |scope| reduce(scope, floating, nan_mean)),
     ("Nanvar", |scope| reduce(scope, floating, nan_variance)),
     ("Nanstd", |scope| {
-        reduce(scope, floating, |x, axes, keep| Ok(nan_variance(x, axes, keep)?.f_sqrt()?))
+        reduce(scope, floating, |x, axes, keep| {
+            Ok(nan_variance(x, axes, keep)?.f_sqrt()?)
+        })
     }),
     ("Nanmax", |scope| {
-        reduce(scope, same, |x, axes, keep| nan_extremum(x, axes, keep, true))
+        reduce(scope, same, |x, axes, keep| {
+            nan_extremum(x, axes, keep, true)
+        })
     }),
     ("Nanmin", |scope| {
-        reduce(scope, same, |x, axes, keep| nan_extremum(x, axes, keep, false))
+        reduce(scope, same, |x, axes, keep| {
+            nan_extremum(x, axes, keep, false)
+        })
     }),
     ("Argmax", |scope| argument(scope, true, false)),
     ("Argmin", |scope| argument(scope, false, false)),
@@ -184,7 +198,9 @@ fn nan_mean(x: &Tensor, axes: &[i64], keepdims: bool) -> Result<Tensor> {
     let kind = floating(x.kind());
     let x = x.f_to_kind(kind)?;
     let count = x.f_isnan()?.f_logical_not()?;
-    let count = count.f_to_kind(kind)?.f_sum_dim_intlist(axes, keepdims, kind)?;
+    let count = count
+        .f_to_kind(kind)?
+        .f_sum_dim_intlist(axes, keepdims, kind)?;
     Ok(sum(&without_nan(&x, 0.0)?, axes, keepdims)?.f_div(&count)?)
 }
 
@@ -195,7 +211,11 @@ fn nan_variance(x: &Tensor, axes: &[i64], keepdims: bool) -> Result<Tensor> {
 }
 
 fn nan_extremum(x: &Tensor, axes: &[i64], keepdims: bool, max: bool) -> Result<Tensor> {
-    let limit = if max { f64::NEG_INFINITY } else { f64::INFINITY };
+    let limit = if max {
+        f64::NEG_INFINITY
+    } else {
+        f64::INFINITY
+    };
     let clean = without_nan(x, limit)?;
     let result = if max {
         clean.f_amax(axes, keepdims)?
@@ -235,11 +255,16 @@ fn argument(scope: &mut Scope<'_>, max: bool, skip_nan: bool) -> Result<Built> {
             if !skip_nan {
                 return extreme_position(&ordered_zeros(&x)?, axis, keepdims, max);
             }
-            let limit = if max { f64::NEG_INFINITY } else { f64::INFINITY };
+            let limit = if max {
+                f64::NEG_INFINITY
+            } else {
+                f64::INFINITY
+            };
             let found = extreme_position(&without_nan(&x, limit)?, axis, keepdims, max)?;
-            let axes = axis.map_or_else(|| (0..x.dim()).collect(), |axis| {
-                position(axis, x.dim()).into_iter().collect::<Vec<_>>()
-            });
+            let axes = axis.map_or_else(
+                || (0..x.dim()).collect(),
+                |axis| position(axis, x.dim()).into_iter().collect::<Vec<_>>(),
+            );
             let none = x.f_isnan()?.f_all_dims(signed(&axes), keepdims)?;
             Ok(found.f_masked_fill(&none, -1)?)
         },
@@ -284,7 +309,10 @@ fn average(scope: &mut Scope<'_>) -> Result<Built> {
             let kind = floating(converted(&all)?);
             let dims = x.dims();
             let positions = axes.positions(dims.len())?;
-            Ok(Spec::new(reduced_dims(&dims, &positions, false), DType::Tensor(kind)))
+            Ok(Spec::new(
+                reduced_dims(&dims, &positions, false),
+                DType::Tensor(kind),
+            ))
         },
         move |args| {
             let [x] = checked(operands(args, ["x"]))?;

@@ -44,7 +44,9 @@ fn reshape(scope: &mut Scope<'_>) -> Result<Built> {
                 }
             };
             let axes = target.iter();
-            Ok(axes.map(|&axis| if axis == -1 { rest } else { Some(axis) }).collect())
+            Ok(axes
+                .map(|&axis| if axis == -1 { rest } else { Some(axis) })
+                .collect())
         },
         move |x| {
             if x.numel() > 0 {
@@ -104,11 +106,7 @@ fn move_axes(scope: &mut Scope<'_>) -> Result<Built> {
 }
 
 /// The order of `rank` axes after those of `source` came to `destination`.
-pub(super) fn moved_order(
-    source: &[i64],
-    destination: &[i64],
-    rank: usize,
-) -> Checked<Vec<usize>> {
+pub(super) fn moved_order(source: &[i64], destination: &[i64], rank: usize) -> Checked<Vec<usize>> {
     let source = positions(source, rank)?;
     let destination = positions(destination, rank)?;
     if source.len() != destination.len() {
@@ -166,7 +164,10 @@ fn squeeze(scope: &mut Scope<'_>) -> Result<Built> {
     Ok(shaped(
         move |x| {
             let at = positions(&axes, x.rank())?;
-            if let Some(at) = at.iter().find(|&&at| x.dims[at].is_some_and(|dim| dim != 1)) {
+            if let Some(at) = at
+                .iter()
+                .find(|&&at| x.dims[at].is_some_and(|dim| dim != 1))
+            {
                 return Err(format!("cannot drop axis {at} of {x}: it is not 1"));
             }
             let dims = x.dims.iter().enumerate();
@@ -180,7 +181,9 @@ fn squeeze(scope: &mut Scope<'_>) -> Result<Built> {
             let size = x.size();
             let at = checked(positions(&of_call, size.len()))?;
             if at.iter().any(|&at| size[at] != 1) {
-                return Err(failed(format!("cannot drop axes {of_call:?} of {size:?}: not all are 1")));
+                return Err(failed(format!(
+                    "cannot drop axes {of_call:?} of {size:?}: not all are 1"
+                )));
             }
             Ok(x.f_squeeze_dims(of_call.as_slice())?)
         },

@@ -71,17 +71,13 @@ fn segments(scope: &mut Scope<'_>, merge: Merge) -> Result<Built> {
 /// How many numbers there are, which is what Keras takes for the number of segments of a sum.
 fn distinct(ids: &Tensor) -> Result<i64> {
     let sorted = ids.f_sort(0, false)?.0;
-    let steps = sorted.f_diff(1, 0, None::<Tensor>, None::<Tensor>)?.f_ne(0)?;
+    let steps = sorted
+        .f_diff(1, 0, None::<Tensor>, None::<Tensor>)?
+        .f_ne(0)?;
     Ok(steps.f_sum(Kind::Int64)?.f_int64_value(&[])? + 1)
 }
 
-fn merged(
-    data: &Tensor,
-    ids: &Tensor,
-    count: i64,
-    merge: Merge,
-    sorted: bool,
-) -> Result<Tensor> {
+fn merged(data: &Tensor, ids: &Tensor, count: i64, merge: Merge, sorted: bool) -> Result<Tensor> {
     let mut shape = data.size();
     if let Some(rows) = shape.first_mut() {
         *rows = count;

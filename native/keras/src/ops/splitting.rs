@@ -14,7 +14,9 @@ pub(super) const OPS: Family = &[
         split(scope, move |_| axis)
     }),
     ("Vsplit", |scope| split(scope, |_| 0)),
-    ("Hsplit", |scope| split(scope, |rank| if rank == 1 { 0 } else { 1 })),
+    ("Hsplit", |scope| {
+        split(scope, |rank| if rank == 1 { 0 } else { 1 })
+    }),
     ("Dsplit", |scope| split(scope, |_| 2)),
     ("ArraySplit", |scope| {
         let axis = scope.options.i64("axis", 0)?;
@@ -47,13 +49,15 @@ impl Parts {
     /// Their sizes on an axis of `size`.
     fn sizes(&self, size: i64) -> std::result::Result<Vec<i64>, String> {
         match self {
-            Self::Even(count) if size % count != 0 => {
-                Err(format!("cannot cut an axis of {size} into {count} equal parts"))
-            }
+            Self::Even(count) if size % count != 0 => Err(format!(
+                "cannot cut an axis of {size} into {count} equal parts"
+            )),
             Self::Even(count) => Ok(vec![size / count; self.count()]),
             Self::Uneven(count) => {
                 let longer = size % count;
-                Ok((0..*count).map(|at| size / count + i64::from(at < longer)).collect())
+                Ok((0..*count)
+                    .map(|at| size / count + i64::from(at < longer))
+                    .collect())
             }
             Self::Before(indices) => {
                 let ends = indices.iter().chain([&size]);
@@ -98,7 +102,8 @@ fn cut(axis: impl Fn(usize) -> i64 + Clone + Send + 'static, parts: Parts) -> Re
         },
         move |x| {
             let axis = of_call(x.dim());
-            let at = position(axis, x.dim()).ok_or_else(|| failed(format!("has no axis {axis}")))?;
+            let at =
+                position(axis, x.dim()).ok_or_else(|| failed(format!("has no axis {axis}")))?;
             let size = x.size()[at];
             let sizes = super::checked(same_parts.sizes(size))?;
             Ok(x.f_split_with_sizes(sizes, axis)?)

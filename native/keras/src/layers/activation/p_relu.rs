@@ -51,9 +51,14 @@ impl Unary for PReLU {
     fn infer(&self, input: &Spec) -> SpecResult {
         input.require_rank(self.shape.len() + 1)?;
         let row = input.dims.iter().skip(1).zip(&self.shape);
-        if row.clone().any(|(size, &alpha)| alpha != 1 && size.is_some_and(|size| size != alpha)) {
+        if row
+            .clone()
+            .any(|(size, &alpha)| alpha != 1 && size.is_some_and(|size| size != alpha))
+        {
             let shape = &self.shape;
-            return Err(format!("has an alpha for rows of shape {shape:?}, got {input}"));
+            return Err(format!(
+                "has an alpha for rows of shape {shape:?}, got {input}"
+            ));
         }
         Ok(input.clone())
     }

@@ -61,7 +61,11 @@ impl Layer for Softmax {
         };
         let mask = positions(&mask, x)?;
         // Keras's "large negative number".
-        let low = if x.f_kind()? == Kind::Half { -3e4 } else { -1e9 };
+        let low = if x.f_kind()? == Kind::Half {
+            -3e4
+        } else {
+            -1e9
+        };
         let y = self.apply(&x.f_where_scalarother(&mask, low)?)?;
         Ok(Tree::Leaf(y.f_where_scalarother(&mask, 0)?.into()))
     }

@@ -33,13 +33,20 @@ pub(super) fn build(scope: &mut Scope<'_>) -> Result<Built> {
 
 /// Query, value and key.
 fn inputs<T>(args: &Args<T>) -> std::result::Result<[&T; 3], String> {
-    args.allow(&["inputs", "mask", "return_attention_scores", "use_causal_mask"])?;
+    args.allow(&[
+        "inputs",
+        "mask",
+        "return_attention_scores",
+        "use_causal_mask",
+    ])?;
     match args.inputs().as_slice() {
         [query, value] => Ok([query, value, value]),
         [query, value, key] => Ok([query, value, key]),
         others => {
             let count = others.len();
-            Err(format!("takes a list of query, value and perhaps key, got {count} tensors"))
+            Err(format!(
+                "takes a list of query, value and perhaps key, got {count} tensors"
+            ))
         }
     }
 }
@@ -54,7 +61,9 @@ fn masks(args: &Args<Value>) -> Result<[Option<&Tensor>; 2]> {
             let mask = |at: usize| items[at].leaf().map(Value::y).transpose();
             Ok([mask(0)?, mask(1)?])
         }
-        Some(_) => Err(Error::values("mask must be a list of the query's and the value's")),
+        Some(_) => Err(Error::values(
+            "mask must be a list of the query's and the value's",
+        )),
     }
 }
 
@@ -137,7 +146,9 @@ impl DenseAttention {
             return Ok(weights);
         }
         let factors = dropout_mask(context.rng(), self.dropout, &weights.size())?;
-        let factors = factors.f_to_device(weights.device())?.f_to_kind(weights.f_kind()?)?;
+        let factors = factors
+            .f_to_device(weights.device())?
+            .f_to_kind(weights.f_kind()?)?;
         Ok(weights.f_mul(&factors)?)
     }
 }

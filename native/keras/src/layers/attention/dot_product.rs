@@ -59,7 +59,11 @@ impl DotProduct {
         let blocked = heads.whole_mask()?;
         let blocked = blocked.map(|mask| mask.f_logical_not()).transpose()?;
         if let Some(blocked) = &blocked {
-            let low = if scores.f_kind()? == Kind::Half { -3e4 } else { -1e9 };
+            let low = if scores.f_kind()? == Kind::Half {
+                -3e4
+            } else {
+                -1e9
+            };
             scores = scores.f_masked_fill(blocked, low)?;
         }
         scores = scores.f_softmax(-1, None)?;
@@ -68,7 +72,9 @@ impl DotProduct {
         }
         let output = if context.training && self.dropout > 0.0 {
             let factors = dropout_mask(context.rng(), self.dropout, &scores.size())?;
-            let factors = factors.f_to_device(scores.device())?.f_to_kind(scores.f_kind()?)?;
+            let factors = factors
+                .f_to_device(scores.device())?
+                .f_to_kind(scores.f_kind()?)?;
             scores.f_mul(&factors)?.f_matmul(heads.value)?
         } else {
             scores.f_matmul(heads.value)?

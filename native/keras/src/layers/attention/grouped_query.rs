@@ -40,9 +40,15 @@ pub(super) fn build(scope: &mut Scope<'_>) -> Result<Built> {
         )));
     }
     let inputs = Inputs::of(scope.args).map_err(|reason| scope.mismatch(reason))?;
-    let (query, value, key) = (inputs.query.clone(), inputs.value.clone(), inputs.key().clone());
+    let (query, value, key) = (
+        inputs.query.clone(),
+        inputs.value.clone(),
+        inputs.key().clone(),
+    );
     for input in [&query, &value, &key] {
-        input.require_rank(3).map_err(|reason| scope.mismatch(reason))?;
+        input
+            .require_rank(3)
+            .map_err(|reason| scope.mismatch(reason))?;
     }
     let features = query.size(-1).map_err(|reason| scope.mismatch(reason))?;
     let dropout = dropout(scope)?;
@@ -63,7 +69,13 @@ pub(super) fn build(scope: &mut Scope<'_>) -> Result<Built> {
     let query_dense = projection(scope, "query", "_query_dense", query_heads, &query)?;
     let key_dense = projection(scope, "key", "_key_dense", key_heads, &key)?;
     let gate = if use_gate {
-        Some(projection(scope, "gate", "_gate_dense", query_heads, &query)?)
+        Some(projection(
+            scope,
+            "gate",
+            "_gate_dense",
+            query_heads,
+            &query,
+        )?)
     } else {
         None
     };
@@ -118,7 +130,10 @@ impl GroupedQueryAttention {
 impl Layer for GroupedQueryAttention {
     fn infer(&self, args: &Args<Spec>) -> Inferred {
         let inputs = Inputs::of(args)?;
-        let (query, key) = (infer(&self.query, inputs.query)?, infer(&self.key, inputs.key())?);
+        let (query, key) = (
+            infer(&self.query, inputs.query)?,
+            infer(&self.key, inputs.key())?,
+        );
         infer(&self.value, inputs.value)?;
         if key.dims[1] != inputs.value.dims[1] || inputs.query.dims[2] != inputs.value.dims[2] {
             let (query, value, key) = (inputs.query, inputs.value, inputs.key());
@@ -148,7 +163,11 @@ impl Layer for GroupedQueryAttention {
         let (q, k, v) = (inputs.query.y()?, inputs.key().y()?, inputs.value.y()?);
         let steps = [q, v].map(|x| x.size().get(1).copied().unwrap_or(0));
         let mask = masks.joined(self.sliding_window, steps, q.device())?;
-        let gate = self.gate.as_ref().map(|gate| project(gate, q, context)).transpose()?;
+        let gate = self
+            .gate
+            .as_ref()
+            .map(|gate| project(gate, q, context))
+            .transpose()?;
         let query = project(&self.query, q, context)?.f_transpose(1, 2)?;
         let key = self.repeated(&project(&self.key, k, context)?)?;
         let value = self.repeated(&project(&self.value, v, context)?)?;

@@ -47,7 +47,11 @@ pub(super) fn build(scope: &mut Scope<'_>) -> Result<Built> {
         Some(_) => options.count("value_dim")?,
     };
     let inputs = Inputs::of(scope.args).map_err(|reason| scope.mismatch(reason))?;
-    let (query, value, key) = (inputs.query.clone(), inputs.value.clone(), inputs.key().clone());
+    let (query, value, key) = (
+        inputs.query.clone(),
+        inputs.value.clone(),
+        inputs.key().clone(),
+    );
     let rank = query.rank();
     if rank < 3 || value.rank() != rank || key.rank() != rank {
         return Err(scope.mismatch(format!(
@@ -304,12 +308,17 @@ impl HeadLayout {
 impl Layer for MultiHeadAttention {
     fn infer(&self, args: &Args<Spec>) -> Inferred {
         let inputs = Inputs::of(args)?;
-        let (query, key) = (infer(&self.query, inputs.query)?, infer(&self.key, inputs.key())?);
+        let (query, key) = (
+            infer(&self.query, inputs.query)?,
+            infer(&self.key, inputs.key())?,
+        );
         let value = infer(&self.value, inputs.value)?;
         let between = 1..key.rank() - 2;
         if key.dims[between.clone()] != value.dims[between] {
             let (key, value) = (inputs.key(), inputs.value);
-            return Err(format!("needs key and value of the same steps, got {key} and {value}"));
+            return Err(format!(
+                "needs key and value of the same steps, got {key} and {value}"
+            ));
         }
         let mut attended = query.clone();
         if let (Some(last), Some(size)) = (attended.dims.last_mut(), value.dims.last()) {
@@ -320,7 +329,11 @@ impl Layer for MultiHeadAttention {
             return Ok(Tree::Leaf(output));
         }
         let permuted = |spec: &Spec| {
-            let axes = self.layout.order.iter().filter_map(|&axis| usize::try_from(axis).ok());
+            let axes = self
+                .layout
+                .order
+                .iter()
+                .filter_map(|&axis| usize::try_from(axis).ok());
             axes.map(|axis| spec.dims[axis]).collect::<Vec<_>>()
         };
         let scores = self.layout.scores_size(&permuted(&query), &permuted(&key));
@@ -357,7 +370,11 @@ impl Layer for MultiHeadAttention {
         let steps = [q, v].map(|x| x.size().get(1).copied().unwrap_or(0));
         let mask = masks.joined(self.sliding_window, steps, q.device())?;
 
-        let gate = self.gate.as_ref().map(|gate| project(gate, q, context)).transpose()?;
+        let gate = self
+            .gate
+            .as_ref()
+            .map(|gate| project(gate, q, context))
+            .transpose()?;
         let (query, query_size) = self.layout.heads(&project(&self.query, q, context)?)?;
         let (key, key_size) = self.layout.heads(&project(&self.key, k, context)?)?;
         let (value, _) = self.layout.heads(&project(&self.value, v, context)?)?;
@@ -380,6 +397,9 @@ impl Layer for MultiHeadAttention {
             return Ok(output);
         };
         let size = self.layout.scores_size(&query_size, &key_size);
-        Ok(Tree::List(vec![output, Tree::Leaf(scores.f_reshape(size)?.into())]))
+        Ok(Tree::List(vec![
+            output,
+            Tree::Leaf(scores.f_reshape(size)?.into()),
+        ]))
     }
 }

@@ -82,7 +82,10 @@ impl Projections {
             json!(format!("{batch}{summed},{summed}{added}->{batch}{added}")),
         );
         config.insert("output_shape".to_owned(), json!(shape));
-        config.insert("bias_axes".to_owned(), json!(self.use_bias.then_some(added)));
+        config.insert(
+            "bias_axes".to_owned(),
+            json!(self.use_bias.then_some(added)),
+        );
         config.insert("activation".to_owned(), json!(projection.activation));
         let serialized = json!({
             "module": "keras.layers", "class_name": "EinsumDense", "config": config,

@@ -74,7 +74,9 @@ impl Score {
                     None => sums()?,
                 };
                 let axis: &[i64] = &[-1];
-                let scores = sums.f_tanh()?.f_sum_dim_intlist(axis, false, None::<Kind>)?;
+                let scores = sums
+                    .f_tanh()?
+                    .f_sum_dim_intlist(axis, false, None::<Kind>)?;
                 Ok(scores.f_mul(&context.variable(*weight)?)?)
             }
             Self::Additive { scale } => {

@@ -40,7 +40,11 @@ pub(super) fn build(scope: &mut Scope<'_>) -> Result<Built> {
             "{channels} channels do not divide into {groups} groups"
         )));
     }
-    let shape = [geometry.window.size.as_slice(), &[channels / groups, filters]].concat();
+    let shape = [
+        geometry.window.size.as_slice(),
+        &[channels / groups, filters],
+    ]
+    .concat();
     let kernel = scope.weight("kernel", "kernel", &shape, "glorot_uniform")?;
     let use_bias = options.flag("use_bias", true)?;
     let conv = Conv {

@@ -27,7 +27,11 @@ pub(super) fn build(scope: &mut Scope<'_>) -> Result<Built> {
         return Err(options.invalid(format!("depth_multiplier = {multiplier} must be positive")));
     }
     let filters = geometry.channels * multiplier;
-    let shape = [geometry.window.size.as_slice(), &[geometry.channels, multiplier]].concat();
+    let shape = [
+        geometry.window.size.as_slice(),
+        &[geometry.channels, multiplier],
+    ]
+    .concat();
     let kernel = scope.weight("kernel", "depthwise", &shape, "glorot_uniform")?;
     let use_bias = options.flag("use_bias", true)?;
     let conv = DepthwiseConv {

@@ -90,7 +90,10 @@ pub(super) fn kernel_view(kernel: &Tensor) -> Result<Tensor> {
 /// it: `[channels * multiplier, 1, ...sizes]`, without a copy.
 pub(super) fn depthwise_view(kernel: &Tensor) -> Result<Tensor> {
     let mut shape = kernel.size();
-    let filters: i64 = shape.split_off(shape.len().saturating_sub(2)).iter().product();
+    let filters: i64 = shape
+        .split_off(shape.len().saturating_sub(2))
+        .iter()
+        .product();
     shape.extend([1, filters]);
     kernel_view(&kernel.f_reshape(shape)?)
 }

@@ -32,7 +32,11 @@ pub(super) fn build(scope: &mut Scope<'_>) -> Result<Built> {
     geometry.window.require_strides_or_dilation(options)?;
     let output_padding = output_padding(options, &geometry.window)?;
     let filters = options.count("filters")?;
-    let shape = [geometry.window.size.as_slice(), &[filters, geometry.channels]].concat();
+    let shape = [
+        geometry.window.size.as_slice(),
+        &[filters, geometry.channels],
+    ]
+    .concat();
     let kernel = scope.weight("kernel", "kernel", &shape, "glorot_uniform")?;
     let use_bias = options.flag("use_bias", true)?;
     let conv = ConvTranspose {
@@ -54,7 +58,11 @@ fn output_padding(options: &Options<'_>, window: &Window) -> Result<Option<Vec<i
         return Ok(None);
     };
     let strides = &window.strides;
-    if padding.iter().zip(strides).any(|(padding, stride)| padding >= stride) {
+    if padding
+        .iter()
+        .zip(strides)
+        .any(|(padding, stride)| padding >= stride)
+    {
         return Err(options.invalid(format!(
             "output_padding = {padding:?} must be below strides = {strides:?}"
         )));

@@ -32,8 +32,12 @@ impl Contraction {
             output,
             ..
         } = equation;
-        let shared = kernel.iter().any(|axis| input.contains(axis) && output.contains(axis));
-        let dropped = input.iter().any(|axis| !kernel.contains(axis) && !output.contains(axis));
+        let shared = kernel
+            .iter()
+            .any(|axis| input.contains(axis) && output.contains(axis));
+        let dropped = input
+            .iter()
+            .any(|axis| !kernel.contains(axis) && !output.contains(axis));
         if shared || dropped {
             return equation.spelled().map(Self::Einsum);
         }

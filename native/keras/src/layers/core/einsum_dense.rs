@@ -76,11 +76,14 @@ pub(super) fn build(scope: &mut Scope<'_>) -> Result<Built> {
     };
     let contraction = Contraction::new(&equation)
         .ok_or_else(|| options.invalid("the equation has more axes than there are letters"))?;
-    let added = equation.kernel.iter().filter(|axis| !equation.input.contains(axis));
+    let added = equation
+        .kernel
+        .iter()
+        .filter(|axis| !equation.input.contains(axis));
     let added: Vec<Option<Axis>> = added.map(|axis| Some(*axis)).collect();
     let bias_by_column = contraction.ends_with_columns() && bias_axes.as_ref() == Some(&added);
-    let (outputs, inputs) = (0..equation.kernel.len())
-        .partition(|&at| equation.output.contains(&equation.kernel[at]));
+    let (outputs, inputs) =
+        (0..equation.kernel.len()).partition(|&at| equation.output.contains(&equation.kernel[at]));
     let initializer = scope.initializer("kernel", "glorot_uniform")?;
     let initializer = initializer.with_axes(inputs, outputs);
     let kernel = scope.initialized_weight("kernel", &kernel_shape, initializer)?;
@@ -121,7 +124,11 @@ impl Unary for EinsumDense {
     fn infer(&self, input: &Spec) -> SpecResult {
         input.require_rank(self.equation.input.len())?;
         let kernel_size = |axis: &Axis| {
-            let at = self.equation.kernel.iter().position(|other| other == axis)?;
+            let at = self
+                .equation
+                .kernel
+                .iter()
+                .position(|other| other == axis)?;
             Some(self.kernel_shape[at])
         };
         for (axis, size) in self.equation.input.iter().zip(&input.dims) {
@@ -148,7 +155,9 @@ impl Unary for EinsumDense {
             return self.contraction.apply(&x, &kernel, None);
         };
         if self.bias_by_column {
-            return self.contraction.apply(&x, &kernel, Some(&bias.f_reshape([-1])?));
+            return self
+                .contraction
+                .apply(&x, &kernel, Some(&bias.f_reshape([-1])?));
         }
         Ok(self.contraction.apply(&x, &kernel, None)?.f_add(&bias)?)
     }

@@ -48,7 +48,10 @@ impl Embedding {
 
     /// The spec of the rows for ids of this spec.
     pub(super) fn rows_spec(&self, ids: &Spec) -> Spec {
-        Spec::new([ids.dims.as_slice(), &[Some(self.width)]].concat(), self.dtype)
+        Spec::new(
+            [ids.dims.as_slice(), &[Some(self.width)]].concat(),
+            self.dtype,
+        )
     }
 
     /// The rows of `ids`, of any dtype; numbers lose their fraction.

@@ -44,7 +44,9 @@ impl Equation {
         let elided = rank.checked_sub(input.len());
         let elided = elided.filter(|&n| n == 0 || left.is_some() || right.is_some());
         let Some(elided) = elided else {
-            return Err(format!("equation = \"{text}\" does not fit an input of {rank} axes"));
+            return Err(format!(
+                "equation = \"{text}\" does not fit an input of {rank} axes"
+            ));
         };
         let elided = (0..elided).map(Axis::Elided);
         let with_elided = |named: Vec<Axis>| match left {
@@ -96,14 +98,19 @@ impl Equation {
         input: &[Option<i64>],
         output_shape: &[Option<i64>],
     ) -> Result<Vec<(Axis, Option<i64>)>, String> {
-        let named = self.output.iter().filter(|axis| matches!(axis, Axis::Named(_)));
+        let named = self
+            .output
+            .iter()
+            .filter(|axis| matches!(axis, Axis::Named(_)));
         let named: Vec<Axis> = named.copied().collect();
         // With axes elided before the letters the batch is one of them, else the first letter.
         let elided = self.output.len() - named.len();
         let batch = usize::from(!self.elided_left || elided == 0);
         if output_shape.len() + batch != named.len() {
             let (given, wanted) = (output_shape.len(), named.len() - batch);
-            return Err(format!("output_shape has {given} axes, the equation asks for {wanted}"));
+            return Err(format!(
+                "output_shape has {given} axes, the equation asks for {wanted}"
+            ));
         }
         let sizes = named.into_iter().enumerate().map(|(at, axis)| {
             let given = at.checked_sub(batch).and_then(|at| output_shape[at]);
@@ -129,9 +136,14 @@ impl Equation {
             format!("bias_axes = \"{bias_axes}\" must be letters of the output, each once")
         })?;
         if let Some(missing) = letters.iter().find(|axis| !self.output.contains(axis)) {
-            return Err(format!("bias_axes names {missing:?}, which the output does not have"));
+            return Err(format!(
+                "bias_axes names {missing:?}, which the output does not have"
+            ));
         }
-        let axes = self.output.iter().skip_while(|axis| !letters.contains(axis));
+        let axes = self
+            .output
+            .iter()
+            .skip_while(|axis| !letters.contains(axis));
         Ok(axes
             .map(|axis| letters.contains(axis).then_some(*axis))
             .collect())
@@ -190,7 +202,9 @@ mod tests {
     fn sizes_come_from_the_output_shape_or_the_input() {
         let equation = Equation::read("abc,cde->abde", 3).unwrap();
         let input = [None, Some(4), Some(6)];
-        let sizes = equation.output_sizes(&input, &[None, Some(2), Some(3)]).unwrap();
+        let sizes = equation
+            .output_sizes(&input, &[None, Some(2), Some(3)])
+            .unwrap();
         let sizes: Vec<_> = sizes.into_iter().map(|(_, size)| size).collect();
         assert_eq!(sizes, [None, Some(4), Some(2), Some(3)]);
         assert!(equation.output_sizes(&input, &[Some(2)]).is_err());
@@ -226,6 +240,9 @@ mod tests {
         assert_eq!(axes("ed"), [Some(Axis::Named('d')), Some(Axis::Named('e'))]);
         assert!(equation.bias_axes("c").is_err());
         let right = Equation::read("ab...,bc->ac...", 4).unwrap();
-        assert_eq!(right.bias_axes("c").unwrap(), [Some(Axis::Named('c')), None, None]);
+        assert_eq!(
+            right.bias_axes("c").unwrap(),
+            [Some(Axis::Named('c')), None, None]
+        );
     }
 }

@@ -15,7 +15,9 @@ pub(super) fn build(_: &mut Scope<'_>) -> Result<Built> {
 }
 
 fn only<T>(args: &Args<T>) -> Result<&Tree<T>, String> {
-    args.list.first().ok_or_else(|| "is called without inputs".to_owned())
+    args.list
+        .first()
+        .ok_or_else(|| "is called without inputs".to_owned())
 }
 
 impl Layer for Identity {

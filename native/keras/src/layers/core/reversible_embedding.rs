@@ -39,7 +39,8 @@ pub(super) fn build(scope: &mut Scope<'_>) -> Result<Built> {
         Some(value) => {
             let dtype = value.as_str().and_then(DType::from_name);
             let kind = dtype.filter(|dtype| dtype.is_float()).and_then(DType::kind);
-            let wrong = || options.invalid(format!("reverse_dtype = {value} must be a float dtype"));
+            let wrong =
+                || options.invalid(format!("reverse_dtype = {value} must be a float dtype"));
             Some(kind.ok_or_else(wrong)?)
         }
     };
@@ -55,7 +56,9 @@ pub(super) fn build(scope: &mut Scope<'_>) -> Result<Built> {
 /// Whether a call goes the way back.
 fn is_reverse<T>(args: &Args<T>) -> bool {
     let reverse = args.constant(1, "reverse");
-    reverse.and_then(serde_json::Value::as_bool).unwrap_or(false)
+    reverse
+        .and_then(serde_json::Value::as_bool)
+        .unwrap_or(false)
 }
 
 /// The dtype of a product of two float dtypes.
@@ -72,7 +75,9 @@ impl Layer for ReversibleEmbedding {
         }
         let (width, expected) = (input.size(-1)?, self.embedding.width);
         if width != expected {
-            return Err(format!("projects vectors of width {expected} back, got {input}"));
+            return Err(format!(
+                "projects vectors of width {expected} back, got {input}"
+            ));
         }
         let mut dims = input.dims.clone();
         if let Some(last) = dims.last_mut() {
@@ -96,7 +101,9 @@ impl Layer for ReversibleEmbedding {
         }
         let kernel = match self.reverse_embeddings {
             Some(handle) => context.variable(handle)?,
-            None => context.variable(self.embedding.embeddings)?.f_transpose(0, 1)?,
+            None => context
+                .variable(self.embedding.embeddings)?
+                .f_transpose(0, 1)?,
         };
         let kind = self.reverse_dtype.unwrap_or(if x.is_floating_point() {
             promoted(x.f_kind()?, kernel.f_kind()?)

@@ -42,8 +42,8 @@ impl Layer for Concatenate {
                     "inputs differ outside axis {axis}: {first} and {other}"
                 ));
             }
-            for i in 1..dims.len() {
-                dims[i] = match (dims[i], other.dims[i]) {
+            for (i, dim) in dims.iter_mut().enumerate().skip(1) {
+                *dim = match (*dim, other.dims[i]) {
                     (Some(a), Some(b)) if i == axis => Some(a + b),
                     _ if i == axis => None,
                     (known, None) | (None, known) => known,
@@ -78,6 +78,8 @@ impl Layer for Concatenate {
                 Some(mask) => mask.shallow_clone(),
             });
         }
-        Ok(Some(Tensor::f_cat(&masks, self.axis)?.f_any_dim(-1, false)?))
+        Ok(Some(
+            Tensor::f_cat(&masks, self.axis)?.f_any_dim(-1, false)?,
+        ))
     }
 }

@@ -44,7 +44,7 @@ fn axes(options: &Options<'_>) -> Result<[i64; 2]> {
 
 impl Dot {
     /// The two inputs.
-    fn pair<'a, T>(args: &'a Args<T>) -> std::result::Result<[&'a T; 2], String> {
+    fn pair<T>(args: &Args<T>) -> std::result::Result<[&T; 2], String> {
         let inputs = listed(args)?;
         let count = inputs.len();
         <[&T; 2]>::try_from(inputs).map_err(|_| format!("takes two inputs, got {count}"))

@@ -7,7 +7,7 @@ use crate::dtype::DType;
 use crate::spec::Spec;
 
 /// The inputs of a merging layer, which must come in a list.
-pub(super) fn listed<'a, T>(args: &'a Args<T>) -> std::result::Result<Vec<&'a T>, String> {
+pub(super) fn listed<T>(args: &Args<T>) -> std::result::Result<Vec<&T>, String> {
     let inputs = args.inputs();
     match args.list.first() {
         Some(Tree::List(_)) if !inputs.is_empty() => Ok(inputs),

@@ -25,7 +25,9 @@ impl Axes {
         };
         let axes: Option<Vec<i64>> = axes;
         let mut axes = axes.filter(|axes| !axes.is_empty()).ok_or_else(|| {
-            options.invalid(format!("axis = {value} must be an integer or a list of them"))
+            options.invalid(format!(
+                "axis = {value} must be an integer or a list of them"
+            ))
         })?;
         axes.sort_unstable();
         Ok(Self(axes))
@@ -36,10 +38,17 @@ impl Axes {
     /// # Errors
     /// One does not exist, is named twice or has no known size.
     pub(super) fn sizes(&self, input: &Spec) -> std::result::Result<Vec<i64>, String> {
-        let mut places = self.0.iter().map(|&axis| input.axis(axis)).collect::<Result<Vec<_>, _>>()?;
+        let mut places = self
+            .0
+            .iter()
+            .map(|&axis| input.axis(axis))
+            .collect::<Result<Vec<_>, _>>()?;
         places.sort_unstable();
         if places.windows(2).any(|pair| pair[0] == pair[1]) {
-            return Err(format!("axis = {:?} names an axis of {input} twice", self.0));
+            return Err(format!(
+                "axis = {:?} names an axis of {input} twice",
+                self.0
+            ));
         }
         self.0.iter().map(|&axis| input.size(axis)).collect()
     }

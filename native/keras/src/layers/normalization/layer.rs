@@ -48,7 +48,9 @@ impl Unary for LayerNormalization {
         let shape = self.axes.sizes(input)?;
         if shape != self.shape {
             let expected = &self.shape;
-            return Err(format!("normalizes axes of sizes {expected:?}, got {input}"));
+            return Err(format!(
+                "normalizes axes of sizes {expected:?}, got {input}"
+            ));
         }
         Ok(input.with_dtype(self.dtype))
     }
@@ -72,7 +74,11 @@ impl Unary for LayerNormalization {
         let rest = (0..).take(sizes.len()).filter(|at| !places.contains(at));
         let order: Vec<i64> = rest.chain(places.iter().copied()).collect();
         let last = (0..).zip(&order).all(|(at, &axis)| at == axis);
-        let x = if last { x } else { x.f_permute(order.as_slice())? };
+        let x = if last {
+            x
+        } else {
+            x.f_permute(order.as_slice())?
+        };
         let y = if self.rms_scaling {
             let axes: Vec<i64> = (1..).take(normalized.len()).map(|at: i64| -at).collect();
             let variance = x.f_var_correction(axes.as_slice(), 0, true)?;

@@ -49,7 +49,9 @@ impl Renorm {
         let mean = scope.initializer("moving_mean", "zeros")?;
         let variance = scope.initializer("moving_variance", "ones")?;
         let stddev = variance.square_root().ok_or_else(|| {
-            let value = options.value("moving_variance_initializer").unwrap_or(&Json::Null);
+            let value = options
+                .value("moving_variance_initializer")
+                .unwrap_or(&Json::Null);
             options.unsupported(
                 "moving_variance_initializer",
                 value,
@@ -81,7 +83,10 @@ impl Renorm {
         let least = least.f_to_device(batch.mean.device())?;
         let stddev = context.state(self.stddev).f_maximum(&least)?;
         let mut r = deviation(&batch.variance, epsilon)?.f_div(&stddev)?;
-        let mut d = batch.mean.f_sub(&context.state(self.mean))?.f_div(&stddev)?;
+        let mut d = batch
+            .mean
+            .f_sub(&context.state(self.mean))?
+            .f_div(&stddev)?;
         if let Some(rmin) = self.rmin {
             r = r.f_clamp_min(rmin)?;
         }

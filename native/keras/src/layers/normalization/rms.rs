@@ -36,9 +36,8 @@ impl Unary for RmsNormalization {
         let shape = self.axes.sizes(input)?;
         // Keras lines `scale` up with the last axes, whichever were normalized.
         let scale: Vec<Option<i64>> = self.shape.iter().copied().map(Some).collect();
-        let fits = broadcast(&input.dims, &scale).is_some_and(|dims| {
-            dims.len() == input.rank() && dims.last() == input.dims.last()
-        });
+        let fits = broadcast(&input.dims, &scale)
+            .is_some_and(|dims| dims.len() == input.rank() && dims.last() == input.dims.last());
         if shape != self.shape || !fits {
             let expected = &self.shape;
             return Err(format!(
@@ -52,7 +51,9 @@ impl Unary for RmsNormalization {
         let kind = x.f_kind()?;
         let x = x.f_to_kind(Kind::Float)?;
         let places = self.axes.places(x.dim());
-        let squares = x.f_square()?.f_mean_dim(places.as_slice(), true, Kind::Float)?;
+        let squares = x
+            .f_square()?
+            .f_mean_dim(places.as_slice(), true, Kind::Float)?;
         let y = x.f_mul(&squares.f_add_scalar(self.epsilon)?.f_rsqrt()?)?;
         let scale = context.variable(self.scale)?.f_to_kind(Kind::Float)?;
         Ok(y.f_mul(&scale)?.f_to_kind(kind)?)

@@ -99,7 +99,9 @@ impl SpectralNormalization {
             let sigma = v.f_mm(&weights)?.f_mm(&u.f_transpose(0, 1)?)?;
             context.assign(self.vector_u, u.f_to_kind(Kind::Float)?);
             let normalized = kernel.f_reshape([-1, self.columns])?.f_div(&sigma)?;
-            normalized.f_view(kernel.size().as_slice())?.f_to_kind(Kind::Float)?
+            normalized
+                .f_view(kernel.size().as_slice())?
+                .f_to_kind(Kind::Float)?
         };
         // The variable's own value cancels out exactly; its gradient is the new kernel's.
         let kernel = if current.requires_grad() {

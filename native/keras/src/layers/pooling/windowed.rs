@@ -85,9 +85,7 @@ impl MaxPooling {
             (size, strides, padding) if size.len() == 2 => {
                 x.f_max_pool2d(size, strides, padding, [1, 1], false)?
             }
-            (size, strides, padding) => {
-                x.f_max_pool3d(size, strides, padding, [1, 1, 1], false)?
-            }
+            (size, strides, padding) => x.f_max_pool3d(size, strides, padding, [1, 1, 1], false)?,
         })
     }
 }

@@ -14,7 +14,13 @@ use crate::spec::Spec;
 use crate::value::Value;
 
 const RECURRENT: [&str; 7] = [
-    "SimpleRNN", "GRU", "LSTM", "RNN", "ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D",
+    "SimpleRNN",
+    "GRU",
+    "LSTM",
+    "RNN",
+    "ConvLSTM1D",
+    "ConvLSTM2D",
+    "ConvLSTM3D",
 ];
 
 #[derive(Debug)]
@@ -51,7 +57,9 @@ pub(super) fn build(scope: &mut Scope<'_>) -> Result<Built> {
         }
     };
     let layer = options.value("layer");
-    let mut forward = layer.cloned().ok_or_else(|| options.invalid("layer is missing"))?;
+    let mut forward = layer
+        .cloned()
+        .ok_or_else(|| options.invalid("layer is missing"))?;
     let mut backward = match options.value("backward_layer") {
         Some(layer) => layer.clone(),
         None => {
@@ -90,12 +98,12 @@ pub(super) fn build(scope: &mut Scope<'_>) -> Result<Built> {
 }
 
 /// The config of one of the two layers.
-fn config_of<'a>(
-    layer: &'a mut Json,
-    options: &Options<'_>,
-) -> Result<&'a mut Map<String, Json>> {
+fn config_of<'a>(layer: &'a mut Json, options: &Options<'_>) -> Result<&'a mut Map<String, Json>> {
     let class = layer["class_name"].clone();
-    if !class.as_str().is_some_and(|class| RECURRENT.contains(&class)) {
+    if !class
+        .as_str()
+        .is_some_and(|class| RECURRENT.contains(&class))
+    {
         return Err(Error::Unsupported {
             place: options.place().to_owned(),
             what: format!("a layer of class {class}"),
@@ -108,7 +116,10 @@ fn config_of<'a>(
 
 /// Gives a layer's name a prefix, once.
 fn rename(config: &mut Map<String, Json>, prefix: &str) {
-    let name = config.get("name").and_then(Json::as_str).unwrap_or_default();
+    let name = config
+        .get("name")
+        .and_then(Json::as_str)
+        .unwrap_or_default();
     let name = name.strip_prefix(prefix).unwrap_or(name);
     config.insert("name".to_owned(), json!(format!("{prefix}{name}")));
 }

@@ -48,9 +48,8 @@ pub(super) struct Unit {
 }
 
 pub(super) fn build(scope: &mut Scope<'_>) -> Result<Built> {
-    let step = match scope.args.get(0, "inputs") {
-        Some(Tree::Leaf(step)) => step,
-        _ => return Err(scope.mismatch("takes the inputs of one step as its first argument")),
+    let Some(Tree::Leaf(step)) = scope.args.get(0, "inputs") else {
+        return Err(scope.mismatch("takes the inputs of one step as its first argument"));
     };
     Ok(Built::layer(Unit::read(scope, step)?))
 }
@@ -130,7 +129,9 @@ impl Unit {
         let fits = |(spec, shape): (&&Spec, &Vec<i64>)| {
             let sizes = spec.dims.iter().skip(1);
             spec.rank() == shape.len() + 1
-                && sizes.zip(shape).all(|(size, wanted)| size.is_none_or(|size| size == *wanted))
+                && sizes
+                    .zip(shape)
+                    .all(|(size, wanted)| size.is_none_or(|size| size == *wanted))
         };
         if given.len() == shapes.len() && given.iter().zip(&shapes).all(fits) {
             return Ok(());
@@ -145,7 +146,9 @@ impl Unit {
     /// The specs of a step's or a sequence's states.
     pub(super) fn state_specs(&self, batch: Option<i64>, dtype: DType) -> Vec<Spec> {
         let shapes = self.cell.states().into_iter();
-        shapes.map(|shape| with_batch(batch, None, &shape, dtype)).collect()
+        shapes
+            .map(|shape| with_batch(batch, None, &shape, dtype))
+            .collect()
     }
 }
 
@@ -188,7 +191,9 @@ impl Layer for Unit {
         };
         let run = self.run(&sequence, &states, &wanted, context)?;
         let all = std::iter::once(run.last).chain(run.states);
-        Ok(Tree::List(all.map(|tensor| Tree::Leaf(tensor.into())).collect()))
+        Ok(Tree::List(
+            all.map(|tensor| Tree::Leaf(tensor.into())).collect(),
+        ))
     }
 }
 

@@ -109,7 +109,9 @@ impl ConvLstmCell {
                 kept.collect::<std::result::Result<_, _>>()?
             }
         };
-        let images = all.iter().map(|x| self.layout.channels_second(&x.f_flatten(0, 1)?));
+        let images = all
+            .iter()
+            .map(|x| self.layout.channels_second(&x.f_flatten(0, 1)?));
         let sums = kernel.apply(&images.collect::<Result<Vec<_>>>()?)?;
         Ok(sums.f_unflatten(0, [size[0], size[1]])?.f_unbind(0)?)
     }
@@ -119,7 +121,9 @@ impl Cell for ConvLstmCell {
     fn check(&self, step: &Spec) -> std::result::Result<(), String> {
         let sizes = step.dims.iter().skip(1);
         let fits = step.rank() == self.inputs.len() + 1
-            && sizes.zip(&self.inputs).all(|(size, wanted)| *size == Some(*wanted));
+            && sizes
+                .zip(&self.inputs)
+                .all(|(size, wanted)| *size == Some(*wanted));
         if fits {
             return Ok(());
         }
@@ -146,7 +150,9 @@ impl Cell for ConvLstmCell {
             bias: None,
             window: &self.same,
         };
-        let initial = initial.iter().map(|state| self.layout.channels_second(state));
+        let initial = initial
+            .iter()
+            .map(|state| self.layout.channels_second(state));
         let initial = initial.collect::<Result<Vec<_>>>()?;
         let masks = match initial.first() {
             Some(state) => self.dropout.of_states(&state.size(), context)?,
@@ -161,7 +167,8 @@ impl Cell for ConvLstmCell {
                     kernel.apply(&kept.collect::<std::result::Result<Vec<_>, _>>()?)?
                 }
             };
-            self.activations.advance(&inputs[at].f_add(&sums)?, &states[1])
+            self.activations
+                .advance(&inputs[at].f_add(&sums)?, &states[1])
         })?;
         let outputs = run.outputs.map(|outputs| {
             let size = outputs.size();
@@ -209,6 +216,9 @@ impl Kernel<'_> {
 /// A kernel in libtorch's order of axes, laid out for many uses.
 fn outputs_first(kernel: &Tensor) -> Result<Tensor> {
     let rank = i64::try_from(kernel.dim()).unwrap_or(2);
-    let axes: Vec<i64> = [rank - 1, rank - 2].into_iter().chain(0..rank - 2).collect();
+    let axes: Vec<i64> = [rank - 1, rank - 2]
+        .into_iter()
+        .chain(0..rank - 2)
+        .collect();
     Ok(kernel.f_permute(axes)?.f_contiguous()?)
 }

@@ -84,11 +84,21 @@ impl Gates {
             return product(sequence, &kernel, bias);
         };
         let kernels = kernel.f_chunk(masks.size()[0], 1)?;
-        let biases = bias.map(|bias| bias.f_chunk(masks.size()[0], 0)).transpose()?;
-        let parts = kernels.iter().zip(0_i64..).enumerate().map(|(at, (kernel, mask))| {
-            let kept = sequence.f_mul(&masks.f_select(0, mask)?)?;
-            product(&kept, kernel, biases.as_ref().and_then(|biases| biases.get(at)))
-        });
+        let biases = bias
+            .map(|bias| bias.f_chunk(masks.size()[0], 0))
+            .transpose()?;
+        let parts = kernels
+            .iter()
+            .zip(0_i64..)
+            .enumerate()
+            .map(|(at, (kernel, mask))| {
+                let kept = sequence.f_mul(&masks.f_select(0, mask)?)?;
+                product(
+                    &kept,
+                    kernel,
+                    biases.as_ref().and_then(|biases| biases.get(at)),
+                )
+            });
         let parts = parts.collect::<Result<Vec<_>>>()?;
         match parts.as_slice() {
             [part] => Ok(part.shallow_clone()),
@@ -109,7 +119,6 @@ impl Gates {
     pub(super) fn state(&self) -> Vec<i64> {
         vec![self.units]
     }
-
 }
 
 fn product(sequence: &Tensor, kernel: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
@@ -158,7 +167,9 @@ impl Recurrence {
         };
         let count = masks.size()[0];
         let product = if count == 1 {
-            state.f_mul(&masks.f_select(0, 0)?)?.f_matmul(&self.kernel)?
+            state
+                .f_mul(&masks.f_select(0, 0)?)?
+                .f_matmul(&self.kernel)?
         } else {
             let states = state.f_unsqueeze(0)?.f_mul(masks)?;
             let kernels = self.kernel.f_view([self.units, count, self.units])?;
@@ -188,7 +199,10 @@ pub(super) fn activated<const N: usize>(activation: Activation, x: &Tensor) -> R
 
 /// Whether an activation looks at more than one element.
 pub(super) fn along_axis(activation: Activation) -> bool {
-    matches!(activation, Activation::Softmax(_) | Activation::LogSoftmax(_))
+    matches!(
+        activation,
+        Activation::Softmax(_) | Activation::LogSoftmax(_)
+    )
 }
 
 /// As many tensors as there must be.

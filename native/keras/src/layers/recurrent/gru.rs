@@ -34,11 +34,7 @@ impl GruCell {
         Ok(Self {
             gates: Gates::read(scope, step, 3, reset_after.then_some(2))?,
             activation: activation(options, "activation", Activation::Tanh)?,
-            recurrent_activation: activation(
-                options,
-                "recurrent_activation",
-                Activation::Sigmoid,
-            )?,
+            recurrent_activation: activation(options, "recurrent_activation", Activation::Sigmoid)?,
             reset_after,
         })
     }

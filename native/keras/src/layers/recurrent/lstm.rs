@@ -129,7 +129,10 @@ impl Cell for LstmCell {
             return self.fused(&sequence, initial, wanted, context);
         }
         let bias = context.optional(self.gates.bias)?;
-        let inputs = self.gates.project(sequence, bias.as_ref(), context)?.f_unbind(0)?;
+        let inputs = self
+            .gates
+            .project(sequence, bias.as_ref(), context)?
+            .f_unbind(0)?;
         let recurrence = self.gates.recurrence(sequence.size()[1], context)?;
         steps::run(inputs.len(), initial, wanted, |at, states| {
             let z = recurrence.add(&states[0], Some(&inputs[at]))?;

@@ -40,7 +40,9 @@ impl Packing {
         let rows = Tensor::f_arange(batch, (Kind::Int64, mask.device()))?;
         let place = |step: &Tensor| step.f_mul_scalar(batch)?.f_add(&rows)?.f_flatten(0, 1);
         // Stable: valid steps first, in their order.
-        let order = mask.f_to_kind(Kind::Uint8)?.f_argsort_stable(true, 0, true)?;
+        let order = mask
+            .f_to_kind(Kind::Uint8)?
+            .f_argsort_stable(true, 0, true)?;
         let known = numbers.f_sub_scalar(1)?.f_clamp_min(0)?;
         let blank = if zero {
             mask.f_logical_not()?
@@ -76,7 +78,9 @@ impl Packing {
         };
         let states = run.states.iter().zip(initial).map(|(state, initial)| {
             let empty = aligned(&self.empty, state)?;
-            Ok(initial.f_to_kind(state.f_kind()?)?.f_where_self(&empty, state)?)
+            Ok(initial
+                .f_to_kind(state.f_kind()?)?
+                .f_where_self(&empty, state)?)
         });
         Ok(Run {
             outputs,
@@ -134,13 +138,22 @@ mod tests {
         let run = packing.unpack(identity(&packing, &x), &initial).unwrap();
         let outputs = run.outputs.unwrap().squeeze_dim(-1).tr();
         let flat = |x: &Tensor| Vec::<f32>::try_from(x.squeeze_dim(-1)).unwrap();
-        (outputs.try_into().unwrap(), flat(&run.last), flat(&run.states[0]))
+        (
+            outputs.try_into().unwrap(),
+            flat(&run.last),
+            flat(&run.states[0]),
+        )
     }
 
     #[test]
     fn masked_steps_repeat_the_output_and_keep_the_states() {
         let (outputs, last, states) = run(false);
-        let expected = [[1., 2., 2., 2.], [0., 6., 6., 8.], [0.; 4], [13., 13., 15., 15.]];
+        let expected = [
+            [1., 2., 2., 2.],
+            [0., 6., 6., 8.],
+            [0.; 4],
+            [13., 13., 15., 15.],
+        ];
         assert_eq!(outputs, expected.map(|row| row.to_vec()));
         assert_eq!(last, [2., 8., 0., 15.]);
         assert_eq!(states, [2., 8., -7., 15.]);
@@ -149,7 +162,12 @@ mod tests {
     #[test]
     fn masked_outputs_may_be_zero() {
         let (outputs, last, states) = run(true);
-        let expected = [[1., 2., 0., 0.], [0., 6., 0., 8.], [0.; 4], [13., 0., 15., 0.]];
+        let expected = [
+            [1., 2., 0., 0.],
+            [0., 6., 0., 8.],
+            [0.; 4],
+            [13., 0., 15., 0.],
+        ];
         assert_eq!(outputs, expected.map(|row| row.to_vec()));
         assert_eq!(last, [0., 8., 0., 0.]);
         assert_eq!(states, [2., 8., -7., 15.]);
@@ -157,7 +175,11 @@ mod tests {
 
     #[test]
     fn a_mask_that_hides_nothing_costs_nothing() {
-        assert!(Packing::new(&mask(&[[true; 4]; 3]), true).unwrap().is_none());
+        assert!(
+            Packing::new(&mask(&[[true; 4]; 3]), true)
+                .unwrap()
+                .is_none()
+        );
         let none = Tensor::zeros([4, 0], (Kind::Bool, tch::Device::Cpu));
         assert!(Packing::new(&none, true).unwrap().is_none());
     }

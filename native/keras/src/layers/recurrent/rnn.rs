@@ -97,10 +97,17 @@ impl<'a, T> Call<'a, T> {
         let Some((sequence, listed)) = inputs.split_first() else {
             return Err("is called without a sequence".to_owned());
         };
-        let states = args.get(1, "initial_state").map(Tree::leaves).unwrap_or_default();
+        let states = args
+            .get(1, "initial_state")
+            .map(Tree::leaves)
+            .unwrap_or_default();
         // Keras 2 wrote `[sequence, *states]` as the first argument.
         let heeds_mask = states.is_empty();
-        let states = if listed.is_empty() { states } else { listed.to_vec() };
+        let states = if listed.is_empty() {
+            states
+        } else {
+            listed.to_vec()
+        };
         Ok(Self {
             sequence,
             states,
@@ -158,7 +165,10 @@ impl Layer for Rnn {
         let initial = if call.states.is_empty() {
             self.cell.zeros(size[1], &sequence)?
         } else {
-            let given = call.states.iter().map(|state| Ok(state.y()?.shallow_clone()));
+            let given = call
+                .states
+                .iter()
+                .map(|state| Ok(state.y()?.shallow_clone()));
             given.collect::<Result<_>>()?
         };
         let wanted = Wanted {
@@ -198,7 +208,10 @@ impl Rnn {
         if !self.return_state {
             return Ok(Tree::Leaf(output));
         }
-        let states = run.states.iter().map(|state| Ok(Value::new(state.f_to_kind(kind)?)));
+        let states = run
+            .states
+            .iter()
+            .map(|state| Ok(Value::new(state.f_to_kind(kind)?)));
         let all = std::iter::once(Ok(output)).chain(states);
         let all = all.map(|value| value.map(Tree::Leaf));
         Ok(Tree::List(all.collect::<Result<_>>()?))

@@ -43,7 +43,10 @@ impl Cell for SimpleCell {
         context: &mut Context<'_>,
     ) -> Result<Run> {
         let bias = context.optional(self.gates.bias)?;
-        let inputs = self.gates.project(sequence, bias.as_ref(), context)?.f_unbind(0)?;
+        let inputs = self
+            .gates
+            .project(sequence, bias.as_ref(), context)?
+            .f_unbind(0)?;
         let recurrence = self.gates.recurrence(sequence.size()[1], context)?;
         steps::run(inputs.len(), initial, wanted, |at, states| {
             let sum = recurrence.add(&states[0], Some(&inputs[at]))?;

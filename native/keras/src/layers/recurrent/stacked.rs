@@ -22,7 +22,9 @@ impl StackedCells {
         let cells = options.value("cells").and_then(Json::as_array);
         let cells = cells.filter(|cells| !cells.is_empty());
         let cells = cells.ok_or_else(|| options.invalid("cells must be a list of cells"))?;
-        let classes = cells.iter().map(|cell| cell["class_name"].as_str().unwrap_or_default());
+        let classes = cells
+            .iter()
+            .map(|cell| cell["class_name"].as_str().unwrap_or_default());
         let classes: Vec<&str> = classes.collect();
         // The list is an attribute of its own in Keras's weights files.
         let groups = flambeau_formats::list_group_names("cells", &classes);
@@ -39,11 +41,17 @@ impl StackedCells {
 
 impl Cell for StackedCells {
     fn check(&self, step: &Spec) -> std::result::Result<(), String> {
-        self.cells.iter().take(1).try_for_each(|first| first.cell.check(step))
+        self.cells
+            .iter()
+            .take(1)
+            .try_for_each(|first| first.cell.check(step))
     }
 
     fn states(&self) -> Vec<Vec<i64>> {
-        self.cells.iter().flat_map(|unit| unit.cell.states()).collect()
+        self.cells
+            .iter()
+            .flat_map(|unit| unit.cell.states())
+            .collect()
     }
 
     fn output(&self) -> Vec<i64> {

@@ -48,7 +48,9 @@ pub(super) fn run(
             history.push(state.shallow_clone());
         }
     }
-    let histories = histories.iter().map(|history| Ok(Tensor::f_stack(history, 0)?));
+    let histories = histories
+        .iter()
+        .map(|history| Ok(Tensor::f_stack(history, 0)?));
     let mut histories = histories.collect::<Result<Vec<_>>>()?;
     if let Some(ends) = wanted.ends {
         states = histories

@@ -20,7 +20,10 @@ fn model(class: &str, config: Json, kernel: f64, recurrent: f64) -> Model {
         "recurrent_initializer": {"class_name": "Identity", "config": {"gain": recurrent}},
         "kernel_initializer": {"class_name": "Identity", "config": {"gain": kernel}}});
     if class == "SimpleRNN" {
-        layer.as_object_mut().unwrap().remove("recurrent_activation");
+        layer
+            .as_object_mut()
+            .unwrap()
+            .remove("recurrent_activation");
     }
     for (key, value) in config.as_object().unwrap() {
         layer[key] = value.clone();
@@ -36,7 +39,9 @@ fn model(class: &str, config: Json, kernel: f64, recurrent: f64) -> Model {
 
 fn run(model: &Model, x: &Tensor, seed: u64) -> Tensor {
     let mut pass = Pass::training(Rng::seed_from_u64(seed));
-    let outputs = model.forward(&[Value::new(x.shallow_clone())], &mut pass).unwrap();
+    let outputs = model
+        .forward(&[Value::new(x.shallow_clone())], &mut pass)
+        .unwrap();
     outputs[0].y().unwrap().detach()
 }
 
@@ -52,7 +57,10 @@ fn mean(x: &Tensor) -> f64 {
 fn assert_dropped(x: &Tensor, rate: f64, kept: f64) {
     let dropped = mean(&x.eq(0.0).to_kind(Kind::Double));
     // Four standard deviations of the share of `ROWS * UNITS` independent draws.
-    assert!((dropped - rate).abs() < 0.045, "{dropped} instead of {rate}");
+    assert!(
+        (dropped - rate).abs() < 0.045,
+        "{dropped} instead of {rate}"
+    );
     let others = x.masked_select(&x.ne(0.0));
     assert!(mean(&(others - kept).abs()) < 1e-5, "not {kept}");
 }
@@ -149,12 +157,19 @@ fn the_forget_gate_starts_with_a_bias_of_one() {
         config["recurrent_initializer"] = json!("orthogonal");
         let model = model("LSTM", config, 1.0, 1.0);
         let store = model.trainable();
-        let at = store.variables().iter().position(|v| v.name == "bias").unwrap();
+        let at = store
+            .variables()
+            .iter()
+            .position(|v| v.name == "bias")
+            .unwrap();
         assert_eq!(store.variables()[at].path, "r/lstm_cell/bias");
         let units = usize::try_from(UNITS).unwrap();
         for (gate, values) in store.values(at).chunks(units).enumerate() {
             let wanted = if gate == 1 { expected } else { -3.0 };
-            assert!(values.iter().all(|value| (value - wanted).abs() < 0.6), "{values:?}");
+            assert!(
+                values.iter().all(|value| (value - wanted).abs() < 0.6),
+                "{values:?}"
+            );
         }
     }
 }

@@ -17,19 +17,78 @@ use crate::value::Value;
 /// Layers whose output rows depend on the same rows of the input only (given that no option names
 /// axis 0).
 const ROW_WISE: &[&str] = &[
-    "Activation", "Add", "AlphaDropout", "Average", "AveragePooling1D", "AveragePooling2D",
-    "AveragePooling3D", "Bidirectional", "Concatenate", "Conv1D", "Conv1DTranspose", "Conv2D",
-    "Conv2DTranspose", "Conv3D", "Conv3DTranspose", "ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D",
-    "Cropping1D", "Cropping2D", "Cropping3D", "Dense", "DepthwiseConv1D", "DepthwiseConv2D",
-    "Dropout", "ELU", "EinsumDense", "Embedding", "Flatten", "GRU", "GaussianDropout",
-    "GaussianNoise", "GlobalAveragePooling1D", "GlobalAveragePooling2D", "GlobalAveragePooling3D",
-    "GlobalMaxPooling1D", "GlobalMaxPooling2D", "GlobalMaxPooling3D", "GroupNormalization",
-    "InputLayer", "LSTM", "LayerNormalization", "LeakyReLU", "Masking", "MaxPooling1D",
-    "MaxPooling2D", "MaxPooling3D", "Maximum", "Minimum", "Multiply", "PReLU", "Permute", "RNN",
-    "ReLU", "RepeatVector", "Rescaling", "Reshape", "SeparableConv1D", "SeparableConv2D",
-    "SimpleRNN", "Softmax", "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D", "Subtract",
-    "TimeDistributed", "UpSampling1D", "UpSampling2D", "UpSampling3D", "ZeroPadding1D",
-    "ZeroPadding2D", "ZeroPadding3D",
+    "Activation",
+    "Add",
+    "AlphaDropout",
+    "Average",
+    "AveragePooling1D",
+    "AveragePooling2D",
+    "AveragePooling3D",
+    "Bidirectional",
+    "Concatenate",
+    "Conv1D",
+    "Conv1DTranspose",
+    "Conv2D",
+    "Conv2DTranspose",
+    "Conv3D",
+    "Conv3DTranspose",
+    "ConvLSTM1D",
+    "ConvLSTM2D",
+    "ConvLSTM3D",
+    "Cropping1D",
+    "Cropping2D",
+    "Cropping3D",
+    "Dense",
+    "DepthwiseConv1D",
+    "DepthwiseConv2D",
+    "Dropout",
+    "ELU",
+    "EinsumDense",
+    "Embedding",
+    "Flatten",
+    "GRU",
+    "GaussianDropout",
+    "GaussianNoise",
+    "GlobalAveragePooling1D",
+    "GlobalAveragePooling2D",
+    "GlobalAveragePooling3D",
+    "GlobalMaxPooling1D",
+    "GlobalMaxPooling2D",
+    "GlobalMaxPooling3D",
+    "GroupNormalization",
+    "InputLayer",
+    "LSTM",
+    "LayerNormalization",
+    "LeakyReLU",
+    "Masking",
+    "MaxPooling1D",
+    "MaxPooling2D",
+    "MaxPooling3D",
+    "Maximum",
+    "Minimum",
+    "Multiply",
+    "PReLU",
+    "Permute",
+    "RNN",
+    "ReLU",
+    "RepeatVector",
+    "Rescaling",
+    "Reshape",
+    "SeparableConv1D",
+    "SeparableConv2D",
+    "SimpleRNN",
+    "Softmax",
+    "SpatialDropout1D",
+    "SpatialDropout2D",
+    "SpatialDropout3D",
+    "Subtract",
+    "TimeDistributed",
+    "UpSampling1D",
+    "UpSampling2D",
+    "UpSampling3D",
+    "ZeroPadding1D",
+    "ZeroPadding2D",
+    "ZeroPadding3D",
 ];
 
 /// Those that treat rows alone in inference only.
@@ -61,9 +120,10 @@ fn row_wise(layer: &Json, training: bool) -> bool {
     if let Some(layers) = config.get("layers").and_then(Json::as_array) {
         return layers.iter().all(|layer| row_wise(layer, training));
     }
-    let inner = config.get("layer").is_none_or(|layer| row_wise(layer, training));
-    let known = ROW_WISE.contains(&class)
-        || (!training && ROW_WISE_IN_INFERENCE.contains(&class));
+    let inner = config
+        .get("layer")
+        .is_none_or(|layer| row_wise(layer, training));
+    let known = ROW_WISE.contains(&class) || (!training && ROW_WISE_IN_INFERENCE.contains(&class));
     // Counted from the end, an axis other than the last may be that of the rows.
     let apart = |axis: &Json| axis.as_i64().is_some_and(|axis| axis == -1 || axis > 0);
     let axis = match config.get("axis") {
@@ -71,7 +131,9 @@ fn row_wise(layer: &Json, training: bool) -> bool {
         Some(Json::Array(axes)) => axes.iter().all(apart),
         Some(axis) => apart(axis),
     };
-    let noise = config.get("noise_shape").is_none_or(|shape| shape[0].is_null());
+    let noise = config
+        .get("noise_shape")
+        .is_none_or(|shape| shape[0].is_null());
     known && inner && axis && noise
 }
 
@@ -114,7 +176,9 @@ impl Layer for TimeDistributed {
             });
             Tensor::f_stack(&steps.collect::<Result<Vec<_>>>()?, 1)?
         };
-        Ok(Tree::Leaf(Value::new(y).with_mask(mask.map(Tensor::shallow_clone))))
+        Ok(Tree::Leaf(
+            Value::new(y).with_mask(mask.map(Tensor::shallow_clone)),
+        ))
     }
 }
 

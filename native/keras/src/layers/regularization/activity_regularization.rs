@@ -42,7 +42,9 @@ impl ActivityRegularization {
         }
         let rows = x.size().first().copied().unwrap_or(1);
         let rows = rows.max(1);
-        penalty.map(|penalty| Ok(penalty.f_div_scalar(rows)?)).transpose()
+        penalty
+            .map(|penalty| Ok(penalty.f_div_scalar(rows)?))
+            .transpose()
     }
 }
 

@@ -78,10 +78,16 @@ mod tests {
             let y = layer.drop(&x, &mut rng).unwrap();
             let mean = y.mean(Kind::Double).double_value(&[]);
             let variance = y.to_kind(Kind::Double).var(false).double_value(&[]);
-            assert!(mean.abs() < 0.01 && (variance - 1.0).abs() < 0.02, "{mean} {variance}");
+            assert!(
+                mean.abs() < 0.01 && (variance - 1.0).abs() < 0.02,
+                "{mean} {variance}"
+            );
             let scale = ((1.0 - rate) * (1.0 + rate * LOWEST * LOWEST)).powf(-0.5);
             let dropped = (&y - scale * LOWEST * (1.0 - rate)).abs().lt(1e-5);
-            let share = dropped.to_kind(Kind::Double).mean(Kind::Double).double_value(&[]);
+            let share = dropped
+                .to_kind(Kind::Double)
+                .mean(Kind::Double)
+                .double_value(&[]);
             assert!((share - rate).abs() < 0.005, "{share}");
             let again = layer.drop(&x, &mut Rng::seed_from_u64(9)).unwrap();
             assert!(again.equal(&layer.drop(&x, &mut Rng::seed_from_u64(9)).unwrap()));
@@ -103,8 +109,14 @@ mod tests {
         let ratio = difference(&y) / difference(&x);
         let dropped = ratio.abs().lt(1e-3);
         let kept = (&ratio - scale).abs().lt(1e-2);
-        assert_eq!(dropped.logical_or(&kept).sum(Kind::Int64).int64_value(&[]), 4000);
-        let share = dropped.to_kind(Kind::Double).mean(Kind::Double).double_value(&[]);
+        assert_eq!(
+            dropped.logical_or(&kept).sum(Kind::Int64).int64_value(&[]),
+            4000
+        );
+        let share = dropped
+            .to_kind(Kind::Double)
+            .mean(Kind::Double)
+            .double_value(&[]);
         assert!((share - 0.3).abs() < 0.03, "{share}");
     }
 }

@@ -24,7 +24,9 @@ pub(super) fn build(scope: &mut Scope<'_>) -> Result<Built> {
     if scope.class == "GaussianDropout" {
         // At rate 1 the noise would be infinite.
         let rate = rate(options, 0.0..1.0)?;
-        return Ok(Built::layer(Gaussian::Multiplied((rate / (1.0 - rate)).sqrt())));
+        return Ok(Built::layer(Gaussian::Multiplied(
+            (rate / (1.0 - rate)).sqrt(),
+        )));
     }
     // As for Dropout: noise depends on the run's seed.
     options.ignore(&["seed"]);

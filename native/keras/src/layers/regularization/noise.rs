@@ -27,8 +27,13 @@ pub(super) fn normal(rng: &mut Rng, shape: &[i64]) -> Result<Tensor> {
     let radius = uniform(rng, &[half])?.f_neg()?.f_add_scalar(1.0)?;
     let radius = radius.f_log()?.f_mul_scalar(-2.0)?.f_sqrt()?;
     let angle = uniform(rng, &[half])?.f_mul_scalar(TAU)?;
-    let pair = [radius.f_mul(&angle.f_cos()?)?, radius.f_mul(&angle.f_sin()?)?];
-    Ok(Tensor::f_cat(&pair, 0)?.f_narrow(0, 0, len)?.f_view(shape)?)
+    let pair = [
+        radius.f_mul(&angle.f_cos()?)?,
+        radius.f_mul(&angle.f_sin()?)?,
+    ];
+    Ok(Tensor::f_cat(&pair, 0)?
+        .f_narrow(0, 0, len)?
+        .f_view(shape)?)
 }
 
 #[cfg(test)]
@@ -61,9 +66,12 @@ mod tests {
         for len in [200_000, 200_001] {
             let x = normal(&mut rng(), &[len]).unwrap();
             assert_eq!(x.size(), [len]);
-            for (power, expected, error) in
-                [(1.0, 0.0, 0.01), (2.0, 1.0, 0.02), (3.0, 0.0, 0.05), (4.0, 3.0, 0.1)]
-            {
+            for (power, expected, error) in [
+                (1.0, 0.0, 0.01),
+                (2.0, 1.0, 0.02),
+                (3.0, 0.0, 0.05),
+                (4.0, 3.0, 0.1),
+            ] {
                 let found = moment(&x, power);
                 assert!((found - expected).abs() < error, "moment {power}: {found}");
             }
@@ -81,7 +89,10 @@ mod tests {
         let draw = || normal(&mut rng(), &[3, 5]).unwrap();
         assert!(draw().equal(&draw()));
         let mut rng = rng();
-        let (a, b) = (normal(&mut rng, &[9]).unwrap(), normal(&mut rng, &[9]).unwrap());
+        let (a, b) = (
+            normal(&mut rng, &[9]).unwrap(),
+            normal(&mut rng, &[9]).unwrap(),
+        );
         assert!(!a.equal(&b));
     }
 

@@ -2,8 +2,8 @@
 
 use serde_json::Value as Json;
 
-use crate::layer::Scope;
 use crate::error::Result;
+use crate::layer::Scope;
 
 /// Sizes of the factors' axes, lined up with the input's last ones; axes of 1 are broadcast.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,7 +25,9 @@ impl NoiseShape {
             Json::Null => Some(None),
             axis => axis.as_i64().filter(|&n| n > 0).map(Some),
         };
-        let sizes = value.as_array().and_then(|axes| axes.iter().map(size).collect());
+        let sizes = value
+            .as_array()
+            .and_then(|axes| axes.iter().map(size).collect());
         let sizes: Vec<Option<i64>> = sizes.ok_or_else(|| {
             options.invalid(format!(
                 "noise_shape = {value} must be a list of positive integers and nulls"
@@ -34,11 +36,14 @@ impl NoiseShape {
         let input = scope.input()?;
         let fits = match input.rank().checked_sub(sizes.len()) {
             // A shorter shape has no place for null: Keras counts those from the first axis.
-            Some(missing) => input.dims[missing..].iter().zip(&sizes).all(|pair| match pair {
-                (_, None) => missing == 0,
-                (_, Some(1)) | (None, _) => true,
-                (size, wanted) => size == wanted,
-            }),
+            Some(missing) => input.dims[missing..]
+                .iter()
+                .zip(&sizes)
+                .all(|pair| match pair {
+                    (_, None) => missing == 0,
+                    (_, Some(1)) | (None, _) => true,
+                    (size, wanted) => size == wanted,
+                }),
             None => false,
         };
         if !fits {

@@ -70,7 +70,11 @@ impl Reshape {
     }
 
     fn unfit(&self, count: i64) -> String {
-        let target: Vec<i64> = self.target.iter().map(|axis| axis.size().unwrap_or(-1)).collect();
+        let target: Vec<i64> = self
+            .target
+            .iter()
+            .map(|axis| axis.size().unwrap_or(-1))
+            .collect();
         format!("{count} elements do not fit target_shape {target:?}")
     }
 }

@@ -22,7 +22,10 @@ pub(super) fn build(scope: &mut Scope<'_>) -> Result<Built> {
     let rank = spatial_rank(scope.class);
     let (layout, interpolation) = match rank {
         1 => (Layout::ChannelsLast, Interpolation::Nearest),
-        2 => (Layout::read(options)?, Interpolation::read(options, "nearest")?),
+        2 => (
+            Layout::read(options)?,
+            Interpolation::read(options, "nearest")?,
+        ),
         _ => (Layout::read(options)?, Interpolation::Nearest),
     };
     Ok(Built::unary(UpSampling {
@@ -46,11 +49,19 @@ impl Unary for UpSampling {
             return self.repeated(x);
         }
         let first = self.layout == Layout::ChannelsFirst;
-        let images = if first { x.f_permute([0, 2, 3, 1])? } else { x.shallow_clone() };
+        let images = if first {
+            x.f_permute([0, 2, 3, 1])?
+        } else {
+            x.shallow_clone()
+        };
         let size = images.size();
         let target = [size[1] * self.size[0], size[2] * self.size[1]];
         let resized = resize(&images, target, self.interpolation)?;
-        Ok(if first { resized.f_permute([0, 3, 1, 2])? } else { resized })
+        Ok(if first {
+            resized.f_permute([0, 3, 1, 2])?
+        } else {
+            resized
+        })
     }
 }
 
