@@ -1,12 +1,13 @@
 # make mnist   train and apply the Keras MNIST CNN in a local Spark cluster
 # make test    every check and test
+# make parity  every layer and operation with every option, against TensorFlow
 # See README.md. cargo and Maven decide what is out of date inside native/ and jvm/.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := build
 .DELETE_ON_ERROR:
-.PHONY: setup build mnist check test test-native test-jvm test-python wheel bench clean FORCE
+.PHONY: setup build mnist check test test-native test-jvm test-python parity wheel bench clean FORCE
 
 # Where rustup puts cargo, for shells that have not read its profile.
 export PATH := $(PATH):$(HOME)/.cargo/bin
@@ -54,6 +55,11 @@ test-jvm: $(NATIVE) test-native
 test-python: test-jvm
 	$(VENV)/pytest python/tests
 	$(VENV)/pytest tests
+
+# Every layer and operation with every option against TensorFlow; writes docs/layers.md.
+parity: | setup
+	FLAMBEAU_PARITY=all $(VENV)/pytest tests/layers
+	$(VENV)/python tests/layers/table.py
 
 wheel: $(JAR)
 	cd python && ../$(VENV)/python -m hatchling build --target wheel

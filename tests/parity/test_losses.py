@@ -8,7 +8,7 @@ from itertools import product
 import numpy as np
 import tensorflow as tf
 from keras.src.trainers.compile_utils import get_loss
-from scoring import PARTS, ROWS, Case, ask, close, from_config, function, loss_object, run
+from scoring import PARTS, ROWS, Case, ask, close, from_config, loss_object, run
 
 RNG = np.random.default_rng(11)
 DTYPES = [np.float32, np.float64]
@@ -180,7 +180,9 @@ def overlap_cases() -> list[Case]:
             weight = some([None, RNG.uniform(size=ROWS)])
             values = len(shape) + 1 - len(np.atleast_1d(axis)) if axis is not None else 0
             weight = None if not by_rows or values > 1 else weight
-            mask = some([None, RNG.uniform(size=(ROWS, *shape[:-1])) > 0.3]) if axis is None else None
+            mask = (
+                some([None, RNG.uniform(size=(ROWS, *shape[:-1])) > 0.3]) if axis is None else None
+            )
             if axis is None and mask is not None and mask.ndim > 1:
                 weight = None
             cases.append(Case(config, x, y_true, None, weight, mask, some(PARTS)))

@@ -15,8 +15,6 @@ from scoring import (
     ask,
     close,
     from_config,
-    function,
-    loss_object,
     metric_object,
     run,
 )
@@ -67,8 +65,18 @@ MULTI_LABEL = [
     {"multi_label": True, "curve": "PR"},
     {"multi_label": True, "thresholds": [0.2, 0.9]},
 ]
-THRESHOLDS = [{}, {"thresholds": 0.3}, {"thresholds": [0.9, 0.2, 0.2]}, {"thresholds": [0.0, 0.5, 1.0]}]
-RESTRICTED = [{"class_id": 1}, {"top_k": 2}, {"top_k": 1, "class_id": 3}, {"top_k": 2, "thresholds": [0.1, 0.6]}]
+THRESHOLDS = [
+    {},
+    {"thresholds": 0.3},
+    {"thresholds": [0.9, 0.2, 0.2]},
+    {"thresholds": [0.0, 0.5, 1.0]},
+]
+RESTRICTED = [
+    {"class_id": 1},
+    {"top_k": 2},
+    {"top_k": 1, "class_id": 3},
+    {"top_k": 2, "thresholds": [0.1, 0.6]},
+]
 AVERAGES = [None, "micro", "macro", "weighted"]
 
 # Class, arguments, activations, kinds of labels, shapes.
@@ -173,12 +181,22 @@ def cases_of(families, masked: bool) -> list[Case]:
                 weigh = "rows" if name == "FBetaScore" or name == "F1Score" else "any"
                 weights, mask = some(weighted(shape, "elements" if iou and whole else weigh)), None
                 if iou and not whole:
-                    weights = None if label == "binary" else some([None, np.ones((ROWS, *shape[:-1]))])
-                if masked and options.get("axis", -1) == -1 and (weights is None or weights.ndim >= len(shape)):
+                    weights = (
+                        None if label == "binary" else some([None, np.ones((ROWS, *shape[:-1]))])
+                    )
+                if (
+                    masked
+                    and options.get("axis", -1) == -1
+                    and (weights is None or weights.ndim >= len(shape))
+                ):
                     mask = some([None, RNG.uniform(size=(ROWS, *shape[:-1])) > 0.3])
                 if name == "RootMeanSquaredError" and len(shape) > 1:
                     weights = None if weights is None else weights[..., None]
-                if name in ("CategoricalAccuracy",) and weights is not None and weights.ndim > len(shape):
+                if (
+                    name in ("CategoricalAccuracy",)
+                    and weights is not None
+                    and weights.ndim > len(shape)
+                ):
                     weights = weights[..., 0]
                 y_true = LABELS[label](shape)
                 y_true = y_true if label in ("ids", "own") else y_true.astype(x.dtype)

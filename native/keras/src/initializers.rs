@@ -85,15 +85,6 @@ impl Initializer {
         Self::from_named(&named, &format!("{}, {key}", options.place()))
     }
 
-    /// Normal values cut off at two standard deviations, as Keras's TruncatedNormal draws them.
-    pub(crate) fn truncated_normal(stddev: f64) -> Self {
-        let mean = 0.0;
-        Self {
-            rule: Rule::TruncatedNormal { mean, stddev },
-            seed: None,
-        }
-    }
-
     /// The same rule for a variable whose axes `inputs` and `outputs` are its fans, unless its
     /// config says which are; a rule without fans stays as it is.
     pub(crate) fn with_axes(mut self, inputs: Vec<usize>, outputs: Vec<usize>) -> Self {

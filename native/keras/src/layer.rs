@@ -465,20 +465,6 @@ impl<'a> Scope<'a> {
         Handle(place.declared.len() - 1)
     }
 
-    /// Finds the variable of one of these `names` among those of the child built under
-    /// `attribute`, and lists it among this layer's own too, as Keras does with a variable of the
-    /// child that the layer itself keeps in an attribute. Gives its handle and shape.
-    pub(crate) fn adopt(&mut self, attribute: &str, names: &[&str]) -> Option<(Handle, Vec<i64>)> {
-        let group = format!("{}/{attribute}", self.place.group);
-        let name = self.place.path.rsplit('/').next().unwrap_or_default();
-        let mut declared = self.place.declared.iter_mut().enumerate();
-        let (at, found) = declared.find(|(_, declared)| {
-            declared.group == group && names.contains(&declared.name.as_str())
-        })?;
-        found.adopter = Some((self.place.group.clone(), name.to_owned()));
-        Some((Handle(at), found.shape.clone()))
-    }
-
     /// Builds a layer that this one holds under `attribute`, from its serialized form.
     pub(crate) fn child(
         &mut self,

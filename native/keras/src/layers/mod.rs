@@ -48,6 +48,7 @@ const ALIASES: &[(&str, &str)] = &[
     ("MaxPool1D", "MaxPooling1D"),
     ("MaxPool2D", "MaxPooling2D"),
     ("MaxPool3D", "MaxPooling3D"),
+    ("GroupQueryAttention", "GroupedQueryAttention"),
     ("AvgPool1D", "AveragePooling1D"),
     ("AvgPool2D", "AveragePooling2D"),
     ("AvgPool3D", "AveragePooling3D"),

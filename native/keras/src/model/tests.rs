@@ -263,8 +263,8 @@ fn errors_name_the_layer_the_option_and_what_is_supported() {
             vec!["\"c1\" (Conv2D)", "channels_last"],
         ),
         (
-            conv("kernel_regularizer", json!({"class_name": "L2"})),
-            vec!["kernel_regularizer = "],
+            conv("kernel_regularizer", json!({"class_name": "L9"})),
+            vec!["kernel_regularizer", "L9"],
         ),
         (
             conv("filters", json!(0)),

@@ -85,11 +85,14 @@ impl DotProduct {
     fn by_kernel(&self, heads: &Heads<'_>) -> Result<Tensor> {
         let (mut query, mut added, mut blind) = (heads.query.shallow_clone(), None, None);
         let alone = heads.causal && heads.mask.is_none();
-        if let (false, Some(mask)) = (alone, heads.whole_mask()?) {
+        if let (false, Some(mut mask)) = (alone, heads.whole_mask()?) {
             let sees = mask.f_any_dim(-1, true)?;
             if !sees.f_all()?.f_is_nonzero()? {
                 let rows = sees.f_logical_not()?;
+                // Equal scores give the mean of all values. They must be small: the kernel's
+                // backward pass would lose the number of keys beside a huge one.
                 query = query.f_masked_fill(&rows, 0.0)?;
+                mask = mask.f_logical_or(&rows)?;
                 blind = Some(rows);
             }
             added = Some(additive(&mask, query.f_kind()?)?);

@@ -12,7 +12,7 @@ use super::Family;
 
 pub(super) const LAYERS: Family = &[
     ("MultiHeadAttention", multi_head::build),
-    ("GroupQueryAttention", grouped_query::build),
+    ("GroupedQueryAttention", grouped_query::build),
     ("Attention", dense::build),
     ("AdditiveAttention", dense::build),
 ];

@@ -2,11 +2,9 @@
 
 mod axes;
 mod batch;
-mod group;
 mod layer;
 mod renorm;
 mod rms;
-mod spectral;
 mod unit;
 
 use super::Family;
@@ -14,8 +12,6 @@ use super::Family;
 pub(super) const LAYERS: Family = &[
     ("BatchNormalization", batch::build),
     ("LayerNormalization", layer::build),
-    ("GroupNormalization", group::build),
     ("RMSNormalization", rms::build),
     ("UnitNormalization", unit::build),
-    ("SpectralNormalization", spectral::build),
 ];

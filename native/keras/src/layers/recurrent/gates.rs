@@ -128,7 +128,8 @@ fn product(sequence: &Tensor, kernel: &Tensor, bias: Option<&Tensor>) -> Result<
         Some(bias) => bias.f_addmm(&rows, kernel)?,
         None => rows.f_matmul(kernel)?,
     };
-    Ok(product.f_view([size[0], size[1], -1])?)
+    let width = kernel.size().last().copied().unwrap_or(0);
+    Ok(product.f_view([size[0], size[1], width])?)
 }
 
 /// Products of the state with the recurrent kernel, or with columns of it.
