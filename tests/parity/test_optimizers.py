@@ -178,6 +178,7 @@ def write(folder: Path, written: list[dict], tensors: dict[str, np.ndarray]) -> 
     for step in range(STEPS):
         for index, value in enumerate(gradients(step)):
             tensors[f"gradient/{step}/{index}"] = value
+    tensors = {name: np.asarray(value) for name, value in tensors.items()}
     save_file(tensors, folder / "tensors.safetensors")
     document = {"variables": list(PATHS), "cases": written}
     (folder / "cases.json").write_text(json.dumps(document))
