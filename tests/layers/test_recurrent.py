@@ -61,7 +61,6 @@ def sequential_or_functional(make_layer, shape: tuple) -> keras.Model:
     return keras.Model(x, make_layer()(x))
 
 
-# Every combination of what is returned, and of the direction.
 for (name, layer), sequences, state, backwards in product(
     LAYERS.items(), [False, True], [False, True], [False, True]
 ):
@@ -133,7 +132,6 @@ CASES.add(
     inputs=masked_inputs,
 )
 
-# States are given by name or position, as a list or, if it is one, alone.
 for name, mask in product(LAYERS, [False, True]):
 
     def with_states(name: str = name, mask: bool = mask, by: str = "name") -> keras.Model:
@@ -205,7 +203,6 @@ def ignored_mask() -> keras.Model:
 
 CASES.add("mask_ignored_with_states", ignored_mask, inputs=masked_inputs)
 
-# Cells: in RNN, stacked, and alone.
 CELLS = {
     "simple": lambda: L.SimpleRNNCell(4),
     "gru": lambda: L.GRUCell(4),
@@ -256,7 +253,6 @@ for mask in [False, True]:
         f"stack_with_states-{mask}", lambda m=mask: stack_with_states(m), inputs=masked_inputs
     )
 
-# Bidirectional.
 for merge, sequences, state in product(
     ["concat", "sum", "mul", "ave", None], [False, True], [False, True]
 ):
@@ -311,7 +307,6 @@ for name, mask in product(LAYERS, [False, True]):
         inputs=masked_inputs,
     )
 
-# TimeDistributed.
 FRAMES = (4, 6, 6, 2)
 DISTRIBUTED = {
     "dense": ((4, 3), lambda: L.Dense(5)),
@@ -377,7 +372,6 @@ def hierarchy_inputs(model: keras.Model) -> list[np.ndarray]:
 
 CASES.add("distributed-masks", hierarchy, inputs=hierarchy_inputs)
 
-# ConvLSTM.
 CONVOLUTIONAL = {
     "plain": {},
     "same": {"padding": "same", "return_sequences": True, "return_state": True},
@@ -411,7 +405,6 @@ def moving_pictures() -> keras.Model:
 CASES.add("conv_lstm-states", moving_pictures)
 add("conv_lstm-bidirectional", lambda: L.Bidirectional(L.ConvLSTM1D(2, 3)), VIDEO["1D"])
 
-# Dropout is inert in inference; in training only shapes can be compared.
 for name, layer in LAYERS.items():
     for kwargs in [{"dropout": 0.4}, {"recurrent_dropout": 0.3, "return_sequences": True}]:
         kwargs = kwargs | {"return_state": True}
@@ -435,14 +428,12 @@ CASES.add(
     lambda: sequential(VIDEO["2D"], L.ConvLSTM2D(2, 3, dropout=0.2, recurrent_dropout=0.2)),
     random=True,
 )
-# These rates are no dropout in Keras.
 for name in ["gru", "lstm"]:
     CASES.add(
         f"{name}-dropout_of_all", lambda c=LAYERS[name]: sequential(SEQUENCE, c(4, dropout=1.0))
     )
 CASES.add("simple-dropout_of_all", lambda: sequential(SEQUENCE, L.SimpleRNN(4, dropout=1.0)))
 
-# Other dtypes: a sum of products in float16 is within some of its steps of 1e-3.
 for policy, tolerance in [("mixed_float16", 2e-2), ("mixed_bfloat16", 1e-1)]:
     for name, layer in LAYERS.items():
         kwargs = {"return_sequences": True, "return_state": True, "dtype": policy}
