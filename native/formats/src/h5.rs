@@ -12,7 +12,6 @@
 //! - a panic on that thread is an error that says the file is damaged.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
@@ -60,7 +59,7 @@ pub(crate) fn read<T: Send>(
         let reader = thread::Builder::new()
             .name("hdf5".into())
             .stack_size(STACK_BYTES)
-            .spawn_scoped(scope, AssertUnwindSafe(work))
+            .spawn_scoped(scope, work)
             .map_err(|e| Error::io(format!("starting a thread to read {place}"), e))?;
         reader
             .join()
@@ -314,4 +313,76 @@ impl Meter {
 /// What `hdf5-pure` found wrong at `path`.
 pub(crate) fn damaged(path: &str, error: hdf5_pure::Error) -> Error {
     Error::corrupt_because(path, error)
+}
+
+#[cfg(test)]
+mod tests {
+    use hdf5_pure::{FileBuilder, make_i8_type};
+
+    use super::*;
+    use crate::weights_h5::WeightsFile;
+
+    /// A file whose only variable has a type that nests as deep as a message is long.
+    fn nested() -> Vec<u8> {
+        let mut datatype = make_i8_type();
+        for _ in 0..8000 {
+            datatype = Datatype::VariableLength {
+                is_string: false,
+                padding: None,
+                charset: None,
+                base_type: Box::new(datatype),
+            };
+        }
+        let mut file = FileBuilder::new();
+        let mut vars = file.create_group("vars");
+        vars.create_dataset("0")
+            .with_raw_data(datatype, vec![0; 16], 1);
+        file.add_group(vars.finish());
+        file.finish().unwrap()
+    }
+
+    fn on_stack_of<T: Send>(bytes: usize, work: impl FnOnce() -> T + Send) -> T {
+        thread::scope(|scope| {
+            let thread = thread::Builder::new().stack_size(bytes);
+            thread.spawn_scoped(scope, work).unwrap().join().unwrap()
+        })
+    }
+
+    #[test]
+    fn deeply_nested_types_do_not_overflow_the_stack() {
+        let bytes = on_stack_of(STACK_BYTES, nested);
+        let error = on_stack_of(1 << 18, || WeightsFile::from_bytes(bytes)).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "vars/0 cannot be read: its elements are no dtype of a Keras variable, but of variable \
+             length"
+        );
+    }
+
+    #[test]
+    fn a_panic_is_damage() {
+        let bytes = FileBuilder::new().finish().unwrap();
+        let panics = |_: &mut Reader| -> Result<()> { panic!("what hdf5-pure may do") };
+        let error = read(bytes, "x.h5", 0, panics).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "x.h5 is damaged: its structure contradicts itself; take another copy of it"
+        );
+    }
+
+    #[test]
+    fn what_is_fetched_is_counted() {
+        let meter = Meter::new(LEAST_FETCH);
+        for _ in 0..FETCHES {
+            meter.next_operation();
+            assert!(meter.fetch(LEAST_FETCH).is_ok());
+        }
+        meter.next_operation();
+        assert!(meter.fetch(1).is_err());
+        let meter = Meter::new(1);
+        assert!(meter.fetch(FETCHES_PER_OPERATION * LEAST_FETCH).is_ok());
+        assert!(meter.fetch(1).is_err());
+        meter.next_operation();
+        assert!(meter.fetch(1).is_ok());
+    }
 }
