@@ -8,6 +8,7 @@
     unsafe_code,
     reason = "the allocator is replaced by one that counts, which only an unsafe trait can do"
 )]
+#![expect(clippy::unwrap_used, reason = "a test ends with a panic")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::env;
