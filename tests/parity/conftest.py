@@ -26,24 +26,20 @@ Example = Callable[[str, Path], None]
 
 @pytest.fixture(scope="session")
 def example() -> Example:
-    """Runs a native example on a case folder."""
-    build = [
-        "cargo",
-        "build",
-        "--release",
-        "-p",
-        "flambeau-keras",
-        "-p",
-        "flambeau-train",
-        "--examples",
-    ]
-    build += ["--message-format=json"]
-    built = subprocess.run(build, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
-    artifacts = [json.loads(line) for line in built.stdout.splitlines()]
-    programs = {a["target"]["name"]: a["executable"] for a in artifacts if a.get("executable")}
+    """Builds a native example and runs it on a case folder."""
+    programs: dict[str, str] = {}
+
+    def build(name: str) -> str:
+        command = ["cargo", "build", "--release", "--message-format=json", "--example", name]
+        command += ["-p", "flambeau-keras", "-p", "flambeau-train"]
+        built = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
+        artifacts = [json.loads(line) for line in built.stdout.splitlines()]
+        return next(a["executable"] for a in artifacts if a.get("executable"))
 
     def run(name: str, case: Path) -> None:
         environment = {**os.environ, "LD_LIBRARY_PATH": str(LIBTORCH)}
+        if name not in programs:
+            programs[name] = build(name)
         command = [programs[name], str(case)]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr

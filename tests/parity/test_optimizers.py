@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import json
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import optimizers
 from keras.optimizers import schedules
 from safetensors.numpy import load_file, save_file
 
 STEPS = 30
+# Gradients that are not finite.
+INFINITE, NAN = STEPS, STEPS + 1
+# Steps after which everything is compared, and the one from which runs are taken up again.
+RECORD = [0, 1, 8, STEPS - 1]
+RESUMED = 8
 # A matrix's Newton and Schulz iteration amplifies rounding.
 RELATIVE = {"Muon": 1e-4}
 
@@ -124,6 +131,26 @@ OPTIONS = [
 ]
 
 
+SCHEDULES = [
+    schedules.ExponentialDecay(0.1, decay_steps=30, decay_rate=0.7),
+    schedules.ExponentialDecay(0.1, decay_steps=30, decay_rate=0.7, staircase=True),
+    schedules.PiecewiseConstantDecay([0, 20, 90], [1.0, 0.5, 0.3, 0.1]),
+    schedules.PiecewiseConstantDecay([7], [1, 0.3]),
+    schedules.PolynomialDecay(0.2, decay_steps=150),
+    schedules.PolynomialDecay(0.2, 37, end_learning_rate=0.01, power=0.5),
+    schedules.PolynomialDecay(0.2, 37, end_learning_rate=0.01, power=2.0, cycle=True),
+    schedules.InverseTimeDecay(0.3, decay_steps=11, decay_rate=0.5),
+    schedules.InverseTimeDecay(0.3, decay_steps=11, decay_rate=0.5, staircase=True),
+    schedules.CosineDecay(0.1, decay_steps=120),
+    schedules.CosineDecay(0.0, 90, alpha=0.1, warmup_target=0.2, warmup_steps=25),
+    schedules.CosineDecay(0.1, 90, alpha=0.1, warmup_target=0.2, warmup_steps=0),
+    schedules.CosineDecayRestarts(0.1, first_decay_steps=17),
+    schedules.CosineDecayRestarts(0.1, 23, t_mul=1.0, m_mul=0.9, alpha=0.01),
+    schedules.CosineDecayRestarts(0.1, 10, t_mul=1.5, m_mul=0.8, alpha=0.05),
+]
+ITERATIONS = [*range(300), 1000, 54321, 10**7]
+
+
 def cases() -> list[Case]:
     """Each class with its own options, with those of all, and inside loss scaling."""
     found = []
@@ -136,7 +163,8 @@ def cases() -> list[Case]:
             found.append(case)
         inner = kind(**rate, **(OPTIONS[index % len(OPTIONS)] | {"loss_scale_factor": None}))
         scaled = optimizers.LossScaleOptimizer(inner, initial_scale=8.0, dynamic_growth_steps=3)
-        found.append(Case(scaled, sparse=index % 2 == 0))
+        overflowing = [0, INFINITE, *range(1, 7), NAN, *range(7, STEPS)]
+        found.append(Case(scaled, overflowing, sparse=index % 2 == 0))
     found.append(Case(optimizers.Adam(0.02, clipnorm=0.5), factor=0.25))
     found.append(Case(optimizers.Lamb(0.02, gradient_accumulation_steps=2), factor=0.25))
     return found
@@ -150,7 +178,10 @@ def first_values() -> list[np.ndarray]:
 def gradients(step: int) -> list[np.ndarray]:
     rng = np.random.default_rng(100 + step)
     scale = np.float32(10.0 ** (step % 3 - 1))
-    return [scale * rng.normal(size=shape).astype(np.float32) for shape in PATHS.values()]
+    found = [scale * rng.normal(size=shape).astype(np.float32) for shape in PATHS.values()]
+    if step in (INFINITE, NAN):
+        found[0][1, 2] = np.inf if step == INFINITE else np.nan
+    return found
 
 
 def keras_variables(values: list[np.ndarray]) -> list[keras.Variable]:
@@ -164,35 +195,85 @@ def keras_variables(values: list[np.ndarray]) -> list[keras.Variable]:
     return variables
 
 
-def run_keras(case: Case, variables: list[keras.Variable], steps: list[int]) -> None:
-    for step in steps:
+@dataclass
+class Ran:
+    """What Keras makes of a case: at recorded steps, variables and optimizer.variables."""
+
+    case: Case
+    config: dict
+    recorded: dict[int, tuple[list[np.ndarray], list[np.ndarray]]]
+    final: list[np.ndarray]
+
+
+def arrays(variables: list[keras.Variable]) -> list[np.ndarray]:
+    return [np.asarray(variable.numpy()) for variable in variables]
+
+
+def run_keras(case: Case) -> Ran:
+    variables = keras_variables(first_values())
+    case.optimizer.build(variables)
+    config = keras.saving.serialize_keras_object(case.optimizer)
+    recorded = {}
+    for step in case.steps:
         present = zip(gradients(step), case.reached(step), strict=True)
         factor = np.float32(case.factor)
-        given = [factor * gradient if reached else None for gradient, reached in present]
+        given = [tf.constant(factor * g) if reached else None for g, reached in present]
         case.optimizer.apply(given, variables)
+        if step in RECORD:
+            recorded[step] = (arrays(variables), arrays(case.optimizer.variables))
+    case.optimizer.finalize_variable_values(variables)
+    return Ran(case, config, recorded, arrays(variables))
 
 
-def write(folder: Path, written: list[dict], tensors: dict[str, np.ndarray]) -> None:
-    for index, value in enumerate(first_values()):
-        tensors[str(index)] = value
-    for step in range(STEPS):
+def described(ran: Ran, steps: list[int], **more: object) -> dict:
+    return {
+        "optimizer": ran.config,
+        "steps": steps,
+        "record": RECORD,
+        "reached": [ran.case.reached(step) for step in steps],
+        "threads": ran.case.threads,
+        "factor": ran.case.factor,
+        **more,
+    }
+
+
+@pytest.fixture(scope="module")
+def ran() -> list[Ran]:
+    with warnings.catch_warnings():
+        # At each step in which a variable has no gradient.
+        warnings.filterwarnings("ignore", message="Gradients do not exist")
+        return [run_keras(case) for case in cases()]
+
+
+@pytest.fixture(scope="module")
+def folder(example, ran, tmp_path_factory) -> Path:
+    """The example's results: of all cases, of the same from Keras's state on, of schedules."""
+    folder: Path = tmp_path_factory.mktemp("optimizers")
+    tensors = {str(index): value for index, value in enumerate(first_values())}
+    for step in (*range(STEPS), INFINITE, NAN):
         for index, value in enumerate(gradients(step)):
             tensors[f"gradient/{step}/{index}"] = value
+    written = [described(entry, entry.case.steps) for entry in ran]
+    for at, entry in enumerate(ran, start=len(ran)):
+        values, saved = entry.recorded[RESUMED]
+        for prefix, found in ((f"start/{at}", values), (f"saved/{at}", saved)):
+            tensors |= {f"{prefix}/{index}": value for index, value in enumerate(found)}
+        rest = entry.case.steps[entry.case.steps.index(RESUMED) + 1 :]
+        written.append(described(entry, rest, saved=len(saved)))
+    for schedule in SCHEDULES:
+        config = keras.saving.serialize_keras_object(optimizers.SGD(schedule))
+        written.append({"optimizer": config, "rates": ITERATIONS})
     tensors = {name: np.asarray(value) for name, value in tensors.items()}
     save_file(tensors, folder / "tensors.safetensors")
     document = {"variables": list(PATHS), "cases": written}
     (folder / "cases.json").write_text(json.dumps(document))
+    example("optimize", folder)
+    return folder
 
 
-def description(case: Case, steps: list[int], **more: object) -> dict:
-    return {
-        "optimizer": keras.saving.serialize_keras_object(case.optimizer),
-        "steps": steps,
-        "reached": [case.reached(step) for step in steps],
-        "threads": case.threads,
-        "factor": case.factor,
-        **more,
-    }
+@pytest.fixture(scope="module")
+def results(folder) -> dict[str, np.ndarray]:
+    return load_file(folder / "results.safetensors")
 
 
 def assert_near(actual: dict, prefix: str, expected: list[np.ndarray], case: Case) -> None:
@@ -206,37 +287,39 @@ def assert_near(actual: dict, prefix: str, expected: list[np.ndarray], case: Cas
         np.testing.assert_allclose(found, value, rtol=0, atol=limit, err_msg=what)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def quiet() -> None:
-    """Keras warns at each step in which a variable has no gradient."""
-    import warnings
+def test_variables_and_state_are_those_of_keras(ran, results):
+    for index, entry in enumerate(ran):
+        for step, (values, state) in entry.recorded.items():
+            assert_near(results, f"{index}/{step}", values, entry.case)
+            assert_near(results, f"{index}/{step}/optimizer", state, entry.case)
+            assert f"{index}/{step}/optimizer/{len(state)}" not in results
+        assert_near(results, f"{index}/final", entry.final, entry.case)
 
-    warnings.filterwarnings("ignore", message="Gradients do not exist")
+
+def test_runs_continue_from_keras_own_optimizer_variables(ran, results):
+    for index, entry in enumerate(ran, start=len(ran)):
+        later = [step for step in entry.recorded if step > RESUMED]
+        assert later
+        for step in later:
+            values, state = entry.recorded[step]
+            assert_near(results, f"{index}/{step}", values, entry.case)
+            assert_near(results, f"{index}/{step}/optimizer", state, entry.case)
+        assert_near(results, f"{index}/final", entry.final, entry.case)
 
 
-@pytest.mark.filterwarnings("ignore:Gradients do not exist")
-def test_variables_and_state_are_those_of_keras(example, tmp_path):
-    compared = cases()
-    record = [0, 1, 8, STEPS - 1]
-    write(tmp_path, [description(case, case.steps, record=record) for case in compared], {})
+def test_configs_are_those_that_keras_writes(ran, folder):
+    configs = json.loads((folder / "configs.json").read_text())
+    schedule_configs = [
+        keras.saving.serialize_keras_object(optimizers.SGD(schedule)) for schedule in SCHEDULES
+    ]
+    expected = [entry.config for entry in (*ran, *ran)] + schedule_configs
+    for config, wanted in zip(configs, expected, strict=True):
+        assert config == wanted
 
-    example("optimize", tmp_path)
 
-    results = load_file(tmp_path / "results.safetensors")
-    configs = json.loads((tmp_path / "configs.json").read_text())
-    for index, case in enumerate(compared):
-        variables = keras_variables(first_values())
-        case.optimizer.build(variables)
-        assert configs[index] == keras.saving.serialize_keras_object(case.optimizer)
-        done = 0
-        for last in record:
-            run_keras(case, variables, case.steps[done : last + 1])
-            done = last + 1
-            values = [variable.numpy() for variable in variables]
-            assert_near(results, f"{index}/{last}", values, case)
-            state = [np.asarray(variable.numpy()) for variable in case.optimizer.variables]
-            assert_near(results, f"{index}/{last}/optimizer", state, case)
-            assert f"{index}/{last}/optimizer/{len(state)}" not in results
-        case.optimizer.finalize_variable_values(variables)
-        final = [variable.numpy() for variable in variables]
-        assert_near(results, f"{index}/final", final, case)
+def test_schedules_follow_keras_over_hundreds_of_iterations(ran, results):
+    for at, schedule in enumerate(SCHEDULES, start=2 * len(ran)):
+        call = tf.function(schedule, input_signature=[tf.TensorSpec((), tf.int64)])
+        expected = np.array([call(tf.constant(i, tf.int64)) for i in ITERATIONS], np.float32)
+        what = str(keras.saving.serialize_keras_object(schedule))
+        np.testing.assert_allclose(results[f"{at}/rates"], expected, rtol=1e-6, err_msg=what)

@@ -10,8 +10,9 @@ const MODULE: &str = "keras.regularizers";
 
 const NAMES: &str = "L1, L2, L1L2, OrthogonalRegularizer";
 
-/// The greatest inverse of a norm that Keras multiplies by: one over `keras.backend.epsilon()`.
-const GREATEST_INVERSE: f64 = 1.0 / 1e-7;
+/// The square of the least norm that Keras divides by, `keras.backend.epsilon()`. Below it the norm
+/// has no gradient, so that a vector of zeros has the gradient 0, as there.
+const LEAST_SQUARED_NORM: f64 = 1e-14;
 
 /// A regularizer with its arguments.
 #[derive(Debug, Clone, PartialEq)]
@@ -108,7 +109,7 @@ fn orthogonal(x: &Tensor, factor: f64, of_rows: bool) -> Result<Tensor> {
         (x.f_tr()?, columns)
     };
     let squares = vectors.f_square()?.f_sum_dim_intlist(1, true, x.kind())?;
-    let inverses = squares.f_rsqrt()?.f_clamp_max(GREATEST_INVERSE)?;
+    let inverses = squares.f_clamp_min(LEAST_SQUARED_NORM)?.f_rsqrt()?;
     let units = vectors.f_mul(&inverses)?;
     let cosines = units.f_matmul(&units.f_tr()?)?;
     let others = Tensor::f_eye(count, (x.kind(), x.device()))?

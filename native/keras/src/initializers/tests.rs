@@ -1,7 +1,8 @@
 //! Moments and bounds of what the initializers draw, on enough values for narrow tolerances.
 
-use serde_json::json;
+use serde_json::{Map, json};
 
+use super::distribution::TRUNCATED_STDDEV;
 use super::*;
 
 fn drawn(config: Value, shape: &[i64]) -> Vec<f32> {
@@ -115,19 +116,96 @@ fn constants_and_identities_are_exact() {
 }
 
 #[test]
+fn constants_are_broadcast_as_arrays() {
+    let constant = |value: Value| json!({"class_name": "Constant", "config": {"value": value}});
+    let row = constant(json!([1, 2.5, -3]));
+    assert_eq!(drawn(row, &[2, 3]), [1.0, 2.5, -3.0, 1.0, 2.5, -3.0]);
+    let column = constant(json!([[1], [2]]));
+    assert_eq!(drawn(column, &[2, 2]), [1.0, 1.0, 2.0, 2.0]);
+    let value = json!({"class_name": "__numpy__", "config":
+        {"value": [[[1.0, 2.0]], [[3.0, 4.0]]], "dtype": "float64"}});
+    let values = [1.0, 2.0, 1.0, 2.0, 3.0, 4.0, 3.0, 4.0];
+    assert_eq!(drawn(constant(value), &[2, 2, 2]), values);
+}
+
+#[test]
+fn null_is_keras_default_of_a_variable_and_not_the_layers() {
+    let (_, stddev, bound) = moments(&drawn(Value::Null, &[100, 200]));
+    let limit = f64::sqrt(6.0 / 300.0);
+    assert_near(stddev, limit / 3.0_f64.sqrt(), 0.001);
+    assert_near(bound, limit, 0.001);
+}
+
+#[test]
+fn fans_follow_explicit_axes() {
+    let config = |class: &str, axes: Value| json!({"class_name": class, "config": axes});
+    // Inputs of axes 0 and 3, outputs of axis 1.
+    let axes = json!({"input_axes": [0, -1], "output_axes": [1], "seed": null});
+    let (_, stddev, _) = moments(&drawn(
+        config("LecunUniform", axes.clone()),
+        &[10, 50, 20, 30],
+    ));
+    assert_near(stddev, f64::sqrt(1.0 / 300.0), 0.0002);
+    let (_, stddev, _) = moments(&drawn(config("GlorotNormal", axes), &[10, 50, 20, 30]));
+    assert_near(stddev, f64::sqrt(2.0 / 350.0), 0.0003);
+    // One without the other is nothing.
+    let inputs = json!({"input_axes": [0], "output_axes": null});
+    let (_, stddev, _) = moments(&drawn(config("HeNormal", inputs), &[10, 50, 20, 30]));
+    assert_near(stddev, f64::sqrt(2.0 / 10_000.0), 0.0002);
+}
+
+#[test]
 fn orthogonal_matrices_have_orthonormal_columns_or_rows() {
-    for (rows, columns) in [(20_usize, 7_usize), (7, 20), (9, 9)] {
-        let values = drawn(json!("orthogonal"), &[rows as i64, columns as i64]);
+    for (rows, columns) in [
+        (20_usize, 7_usize),
+        (7, 20),
+        (9, 9),
+        (90, 90),
+        (17, 1),
+        (1, 5),
+    ] {
+        let config = json!({"class_name": "Orthogonal", "config": {"gain": 2.0}});
+        let values = drawn(config, &[rows as i64, columns as i64]);
         let at = |row: usize, column: usize| f64::from(values[row * columns + column]);
         let (long, short) = (rows.max(columns), rows.min(columns));
         let vector = |i: usize, j: usize| if rows >= columns { at(j, i) } else { at(i, j) };
         for a in 0..short {
             for b in 0..short {
                 let product: f64 = (0..long).map(|j| vector(a, j) * vector(b, j)).sum();
-                assert_near(product, f64::from(u8::from(a == b)), 1e-6);
+                assert_near(product, if a == b { 4.0 } else { 0.0 }, 2e-6);
             }
         }
     }
+}
+
+#[test]
+fn orthogonal_matrices_point_anywhere() {
+    // The first element of a uniformly distributed unit vector of 8 elements has variance 1/8.
+    let first = (0..2000).map(|seed| {
+        let config = json!({"class_name": "Orthogonal", "config": {"seed": seed}});
+        drawn(config, &[2, 2, 2, 8])[63]
+    });
+    let (mean, stddev, _) = moments(&first.collect::<Vec<_>>());
+    assert_near(mean, 0.0, 0.03);
+    assert_near(stddev, f64::sqrt(1.0 / 8.0), 0.02);
+}
+
+#[test]
+fn seeds_are_integers_or_seed_generators() {
+    let seeded = |seed: Value| {
+        let config = json!({"class_name": "RandomNormal", "config": {"seed": seed}});
+        drawn(config, &[4])
+    };
+    let generator = |seed: Value| {
+        json!({"module": "keras.random", "class_name": "SeedGenerator", "registered_name": null,
+            "config": {"seed": seed, "name": "seed_generator"}})
+    };
+    assert_ne!(seeded(json!(-3)), seeded(json!(3)));
+    assert_ne!(seeded(json!(-3)), seeded(Value::Null));
+    // Keras takes the low 32 bits.
+    assert_eq!(seeded(json!(-3)), seeded(json!((1_i64 << 32) - 3)));
+    assert_eq!(seeded(generator(json!(-3))), seeded(json!(-3)));
+    assert_eq!(seeded(generator(Value::Null)), seeded(Value::Null));
 }
 
 #[test]
@@ -149,11 +227,97 @@ fn values_depend_on_seed_and_path_only_unless_the_initializer_is_seeded() {
 }
 
 #[test]
-fn an_unknown_initializer_is_named() {
-    let map = Map::from_iter([("kernel_initializer".to_owned(), json!("magic"))]);
-    let options = Options::new("layer \"dense\" (Dense)", &map);
-    let error = Initializer::read(&options, "kernel_initializer", "zeros").unwrap_err();
-    let message = error.to_string();
-    assert!(message.starts_with("layer \"dense\" (Dense), kernel_initializer: initializer magic"));
-    assert!(message.contains("Orthogonal"), "{message}");
+fn what_keras_does_not_take_is_refused_by_name() {
+    let refused = [
+        (json!("magic"), "initializer magic is not supported"),
+        (
+            json!({"class_name": "Ones", "config": {"value": 1}}),
+            "value = 1",
+        ),
+        (
+            json!({"class_name": "Zeros", "config": {"seed": 1}}),
+            "seed = 1",
+        ),
+        (
+            json!({"class_name": "Constant", "config": {"value": null}}),
+            "value = null",
+        ),
+        (
+            json!({"class_name": "Constant", "config": {"value": [[1], 2]}}),
+            "value = [[1],2]",
+        ),
+        (
+            json!({"class_name": "Constant", "config": {"value": [[1], [2, 3]]}}),
+            "value =",
+        ),
+        (
+            json!({"class_name": "RandomUniform", "config": {"minval": null}}),
+            "minval = null",
+        ),
+        (
+            json!({"class_name": "RandomNormal", "config": {"seed": 1.5}}),
+            "seed = 1.5",
+        ),
+        (
+            json!({"class_name": "HeNormal", "config": {"scale": 1.0}}),
+            "scale = 1.0",
+        ),
+        (
+            json!({"class_name": "VarianceScaling", "config": {"scale": 0}}),
+            "scale = 0",
+        ),
+        (
+            json!({"class_name": "VarianceScaling", "config": {"mode": "fan"}}),
+            "mode = \"fan\"",
+        ),
+        (
+            json!({"class_name": "VarianceScaling", "config": {"distribution": "cauchy"}}),
+            "distribution = \"cauchy\"",
+        ),
+        (
+            json!({"class_name": "HeNormal", "config": {"input_axes": 1}}),
+            "input_axes = 1",
+        ),
+        (
+            json!({"module": "mine", "class_name": "Zeros", "config": {}}),
+            "Zeros of module \"mine\"",
+        ),
+    ];
+    for (value, what) in refused {
+        let map = Map::from_iter([("kernel_initializer".to_owned(), value)]);
+        let options = Options::new("layer \"dense\" (Dense)", &map);
+        let error = Initializer::read(&options, "kernel_initializer", "zeros").unwrap_err();
+        let message = error.to_string();
+        let place = "layer \"dense\" (Dense), kernel_initializer";
+        assert!(message.starts_with(place), "{message}");
+        assert!(message.contains(what), "{message}");
+    }
+}
+
+#[test]
+fn shapes_that_keras_refuses_are_errors() {
+    let refused = [
+        (json!("identity"), vec![2, 2, 2]),
+        (json!("orthogonal"), vec![2]),
+        (
+            json!({"class_name": "Constant", "config": {"value": [1, 2]}}),
+            vec![3],
+        ),
+        (
+            json!({"class_name": "Constant", "config": {"value": [[1, 2]]}}),
+            vec![2],
+        ),
+        (
+            json!({"class_name": "HeNormal", "config": {"input_axes": [2], "output_axes": [0]}}),
+            vec![2, 2],
+        ),
+    ];
+    for (config, shape) in refused {
+        let initializer = Initializer::from_config(&config, "bias_initializer").unwrap();
+        let mut out = vec![0.0; 8];
+        let error = initializer
+            .fill(&shape, "dense/bias", 1, &mut out)
+            .unwrap_err();
+        assert!(error.to_string().contains("dense/bias"), "{error}");
+    }
 }

@@ -23,7 +23,7 @@ pub(super) struct Class {
     pub(super) build: fn(&Options<'_>) -> Result<Box<dyn Rule>>,
 }
 
-const CLASSES: [Class; 14] = [
+pub(super) const CLASSES: [Class; 14] = [
     Class::new("SGD", "sgd", 0.01, sgd::Sgd::build),
     Class::new("RMSprop", "rm_sprop", 0.001, rmsprop::Rmsprop::build),
     Class::new("Adam", "adam", 0.001, adam::Adam::build),
