@@ -1,68 +1,117 @@
-//! Models as `.keras` archives: read what Keras 3 saved, write what its `load_model` opens.
+//! Models in files: `.keras` archives and legacy `.h5` files are read, with or without weights of
+//! another file, and `.keras` archives written that Keras's `load_model` opens.
 
 use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use flambeau_formats::Array;
 use flambeau_formats::keras_archive::{Archive, Metadata};
-use flambeau_formats::weights_h5::{Variables, WeightsFile};
+use flambeau_formats::legacy_h5::LegacyFile;
 use serde_json::Value as Json;
-use tch::{Kind, Tensor};
 
 use crate::blueprint::Blueprint;
 use crate::error::{Error, Result};
 use crate::freeze::freeze;
 use crate::model::Model;
-use crate::optimizers::{Optimizer, OptimizerValue};
+use crate::optimizers::Optimizer;
 use crate::python_json;
+use crate::weights::{self, OptimizerArray, Targets, Weights};
 
 /// What came with a model besides its config.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Loaded {
-    /// Whether the variables were read too; else they are zeros.
+    /// Whether files gave all variables; else the rest is initialized, or zeros without a seed.
     pub weights: bool,
     /// Keras's `compile_config`: optimizer, loss and metrics, if the model was compiled.
     pub compile: Option<Json>,
+    /// The variables of the optimizer that it was compiled with, in Keras's order; empty if the
+    /// file has none.
+    pub optimizer: Vec<OptimizerArray>,
 }
 
 /// How a model is read.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub struct ReadOptions {
     /// Layers that keep their weights, by name: as if `trainable=False` had been set on them.
     pub frozen_layers: Vec<String>,
+    /// Weights that the model starts from instead of its own.
+    pub initial: Option<InitialWeights>,
+    /// Initializes variables for which there is no file; see [`Model::initialize`].
+    pub seed: Option<u64>,
+}
+
+/// Weights of another file than the model's, as of `model.load_weights`.
+#[derive(Debug)]
+pub struct InitialWeights {
+    /// The file.
+    pub weights: Weights,
+    /// Whether layers whose variables the file does not hold as they are keep what they have.
+    pub skip_mismatch: bool,
 }
 
 impl Model {
-    /// Reads a `.keras` archive with its weights, or the JSON text of a config.
+    /// Reads a `.keras` archive or a legacy `.h5` file with its weights, or the JSON text of a
+    /// config.
     pub fn from_bytes(bytes: &[u8]) -> Result<(Self, Loaded)> {
         Self::read(bytes, &ReadOptions::default())
     }
 
     /// As [`Self::from_bytes`], with options.
     pub fn read(bytes: &[u8], options: &ReadOptions) -> Result<(Self, Loaded)> {
-        let parse = |text: &str| -> Result<Json> {
-            let mut document = python_json::parse(text)?;
-            freeze(&mut document, &options.frozen_layers)?;
-            Ok(document)
-        };
-        if !bytes.starts_with(b"PK") {
-            let text = String::from_utf8_lossy(bytes);
-            return Self::from_config(parse(&text)?);
-        }
-        let archive = Archive::from_bytes(bytes).map_err(|source| Error::Archive {
+        let read = |source| Error::Archive {
             action: "read",
             source,
-        })?;
-        let blueprint = Blueprint::read(python_json::parse(&archive.config)?)?;
-        let compile = blueprint.compile.clone();
-        // Weights are compared with the config before the model takes any memory.
-        blueprint.check(&archive.weights)?;
-        let mut model = blueprint.allocate()?;
-        model.load(&archive.weights)?;
-        let loaded = Loaded {
-            weights: true,
-            compile,
         };
+        let (document, own) = if bytes.starts_with(b"PK") {
+            let archive = Archive::from_bytes(bytes).map_err(read)?;
+            let document = python_json::parse(&archive.config)?;
+            (document, Some(Weights::Groups(archive.weights)))
+        } else if bytes.starts_with(weights::HDF5) {
+            let file = LegacyFile::from_bytes(bytes.to_vec()).map_err(read)?;
+            (weights::document(&file)?, Some(Weights::Legacy(file)))
+        } else {
+            (python_json::parse(&String::from_utf8_lossy(bytes))?, None)
+        };
+        let blueprint = Blueprint::read(document.clone())?;
+        // Weights are compared with the config before the model takes any memory.
+        let groups = blueprint.groups();
+        let targets = Targets {
+            config: &blueprint.config,
+            name: &blueprint.name,
+            groups: &groups,
+            declared: &blueprint.declared,
+        };
+        let mut found = match &own {
+            Some(own) => own.find(targets, false)?,
+            None => Vec::new(),
+        };
+        if let Some(initial) = &options.initial {
+            found.extend(initial.weights.find(targets, initial.skip_mismatch)?);
+        }
+        let mut known = vec![false; blueprint.declared.len()];
+        for (handle, _) in &found {
+            known[handle.0] = true;
+        }
+        let loaded = Loaded {
+            weights: known.iter().all(|&known| known) && !(own.is_none() && found.is_empty()),
+            compile: blueprint.compile.clone(),
+            optimizer: match &own {
+                Some(own) => own.optimizer()?,
+                None => Vec::new(),
+            },
+        };
+        // Only now, as the order of a legacy file is that of the model as it was saved.
+        let blueprint = if options.frozen_layers.is_empty() {
+            blueprint
+        } else {
+            let mut document = document;
+            freeze(&mut document, &options.frozen_layers)?;
+            Blueprint::read(document)?
+        };
+        let mut model = blueprint.allocate()?;
+        if let (false, Some(seed)) = (loaded.weights, options.seed) {
+            model.initialize(seed)?;
+        }
+        model.take(&found)?;
         Ok((model, loaded))
     }
 
@@ -77,97 +126,15 @@ impl Model {
         if let Some(compile) = compile {
             config["compile_config"] = compile.clone();
         }
-        let written = |source| Error::Archive {
-            action: "written",
-            source,
-        };
-        let mut groups = BTreeMap::new();
-        for group in self.weight_groups() {
-            let vars = group.handles.iter().map(|&handle| {
-                let tensor = self.variables().tensor(handle);
-                let values = tensor.f_detach()?.f_to_kind(Kind::Float)?.f_reshape([-1])?;
-                let shape = self.variables().variable(handle).sizes();
-                Array::new(shape, Vec::<f32>::try_from(values)?).map_err(written)
-            });
-            let vars = vars.collect::<Result<_>>()?;
-            groups.insert(group.group.clone(), Variables::new(&group.name, vars));
-        }
-        if let Some(optimizer) = optimizer {
-            let vars = optimizer_weights(optimizer).map_err(written)?;
-            groups.insert("optimizer".into(), Variables::new("", vars));
-        }
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
         let archive = Archive {
             metadata: Metadata::at(now.as_secs()),
             config: python_json::print(&config),
-            weights: WeightsFile { groups },
+            weights: self.to_weights_file(optimizer)?,
             assets: BTreeMap::new(),
         };
-        archive.to_bytes().map_err(written)
+        archive.to_bytes().map_err(weights::written)
     }
-
-    fn load(&mut self, weights: &WeightsFile) -> Result<()> {
-        for group in self.weight_groups().to_vec() {
-            let layer = weights.group(&group.group);
-            let vars = layer.map(|layer| layer.vars.as_slice()).unwrap_or_default();
-            for (handle, array) in group.handles.iter().zip(vars) {
-                let values = array.to_f32().map_err(|source| Error::Archive {
-                    action: "read",
-                    source,
-                })?;
-                let value = Tensor::f_from_slice(&values)?;
-                self.variables_mut().set(*handle, &value)?;
-            }
-        }
-        Ok(())
-    }
-}
-
-impl Blueprint {
-    /// Compares a file's weights with what the config asks for.
-    fn check(&self, weights: &WeightsFile) -> Result<()> {
-        for group in self.groups() {
-            let layer = weights.group(&group.group);
-            let vars = layer.map(|layer| layer.vars.as_slice()).unwrap_or_default();
-            if vars.len() != group.handles.len() {
-                return Err(Error::WeightsMismatch {
-                    place: format!("layer \"{}\" (group {})", group.name, group.group),
-                    reason: format!("{} variables, expected {}", vars.len(), group.handles.len()),
-                });
-            }
-            for (handle, array) in group.handles.iter().zip(vars) {
-                let declared = &self.declared[handle.0];
-                let sizes = declared
-                    .shape
-                    .iter()
-                    .map(|&size| usize::try_from(size).ok());
-                if sizes.collect::<Option<Vec<_>>>().as_deref() != Some(array.shape()) {
-                    let expected = &declared.shape;
-                    return Err(Error::WeightsMismatch {
-                        place: format!("variable {}", declared.path),
-                        reason: format!("shape {:?}, expected {expected:?}", array.shape()),
-                    });
-                }
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Keras's order: iteration, learning rate unless a schedule computes it, then everything else.
-fn optimizer_weights(optimizer: &Optimizer) -> flambeau_formats::Result<Vec<Array>> {
-    let variables = optimizer.keras_variables().into_iter();
-    variables
-        .map(|variable| match variable.value {
-            OptimizerValue::Int64(value) => Ok(Array::from(value)),
-            OptimizerValue::Int32(value) => Ok(Array::from(value)),
-            OptimizerValue::Float32(values) => {
-                let sizes = variable.shape.iter();
-                let sizes = sizes.map(|&size| usize::try_from(size).unwrap_or(0));
-                Array::new(sizes.collect(), values)
-            }
-        })
-        .collect()
 }

@@ -33,8 +33,9 @@ mod spec;
 mod strings;
 mod value;
 pub mod variables;
+pub mod weights;
 
-pub use archive::ReadOptions;
+pub use archive::{InitialWeights, ReadOptions};
 pub use constraints::Constraint;
 pub use context::{Pass, Rng, Update};
 pub use dtype::DType;
@@ -48,3 +49,4 @@ pub use spec::Spec;
 pub use strings::Strings;
 pub use value::Value;
 pub use variables::{Handle, Variable, VariableStore};
+pub use weights::Weights;

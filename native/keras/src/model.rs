@@ -15,6 +15,7 @@ use crate::python_json;
 use crate::spec::Spec;
 use crate::value::Value;
 use crate::variables::{Handle, Slot, VariableStore, Variables};
+use crate::weights::Targets;
 
 /// Bytes that the largest value of a part of a prediction may take: few enough for the results to
 /// stay in the cache.
@@ -69,6 +70,7 @@ impl Model {
         let loaded = Loaded {
             weights: false,
             compile: blueprint.compile.clone(),
+            optimizer: Vec::new(),
         };
         Ok((blueprint.allocate()?, loaded))
     }
@@ -163,6 +165,16 @@ impl Model {
     /// Moving statistics and the variables of frozen layers, for loading.
     pub fn non_trainable_mut(&mut self) -> &mut VariableStore {
         &mut self.variables.fixed
+    }
+
+    /// The variables as files are compared with them.
+    pub(crate) fn targets(&self) -> Targets<'_> {
+        Targets {
+            config: &self.config,
+            name: &self.name,
+            groups: &self.groups,
+            declared: &self.declared,
+        }
     }
 
     /// All variables by handle.

@@ -323,7 +323,8 @@ fn an_archive_holds_the_model() {
         loaded,
         Loaded {
             weights: true,
-            compile: Some(compile)
+            compile: Some(compile),
+            optimizer: Vec::new(),
         }
     );
     assert_eq!(read.config(), model.config());

@@ -16,6 +16,7 @@ use crossbeam::channel::Sender;
 use flambeau_collective::{AbortReason, Communicator, Secret};
 use flambeau_formats::checkpoint;
 use flambeau_keras::optimizers::Optimizer;
+use flambeau_keras::weights::OptimizerArray;
 use flambeau_keras::{Model, ReadOptions};
 use serde_json::Value;
 use std::any::Any;
@@ -47,11 +48,10 @@ impl Setup {
         }
         let options = ReadOptions {
             frozen_layers: settings.frozen_layers.clone(),
+            initial: None,
+            seed: Some(settings.seed),
         };
-        let (mut model, loaded) = Model::read(model, &options)?;
-        if !loaded.weights {
-            model.initialize(settings.seed)?;
-        }
+        let (model, loaded) = Model::read(model, &options)?;
         let compiled = loaded.compile.unwrap_or(Value::Null);
         let choose = |given: &Option<Value>, key: &str| {
             let given = given.as_ref().filter(|value| !value.is_null());
@@ -87,8 +87,15 @@ impl Setup {
             class_weight: settings.class_weight.clone(),
         };
         let objective = Objective::new(&model, &asked)?;
+        let compiled_optimizer = settings.optimizer.is_none();
         let optimizer = demand(&settings.optimizer, "optimizer")?;
         let mut optimizer = Optimizer::from_config(&optimizer, model.trainable())?;
+        // The state of a compiled model goes on with it; but not beside layers frozen anew, for
+        // which it has slots too many.
+        if compiled_optimizer && settings.frozen_layers.is_empty() && !loaded.optimizer.is_empty() {
+            let saved: Vec<_> = loaded.optimizer.iter().map(OptimizerArray::saved).collect();
+            optimizer.set_keras_variables(&saved)?;
+        }
         optimizer.set_threads(usize::try_from(config.threads).unwrap_or(1));
         Ok(Self {
             model,

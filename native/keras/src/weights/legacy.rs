@@ -1,0 +1,164 @@
+//! The legacy `.h5` format: layers by position among those that have weights, each with its
+//! trainable variables first (`keras/src/legacy/saving/legacy_h5_format.py`).
+
+use flambeau_formats::legacy_h5::{LegacyFile, NamedWeights};
+use serde_json::{Value as Json, json};
+
+use super::groups::optimizer_arrays;
+use super::{Part, Targets, written, zipped};
+use crate::error::{Error, Result};
+use crate::layer::Declared;
+use crate::model::Model;
+use crate::optimizers::Optimizer;
+use crate::python_json;
+use crate::variables::Handle;
+
+/// What Keras's reader looks at: from 3 on, names of weights are paths.
+const KERAS_VERSION: &str = "3.15.1";
+
+/// A layer of the model itself, with the variables of all that it holds.
+struct Top {
+    name: String,
+    handles: Vec<Handle>,
+}
+
+pub(super) fn parts<'f>(
+    layers: &'f [(String, NamedWeights)],
+    targets: Targets<'_>,
+) -> Result<Vec<Part<'f>>> {
+    let saved: Vec<_> = layers
+        .iter()
+        .filter(|(_, weights)| !weights.is_empty())
+        .collect();
+    let own = tops(targets.declared);
+    if saved.len() != own.len() {
+        return Err(Error::WeightsMismatch {
+            place: format!("model \"{}\"", targets.name),
+            reason: format!(
+                "{} layers with weights, expected {}",
+                saved.len(),
+                own.len()
+            ),
+        });
+    }
+    let pairs = own.iter().zip(saved);
+    Ok(pairs
+        .map(|(top, (_, weights))| {
+            zipped(
+                &top.name,
+                &top.handles,
+                weights.iter().map(|(_, array)| array),
+            )
+        })
+        .collect())
+}
+
+/// The model's layers that have variables, in the order of `model.layers`.
+fn tops(declared: &[Declared]) -> Vec<Top> {
+    let mut handles: Vec<Handle> = (0..declared.len()).map(Handle).collect();
+    let learns = |declared: &Declared| declared.trainable && !declared.frozen;
+    handles.sort_by_key(|handle| {
+        let declared = &declared[handle.0];
+        let layer = declared.order.first().copied();
+        (layer, !learns(declared), &declared.order)
+    });
+    let mut tops: Vec<Top> = Vec::new();
+    let mut last = None;
+    for handle in handles {
+        let declared = &declared[handle.0];
+        let layer = declared.order.first();
+        if layer != last || tops.is_empty() {
+            last = layer;
+            let name = declared.path.split('/').next().unwrap_or_default();
+            tops.push(Top {
+                name: name.to_owned(),
+                handles: Vec::new(),
+            });
+        }
+        if let Some(top) = tops.last_mut() {
+            top.handles.push(handle);
+        }
+    }
+    tops
+}
+
+/// The document of a `.keras` archive for what the file says of the model.
+///
+/// # Errors
+/// The file holds weights only, or text that is not JSON.
+pub(crate) fn document(file: &LegacyFile) -> Result<Json> {
+    let Some(config) = &file.model_config else {
+        return Err(Error::Unsupported {
+            place: "the model's .h5 file".to_owned(),
+            what: "a file with weights only".to_owned(),
+            supported: "one that model.save() wrote, or such weights as initialWeights".to_owned(),
+        });
+    };
+    let mut document = python_json::parse(config)?;
+    if let Some(training) = &file.training_config {
+        let mut compile = python_json::parse(training)?;
+        if let Some(optimizer) = compile.get_mut("optimizer_config").map(Json::take) {
+            compile["optimizer"] = optimizer;
+        }
+        document["compile_config"] = compile;
+    }
+    Ok(document)
+}
+
+impl Model {
+    /// The legacy file of the model, with `compile` (Keras's `compile_config`) and the state of
+    /// `optimizer` if they are given.
+    ///
+    /// # Errors
+    /// libtorch fails.
+    pub fn to_legacy_file(
+        &self,
+        compile: Option<&Json>,
+        optimizer: Option<&Optimizer>,
+    ) -> Result<LegacyFile> {
+        let declared = self.targets().declared;
+        let layers = tops(declared).into_iter().map(|top| {
+            let weights = top.handles.iter().map(|&handle| {
+                let path = declared[handle.0].path.clone();
+                Ok((path, self.array(handle)?))
+            });
+            Ok((top.name, weights.collect::<Result<_>>()?))
+        });
+        let training = compile.map(|compile| {
+            let mut training = compile.clone();
+            if let Some(fields) = training.as_object_mut() {
+                let optimizer = fields.remove("optimizer").unwrap_or_default();
+                fields.insert("optimizer_config".to_owned(), optimizer);
+            }
+            training
+        });
+        let optimizer = match optimizer {
+            Some(optimizer) => {
+                let names = optimizer.keras_variables().into_iter();
+                let names = names.map(|variable| variable.key);
+                let arrays = optimizer_arrays(optimizer).map_err(written)?;
+                names.zip(arrays).collect()
+            }
+            None => Vec::new(),
+        };
+        let mut config = json!({
+            "class_name": self.config()["class_name"], "config": self.config()["config"],
+        });
+        if let Some(fields) = self.config().as_object() {
+            for key in ["module", "registered_name"] {
+                if let Some(value) = fields.get(key) {
+                    config[key] = value.clone();
+                }
+            }
+        }
+        Ok(LegacyFile {
+            keras_version: KERAS_VERSION.to_owned(),
+            backend: "tensorflow".to_owned(),
+            model_config: Some(python_json::print(&config)),
+            training_config: training.as_ref().map(python_json::print),
+            layers: layers.collect::<Result<_>>()?,
+            top_level: Vec::new(),
+            optimizer,
+        })
+    }
+}
