@@ -126,8 +126,11 @@ impl Setup {
         let mut trainer = Trainer::new(model, objective, self.optimizer, communicator, seed);
         // A failure is told to the other ranks while the links to them are still there.
         let train = || train(&mut trainer, config, &mut rows, caller);
-        let result = guarded(train, &caller.stop)?;
-        trainer.into_communicator().close()?;
+        let trained = guarded(train, &caller.stop);
+        // Nobody hangs up before all are done, also with an error that all have agreed on.
+        let left = trainer.into_communicator().close();
+        let result = trained?;
+        left?;
         // The caller may have closed the session already.
         caller.events.send(Event::Done { result }).ok();
         Ok(())
@@ -180,7 +183,7 @@ fn train(
     }
 }
 
-/// Runs the thread's work; a failure of this rank is told to the others with its cause.
+/// Runs the thread's work; a failure of this rank alone is told to the others with its cause.
 pub(crate) fn guarded<T>(run: impl FnOnce() -> Result<T, Error>, stop: &Stop) -> Result<T, Error> {
     let result = catch_unwind(AssertUnwindSafe(run))
         .unwrap_or_else(|payload| Err(Error::Panic(panic_message(payload))));
@@ -189,7 +192,9 @@ pub(crate) fn guarded<T>(run: impl FnOnce() -> Result<T, Error>, stop: &Stop) ->
         Err(_) if stop.is_cancelled() => Err(Error::Cancelled),
         result => result,
     };
-    if let Err(error) = &result {
+    if let Err(error) = &result
+        && !error.is_agreed()
+    {
         let (deterministic, message) = (error.is_deterministic(), error.to_string());
         stop.abort.abort(AbortReason {
             deterministic,
