@@ -2,7 +2,7 @@
 
 use crate::artifacts::{self, Artifacts, cannot_write};
 use crate::columns::{Wanted, WantedOutput, wanted_inputs};
-use crate::config::FitSession;
+use crate::config::{self, Columns, FitSession};
 use crate::dataset::Dataset;
 use crate::error::Error;
 use crate::event::{Event, FitResult};
@@ -39,8 +39,11 @@ pub(crate) struct Setup {
 }
 
 impl Setup {
-    pub(crate) fn new(config: &FitSession, model: &[u8]) -> Result<Self, Error> {
-        let settings = &config.fit;
+    pub(crate) fn new(
+        settings: &config::Fit,
+        columns: &Columns,
+        model: &[u8],
+    ) -> Result<Self, Error> {
         if settings.batch_size == 0 || settings.epochs == 0 {
             let reason = "batchSize and epochs must be at least 1";
             return Err(Error::Config(reason.to_owned()));
@@ -67,7 +70,7 @@ impl Setup {
             }
             value => Ok(value),
         };
-        if config.columns.weight.is_some() && !settings.class_weight.is_empty() {
+        if columns.weight.is_some() && !settings.class_weight.is_empty() {
             let reason = "weightCol and classWeight are both set, which Keras refuses: clear one, \
                           or multiply the weights yourself";
             return Err(Error::Config(reason.to_owned()));
@@ -88,8 +91,7 @@ impl Setup {
         };
         let objective = Objective::new(&model, &asked)?;
         let optimizer = demand(&settings.optimizer, "optimizer")?;
-        let mut optimizer = Optimizer::from_config(&optimizer, model.trainable())?;
-        optimizer.set_threads(usize::try_from(config.threads).unwrap_or(1));
+        let optimizer = Optimizer::from_config(&optimizer, model.trainable())?;
         Ok(Self {
             model,
             objective,
@@ -122,8 +124,9 @@ impl Setup {
         let abort = &caller.stop.abort;
         let communicator = Communicator::connect(&config.collective, secret, abort)?;
         let seed = config.fit.seed;
-        let (model, objective) = (self.model, self.objective);
-        let mut trainer = Trainer::new(model, objective, self.optimizer, communicator, seed);
+        let (model, objective, mut optimizer) = (self.model, self.objective, self.optimizer);
+        optimizer.set_threads(usize::try_from(config.threads).unwrap_or(1));
+        let mut trainer = Trainer::new(model, objective, optimizer, communicator, seed);
         // A failure is told to the other ranks while the links to them are still there.
         let train = || train(&mut trainer, config, &mut rows, caller);
         let trained = guarded(train, &caller.stop);
