@@ -60,11 +60,11 @@ def failure(call) -> str:
 
 def refusal(spark, call) -> str:
     """As `failure`, of what is refused on the driver: in one line, and before any job."""
-    tracker = spark._jsc.sc().statusStore()
-    before = tracker.jobsList(None).size()
+    scheduler = spark._jsc.sc().dagScheduler()
+    before = scheduler.numTotalJobs()
     message = failure(call)
     assert "\n" not in message
-    assert tracker.jobsList(None).size() == before
+    assert scheduler.numTotalJobs() == before
     return message
 
 
