@@ -1,5 +1,6 @@
 # make mnist   train and apply the Keras MNIST CNN in a local Spark cluster
 # make test    every check and test
+# make matrix  a small job with every version of Spark that is promised
 # make parity  every layer and operation with every option, against TensorFlow
 # See README.md. cargo and Maven decide what is out of date inside native/ and jvm/.
 

@@ -68,7 +68,7 @@ class NativeSuite extends SparkSuite {
   }
 
   test("a check reads the same documents and opens nothing") {
-    val predict = ("kind" -> "predict") ~ ("threads" -> 1) ~ ("columns" -> Columns(Seq("x"), None, None, "error").json)
+    val predict = ("kind" -> "predict") ~ ("threads" -> 1) ~ ("columns" -> Columns(Seq("x"), Map.empty, Nil, Map.empty, None, "error").json)
     def refusal(config: JObject, model: String): String =
       intercept[ConfigException](
         Native.check(compact(config), ArrowSchema.message(schema), model.getBytes("UTF-8"))).getMessage
