@@ -4,15 +4,14 @@
 //! gigabytes (attributes whose elements all refer to one long string), walk for hours (links in
 //! circles) or recurse as deep as its types nest. So every file is read here, under four bounds:
 //!
-//! - each variable is stored once, so all of them together, as they would be without compression,
-//!   may not be larger than the file, nor may there be more groups than it has room for;
+//! - each variable and group is stored once, so all of them together may not take more than the
+//!   file has; and compressed ones may only expand so far;
 //! - the bytes are counted that one operation, and all of them, fetch from the file; a sound file
 //!   is fetched once to three times;
 //! - it happens on a thread of its own, with a stack for the deepest nesting that fits a message;
 //! - a panic on that thread is an error that says the file is damaged.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
@@ -29,6 +28,9 @@ const SIGNATURE: &[u8] = b"\x89HDF\r\n\x1a\n";
 const MIN_GROUP_BYTES: usize = 16;
 /// The least a chunk takes, data and index: no writer makes smaller ones, and each costs memory.
 const MIN_CHUNK_BYTES: u64 = 32;
+/// How far compressed variables may expand beyond what they take in the file, and all variables
+/// beyond the file; those of trained models hardly shrink, and Keras stores them as they are.
+pub(crate) const MAX_EXPANSION: u64 = 32;
 /// How often the whole file may be fetched by one operation, and by all.
 const FETCHES_PER_OPERATION: u64 = 2;
 const FETCHES: u64 = 16;
@@ -38,24 +40,26 @@ const LEAST_FETCH: u64 = 1 << 20;
 /// the stack of a JVM's thread; pages are taken only when touched.
 const STACK_BYTES: usize = 128 << 20;
 
-/// Opens an HDF5 file in memory, called `place` in errors, and hands it to `walk`.
+/// Opens an HDF5 file in memory, called `place` in errors, and hands it to `walk`. All variables
+/// that are read may take `limit` bytes of memory.
 pub(crate) fn read<T: Send>(
     bytes: Vec<u8>,
     place: &str,
+    limit: u64,
     walk: impl FnOnce(&mut Reader) -> Result<T> + Send,
 ) -> Result<T> {
     if !bytes.starts_with(SIGNATURE) {
         return Err(Error::corrupt(place, "it is no HDF5 file"));
     }
     let work = move || {
-        let mut reader = Reader::open(bytes, place)?;
+        let mut reader = Reader::open(bytes, place, limit)?;
         walk(&mut reader)
     };
     thread::scope(|scope| {
         let reader = thread::Builder::new()
             .name("hdf5".into())
             .stack_size(STACK_BYTES)
-            .spawn_scoped(scope, AssertUnwindSafe(work))
+            .spawn_scoped(scope, work)
             .map_err(|e| Error::io(format!("starting a thread to read {place}"), e))?;
         reader
             .join()
@@ -118,15 +122,17 @@ pub(crate) struct Reader {
     file: File,
     meter: Arc<Meter>,
     /// Length of the file.
-    len: usize,
+    len: u64,
     /// Bytes of variables that the file can still hold.
-    bytes_left: usize,
+    stored_left: u64,
+    /// Bytes that variables may still take in memory.
+    memory_left: u64,
     /// Groups that the file can still hold.
     groups_left: usize,
 }
 
 impl Reader {
-    fn open(bytes: Vec<u8>, place: &str) -> Result<Self> {
+    fn open(bytes: Vec<u8>, place: &str, limit: u64) -> Result<Self> {
         let len = bytes.len();
         let meter = Arc::new(Meter::new(len as u64));
         let source = Metered {
@@ -137,8 +143,9 @@ impl Reader {
         Ok(Reader {
             file,
             meter,
-            len,
-            bytes_left: len,
+            len: len as u64,
+            stored_left: len as u64,
+            memory_left: limit,
             groups_left: len / MIN_GROUP_BYTES,
         })
     }
@@ -200,36 +207,42 @@ impl Reader {
             .map(|&axis| usize::try_from(axis).unwrap_or(usize::MAX))
             .collect();
         let bytes = element_count(&shape).and_then(|count| count.checked_mul(dtype.width()));
-        let Some(left) = bytes.and_then(|bytes| self.bytes_left.checked_sub(bytes)) else {
+        let bytes = bytes.map_or(u64::MAX, |bytes| bytes as u64);
+        let stored = self.stored(path, &axes, dataset)?.unwrap_or(bytes);
+        let stored_left = self.stored_left.checked_sub(stored);
+        let memory_left = self.memory_left.checked_sub(bytes);
+        let within = bytes <= stored.saturating_mul(MAX_EXPANSION);
+        let (Some(stored_left), Some(memory_left), true) = (stored_left, memory_left, within)
+        else {
             let reason = format!("shape {axes:?} needs more bytes than the file has");
             return Err(Error::corrupt(path, reason));
         };
-        self.bytes_left = left;
-        self.check_chunks(path, &axes, dataset)?;
+        (self.stored_left, self.memory_left) = (stored_left, memory_left);
         let data = dataset.read_raw().map_err(|e| damaged(path, e))?;
         Array::from_le_bytes(dtype, shape, data).map_err(|e| Error::corrupt_because(path, e))
     }
 
-    /// Refuses more chunks, or larger ones, than the file has room for.
-    fn check_chunks(&self, path: &str, axes: &[u64], dataset: &Dataset) -> Result<()> {
+    /// What the chunks of a dataset take in the file, if it has chunks. Refuses more of them, or
+    /// larger ones, than the file has room for.
+    fn stored(&self, path: &str, axes: &[u64], dataset: &Dataset) -> Result<Option<u64>> {
         let Some(chunk) = dataset.chunk_shape().map_err(|e| damaged(path, e))? else {
-            return Ok(());
+            return Ok(None);
         };
         let width = dataset.element_size().map_err(|e| damaged(path, e))?;
-        let chunks = (axes.iter().zip(&chunk)).try_fold(1_u64, |chunks, (&axis, &side)| {
-            chunks.checked_mul(axis.checked_div(side)?.checked_add(1)?)
+        let count = (axes.iter().zip(&chunk)).try_fold(1_u64, |count, (&axis, &side)| {
+            count.checked_mul(axis.checked_div(side)?.checked_add(1)?)
         });
-        let chunk_bytes = chunk
-            .iter()
-            .try_fold(width, |bytes, &side| bytes.checked_mul(side));
-        let len = self.len as u64;
-        if chunks.is_some_and(|chunks| chunks <= 1 + len / MIN_CHUNK_BYTES)
-            && chunk_bytes.is_some_and(|bytes| bytes <= len.max(LEAST_FETCH))
+        let bytes = (chunk.iter()).try_fold(width, |bytes, &side| bytes.checked_mul(side));
+        if count.is_none_or(|count| count > 1 + self.len / MIN_CHUNK_BYTES)
+            || bytes.is_none_or(|bytes| bytes > self.len.max(LEAST_FETCH))
         {
-            return Ok(());
+            let reason =
+                format!("chunks of {chunk:?} in {axes:?} are more than the file has room for");
+            return Err(Error::corrupt(path, reason));
         }
-        let reason = format!("chunks of {chunk:?} in {axes:?} are more than the file has room for");
-        Err(Error::corrupt(path, reason))
+        let chunks = dataset.chunks().map_err(|e| damaged(path, e))?;
+        let sizes = chunks.iter().map(|chunk| chunk.storage_size);
+        Ok(Some(sizes.fold(0, u64::saturating_add)))
     }
 }
 
@@ -300,4 +313,76 @@ impl Meter {
 /// What `hdf5-pure` found wrong at `path`.
 pub(crate) fn damaged(path: &str, error: hdf5_pure::Error) -> Error {
     Error::corrupt_because(path, error)
+}
+
+#[cfg(test)]
+mod tests {
+    use hdf5_pure::{FileBuilder, make_i8_type};
+
+    use super::*;
+    use crate::weights_h5::WeightsFile;
+
+    /// A file whose only variable has a type that nests as deep as a message is long.
+    fn nested() -> Vec<u8> {
+        let mut datatype = make_i8_type();
+        for _ in 0..8000 {
+            datatype = Datatype::VariableLength {
+                is_string: false,
+                padding: None,
+                charset: None,
+                base_type: Box::new(datatype),
+            };
+        }
+        let mut file = FileBuilder::new();
+        let mut vars = file.create_group("vars");
+        vars.create_dataset("0")
+            .with_raw_data(datatype, vec![0; 16], 1);
+        file.add_group(vars.finish());
+        file.finish().unwrap()
+    }
+
+    fn on_stack_of<T: Send>(bytes: usize, work: impl FnOnce() -> T + Send) -> T {
+        thread::scope(|scope| {
+            let thread = thread::Builder::new().stack_size(bytes);
+            thread.spawn_scoped(scope, work).unwrap().join().unwrap()
+        })
+    }
+
+    #[test]
+    fn deeply_nested_types_do_not_overflow_the_stack() {
+        let bytes = on_stack_of(STACK_BYTES, nested);
+        let error = on_stack_of(1 << 18, || WeightsFile::from_bytes(bytes)).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "vars/0 cannot be read: its elements are no dtype of a Keras variable, but of variable \
+             length"
+        );
+    }
+
+    #[test]
+    fn a_panic_is_damage() {
+        let bytes = FileBuilder::new().finish().unwrap();
+        let panics = |_: &mut Reader| -> Result<()> { panic!("what hdf5-pure may do") };
+        let error = read(bytes, "x.h5", 0, panics).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "x.h5 is damaged: its structure contradicts itself; take another copy of it"
+        );
+    }
+
+    #[test]
+    fn what_is_fetched_is_counted() {
+        let meter = Meter::new(LEAST_FETCH);
+        for _ in 0..FETCHES {
+            meter.next_operation();
+            assert!(meter.fetch(LEAST_FETCH).is_ok());
+        }
+        meter.next_operation();
+        assert!(meter.fetch(1).is_err());
+        let meter = Meter::new(1);
+        assert!(meter.fetch(FETCHES_PER_OPERATION * LEAST_FETCH).is_ok());
+        assert!(meter.fetch(1).is_err());
+        meter.next_operation();
+        assert!(meter.fetch(1).is_ok());
+    }
 }

@@ -99,11 +99,15 @@ impl Archive {
             let reason = "weights are read from HDF5 only; save the model with Keras's defaults";
             return Err(Error::unsupported(NPZ_WEIGHTS, reason));
         }
+        let assets = members.assets()?;
+        let weights = members.content(WEIGHTS)?;
+        // What the variables expand to is bounded by the archive's size as the members are.
+        let weights = WeightsFile::within(weights, members.limit)?;
         Ok(Archive {
             metadata,
             config,
-            assets: members.assets()?,
-            weights: WeightsFile::from_bytes(members.content(WEIGHTS)?)?,
+            weights,
+            assets,
         })
     }
 
@@ -149,9 +153,10 @@ fn is_plain_path(name: &str) -> bool {
     name.split('/').all(plain) && !name.contains(['\\', ':', '\0'])
 }
 
-/// The members of a zip archive, and how many bytes they may still expand to.
+/// The members of a zip archive, and how many bytes they may expand to, together and still.
 struct Members<'a> {
     zip: ZipArchive<Cursor<&'a [u8]>>,
+    limit: u64,
     bytes_left: u64,
 }
 
@@ -159,9 +164,11 @@ impl<'a> Members<'a> {
     fn open(bytes: &'a [u8]) -> Result<Self> {
         let zip =
             ZipArchive::new(Cursor::new(bytes)).map_err(|e| Error::corrupt_because(PLACE, e))?;
+        let limit = MAX_EXPANSION.saturating_mul(bytes.len() as u64);
         Ok(Members {
             zip,
-            bytes_left: MAX_EXPANSION.saturating_mul(bytes.len() as u64),
+            limit,
+            bytes_left: limit,
         })
     }
 

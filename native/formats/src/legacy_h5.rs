@@ -61,7 +61,8 @@ impl LegacyFile {
     /// # Errors
     /// [`Error::Corrupt`] or [`Error::Unsupported`] naming the group or weight.
     pub fn from_bytes(bytes: Vec<u8>) -> Result<Self> {
-        h5::read(bytes, PLACE, read)
+        let limit = h5::MAX_EXPANSION.saturating_mul(bytes.len() as u64);
+        h5::read(bytes, PLACE, limit, read)
     }
 
     /// The content of a `.h5` file for `keras.models.load_model`, or for `load_weights` if there

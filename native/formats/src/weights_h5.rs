@@ -33,6 +33,7 @@ use std::collections::BTreeMap;
 
 use hdf5_pure::AttrValue;
 
+use crate::h5;
 use crate::h5_tree::Tree;
 use crate::{Array, Result};
 
@@ -90,7 +91,13 @@ impl WeightsFile {
     /// `layers/dense/vars/0`; the latter also for sharded weights and for the legacy format, which
     /// [`LegacyFile`](crate::legacy_h5::LegacyFile) reads.
     pub fn from_bytes(bytes: Vec<u8>) -> Result<Self> {
-        read::weights_file(bytes)
+        let limit = h5::MAX_EXPANSION.saturating_mul(bytes.len() as u64);
+        read::weights_file(bytes, limit)
+    }
+
+    /// As [`WeightsFile::from_bytes`], but refuses variables that take more than `limit` bytes.
+    pub(crate) fn within(bytes: Vec<u8>, limit: u64) -> Result<Self> {
+        read::weights_file(bytes, limit)
     }
 
     /// The content of a weights file that Keras 3 loads.

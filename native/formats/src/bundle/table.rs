@@ -239,6 +239,7 @@ pub(super) fn of_one_block(keys: impl Iterator<Item = Vec<u8>>) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     /// A table whose only data block says that it is compressed like this.
     fn of_kind(kind: u8) -> Vec<u8> {
@@ -262,5 +263,15 @@ mod tests {
         let message = |kind| read("x.index", &of_kind(kind)).unwrap_err().to_string();
         assert!(message(1).starts_with("x.index cannot be read: it is compressed with snappy"));
         assert!(message(2).contains("of no known kind"));
+    }
+
+    proptest! {
+        /// What no checksum protects, as far as a hostile writer is concerned.
+        #[test]
+        fn arbitrary_blocks_never_panic(mut content: Vec<u8>, restarts in 0_u32..4) {
+            content.extend(restarts.to_le_bytes());
+            let mut reader = Reader { place: "x", bytes: &content, key_bytes_left: 1 << 20 };
+            let _ = reader.entries(&content);
+        }
     }
 }

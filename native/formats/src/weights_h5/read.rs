@@ -12,12 +12,12 @@ use crate::{Error, Result};
 /// How deep objects may nest in one another.
 const MAX_DEPTH: usize = 64;
 
-pub(super) fn weights_file(bytes: Vec<u8>) -> Result<WeightsFile> {
+pub(super) fn weights_file(bytes: Vec<u8>, limit: u64) -> Result<WeightsFile> {
     if bytes.trim_ascii_start().starts_with(b"{") {
         let reason = "it is JSON, the index of sharded weights; save them without max_shard_size";
         return Err(Error::unsupported(PLACE, reason));
     }
-    h5::read(bytes, PLACE, |reader| {
+    h5::read(bytes, PLACE, limit, |reader| {
         let root = reader.root();
         let attributes = reader.attributes(PLACE, &root)?;
         for name in ["layer_names", "layer_names0", "model_config"] {

@@ -1,9 +1,11 @@
 //! `GRUCell`, gates in Keras's order z (update), r (reset), h (candidate):
 //!
-//!     z, r = recurrent_activation(x @ Kzr + h @ Rzr + bzr)
-//!     candidate = activation(x @ Kh + r * (h @ Rh + b'h) + bh)    with `reset_after`
-//!     candidate = activation(x @ Kh + (r * h) @ Rh + bh)          without
-//!     h' = z * h + (1 - z) * candidate
+//! ```text
+//! z, r = recurrent_activation(x @ Kzr + h @ Rzr + bzr)
+//! candidate = activation(x @ Kh + r * (h @ Rh + b'h) + bh)    with `reset_after`
+//! candidate = activation(x @ Kh + (r * h) @ Rh + bh)          without
+//! h' = z * h + (1 - z) * candidate
+//! ```
 //!
 //! With `reset_after` the bias is `[2, 3 * units]`: of the inputs, and of the state. libtorch's own
 //! `gru` runs the same steps on the CPU and is no faster.

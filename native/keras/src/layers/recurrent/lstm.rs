@@ -1,8 +1,10 @@
 //! `LSTMCell`, gates in Keras's order i (input), f (forget), c (candidate), o (output):
 //!
-//!     i, f, o = recurrent_activation(x @ K + h @ R + b)
-//!     c' = f * c + i * activation(x @ Kc + h @ Rc + bc)
-//!     h' = o * activation(c')
+//! ```text
+//! i, f, o = recurrent_activation(x @ K + h @ R + b)
+//! c' = f * c + i * activation(x @ Kc + h @ Rc + bc)
+//! h' = o * activation(c')
+//! ```
 //!
 //! libtorch's `lstm` takes the gates in the same order. It fuses all steps on the CPU (oneDNN) and
 //! is used where its options are ours; it gives `c'` of the last step only.
