@@ -1,5 +1,6 @@
 # make mnist   train and apply the Keras MNIST CNN in a local Spark cluster
 # make test    every check and test
+# make matrix  a small job with every version of Spark that is promised
 # make parity  every layer and operation with every option, against TensorFlow
 # See README.md. cargo and Maven decide what is out of date inside native/ and jvm/.
 
@@ -7,7 +8,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := build
 .DELETE_ON_ERROR:
-.PHONY: setup build mnist check test test-native test-jvm test-python parity wheel bench clean FORCE
+.PHONY: setup build mnist check test test-native test-jvm test-python parity matrix wheel bench clean FORCE
 
 # Where rustup puts cargo, for shells that have not read its profile.
 export PATH := $(PATH):$(HOME)/.cargo/bin
@@ -60,6 +61,10 @@ test-python: test-jvm
 parity: | setup
 	FLAMBEAU_PARITY=all $(VENV)/pytest tests/layers
 	$(VENV)/python tests/layers/table.py
+
+# A small job with every version of Spark that is promised: 450 MB each, kept in build/spark.
+matrix: $(JAR)
+	FLAMBEAU_MATRIX=all $(VENV)/pytest tests/matrix
 
 wheel: $(JAR)
 	cd python && ../$(VENV)/python -m hatchling build --target wheel

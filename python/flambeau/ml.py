@@ -1,6 +1,7 @@
 """KerasEstimator and KerasModel: Spark ML stages that train and apply Keras models.
 
-Thin wrappers over the classes of the same name in the jar: params go over, results come back.
+Thin wrappers over the classes of the same name in the jar: params go over, results come back, and
+failures come as the exceptions of `flambeau.errors`.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from pyspark.ml.util import JavaMLReadable, JavaMLReader, JavaMLWritable
 from pyspark.ml.wrapper import JavaEstimator, JavaModel
 
+from flambeau.errors import from_jvm
 from flambeau.keras_spec import (
     decoded_archive,
     encoded_archive,
@@ -26,6 +28,7 @@ from flambeau.params import EstimatorParams, ModelParams
 if TYPE_CHECKING:
     import keras
     from py4j.java_gateway import JavaObject
+    from pyspark.sql import DataFrame
     from typing_extensions import Self, Unpack
 
     from flambeau.keras_spec import Model, Spec
@@ -96,6 +99,11 @@ class _Reader(JavaMLReader[Any]):
     def _java_loader_class(cls, clazz: type[JavaMLReadable[Any]]) -> str:
         return f"{_JVM_PACKAGE}.{clazz.__name__}"
 
+    @from_jvm()
+    def load(self, path: str) -> Any:
+        """Return the stage that was saved in `path`."""
+        return super().load(path)
+
 
 class _Persistent(JavaMLReadable[Any], JavaMLWritable):
     @classmethod
@@ -132,6 +140,10 @@ class KerasModel(JavaModel, ModelParams, _Persistent):
         """Return the trained model as a `keras.Model`; needs Keras on the driver."""
         return decoded_archive(self._call_java("kerasBase64"))
 
+    @from_jvm()
+    def _transform(self, dataset: DataFrame) -> DataFrame:
+        return super()._transform(dataset)
+
 
 class KerasEstimator(JavaEstimator[KerasModel], EstimatorParams, _Persistent):
     """Trains a Keras model on the rows of a DataFrame, inside the Spark executors.
@@ -165,6 +177,10 @@ class KerasEstimator(JavaEstimator[KerasModel], EstimatorParams, _Persistent):
                 params[name] = metric_specs(params[name])
         self._set(**_as_text(params))
         return self
+
+    @from_jvm()
+    def _fit(self, dataset: DataFrame) -> KerasModel:
+        return super()._fit(dataset)
 
     def _create_model(self, java_model: JavaObject) -> KerasModel:
         return KerasModel(java_model)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from cluster import digits, session
+from flambeau.errors import ConfigException, DataException
 from flambeau.ml import KerasEstimator, KerasModel
-from py4j.protocol import Py4JJavaError
 from pyspark.ml import Pipeline, PipelineModel
 
 EPOCHS = 8
@@ -149,7 +149,7 @@ def test_given_settings_win_over_the_compiled_ones(keras, network, data):
 
 
 def test_an_unknown_column_is_named(estimator, data):
-    with pytest.raises(Exception, match="colour"):
+    with pytest.raises(DataException, match="colour"):
         estimator.copy({estimator.featuresCol: "colour"}).fit(data)
 
 
@@ -162,5 +162,5 @@ def test_an_unknown_layer_is_named(estimator, data):
         loss="mse",
         featuresCol="image",
     )
-    with pytest.raises(Py4JJavaError, match=r"ConfigException.*Warp"):
+    with pytest.raises(ConfigException, match=r"\(Warp\): this class is not supported"):
         unknown.fit(data)

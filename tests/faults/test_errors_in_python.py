@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 import time
+import traceback
+import zipfile
 
 import pytest
 from cluster import session
 from deadline import within
 from executors import executors
+from flambeau.errors import FlambeauException
+from flambeau.ml import KerasModel
 from points import classifier, estimator, points
-from py4j.protocol import Py4JJavaError
 
 DEADLINE_SECONDS = 30
 REFUSED_SECONDS = 2
@@ -45,13 +48,24 @@ def usable_afterwards(spark, data, crew):
     assert executors(spark) == crew
 
 
-def failure(fit) -> str:
-    """The class and message of the exception that reached the driver."""
-    with pytest.raises(Py4JJavaError) as caught:
-        within(DEADLINE_SECONDS, "the failing fit", fit)
-    exception = caught.value.java_exception
-    assert exception.getMessage() in str(caught.value)
-    return f"{exception.getClass().getSimpleName()}: {exception.getMessage()}"
+def failure(call) -> str:
+    """The class and message of the exception that the user sees, with nothing of the JVM's."""
+    with pytest.raises(FlambeauException) as caught:
+        within(DEADLINE_SECONDS, "the failing call", call)
+    error = caught.value
+    assert "".join(traceback.format_exception(error)).count("Exception") == 1
+    assert error.java_exception.getClass().getName() == f"io.flambeau.{type(error).__name__}"
+    return f"{type(error).__name__}: {error}"
+
+
+def refusal(spark, call) -> str:
+    """As `failure`, of what is refused on the driver: in one line, and before any job."""
+    scheduler = spark._jsc.sc().dagScheduler()
+    before = scheduler.numTotalJobs()
+    message = failure(call)
+    assert "\n" not in message
+    assert scheduler.numTotalJobs() == before
+    return message
 
 
 def test_a_wrong_column_is_named_with_those_there_are(data):
@@ -108,12 +122,44 @@ def test_a_loss_that_is_no_number_names_epoch_and_step(data, feature, rate):
     assert "lower the learning rate" in message
 
 
-def test_an_unknown_layer_names_layer_class_and_what_is_supported(data):
-    message = failure(lambda: estimator(model=classifier("Warp")).fit(data))
-    assert "ConfigException" in message
+def test_an_unknown_layer_names_layer_class_and_what_is_supported(spark, data):
+    message = refusal(spark, lambda: estimator(model=classifier("Warp")).fit(data))
+    assert message.startswith("ConfigException: ")
     assert 'layer "sides" (Warp): this class is not supported; supported: ' in message
     for layer in ("Conv2D", "Dense", "BatchNormalization"):
         assert layer in message
+
+
+def test_settings_that_do_not_fit_the_model_are_refused_before_any_job(spark, data):
+    for settings, said in [
+        ({"optimizer": "adamm"}, "adamm"),
+        ({"loss": "categorical_crossentropy"}, "label column 'label' holds 1 values a row"),
+        ({"featuresCol": "label"}, "the feature columns [label] hold 1 values a row"),
+        ({"model": "{}"}, "class_name"),
+    ]:
+        assert said in refusal(spark, lambda given=settings: estimator(**given).fit(data))
+
+
+def test_a_model_that_cannot_predict_is_refused_by_transform_before_any_job(spark, data, tmp_path):
+    saved = tmp_path / "model"
+    within(DEADLINE_SECONDS, "the fit to spoil", lambda: estimator().fit(data)).save(str(saved))
+    archive = saved / "model.keras"
+    with zipfile.ZipFile(archive) as whole:
+        entries = {name: whole.read(name) for name in whole.namelist()}
+    entries["config.json"] = entries["config.json"].replace(b'"Dense"', b'"Warp"')
+    with zipfile.ZipFile(archive, "w") as spoilt:
+        for name, content in entries.items():
+            spoilt.writestr(name, content)
+    (saved / ".model.keras.crc").unlink(missing_ok=True)
+    model = KerasModel.load(str(saved))
+    message = refusal(spark, lambda: model.transform(data))
+    assert message.startswith("ConfigException: ")
+    assert "(Warp): this class is not supported" in message
+
+
+def test_a_model_file_that_is_not_there_is_named(spark, data, tmp_path):
+    message = refusal(spark, lambda: estimator(model=tmp_path / "no.keras").fit(data))
+    assert message.startswith(f"ConfigException: the model file://{tmp_path}/no.keras cannot be")
 
 
 def test_a_model_directory_that_cannot_be_written_is_named(data, tmp_path):

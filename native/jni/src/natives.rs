@@ -6,7 +6,7 @@
 
 use crate::error::Error;
 use crate::import::{BatchAddresses, with_batch};
-use crate::session::{Inputs, Session};
+use crate::session::{self, Inputs, Session};
 use crate::sessions;
 use crate::throw::ThrowFlambeau;
 use arrow_array::RecordBatch;
@@ -37,6 +37,21 @@ pub extern "system" fn Java_io_flambeau_jni_Native_version<'l>(
             "libtorch": libtorch::VERSION,
         });
         Ok(env.new_string(version.to_string())?)
+    })
+}
+
+/// `void check(String config, byte[] schema, byte[] model)`.
+#[unsafe(no_mangle)]
+pub extern "system" fn Java_io_flambeau_jni_Native_check<'l>(
+    env: EnvUnowned<'l>,
+    _class: JClass<'l>,
+    config: JString<'l>,
+    schema: JByteArray<'l>,
+    model: JByteArray<'l>,
+) {
+    guard(env, |env| {
+        let config = config.try_to_string(env)?;
+        session::check(&config, &bytes(env, &schema)?, &bytes(env, &model)?)
     })
 }
 

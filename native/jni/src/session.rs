@@ -4,7 +4,7 @@ use crate::error::Error;
 use crate::transform::{Drain, Encode};
 use arrow_array::RecordBatch;
 use arrow_schema::Schema;
-use flambeau_train::config::{Columns, FitSession, PredictSession};
+use flambeau_train::config::{self, Columns, FitSession, PredictSession};
 use flambeau_train::predict::Predictor;
 use flambeau_train::session::{Fit, Room, Stream};
 use serde::Deserialize;
@@ -22,6 +22,24 @@ enum Config {
     Predict(PredictSession),
     Drain { columns: Columns },
     Encode { columns: Vec<String> },
+}
+
+/// The configuration document of `Native.check`: as far as it is known before there are ranks.
+#[derive(Debug, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+enum Check {
+    Fit { columns: Columns, fit: config::Fit },
+    Predict(PredictSession),
+}
+
+/// Fails as opening a session with these columns and this model would, and leaves nothing open.
+pub(crate) fn check(config: &str, schema: &[u8], model: &[u8]) -> Result<(), Error> {
+    let schema = read_schema(schema)?;
+    match serde_json::from_str(config)? {
+        Check::Fit { columns, fit } => Fit::check(&fit, &columns, &schema, model)?,
+        Check::Predict(config) => Predictor::check(&config, &schema, model)?,
+    }
+    Ok(())
 }
 
 /// One open handle: a kind of work on record batches of one schema.
@@ -52,8 +70,7 @@ pub(crate) struct Inputs {
 
 impl Session {
     pub(crate) fn open(config: &str, inputs: Inputs) -> Result<Self, Error> {
-        let schema = arrow_ipc::convert::try_schema_from_ipc_buffer(&inputs.schema)
-            .map_err(|error| Error::Batch(format!("schema: {error}")))?;
+        let schema = read_schema(&inputs.schema)?;
         let work = match serde_json::from_str(config)? {
             Config::Fit(config) => {
                 let secret = secret(&inputs.secret)?;
@@ -154,6 +171,11 @@ impl Session {
         };
         Error::WrongKind { kind, method }
     }
+}
+
+fn read_schema(message: &[u8]) -> Result<Schema, Error> {
+    arrow_ipc::convert::try_schema_from_ipc_buffer(message)
+        .map_err(|error| Error::Batch(format!("schema: {error}")))
 }
 
 fn secret(bytes: &[u8]) -> Result<flambeau_collective::Secret, Error> {

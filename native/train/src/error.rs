@@ -61,6 +61,17 @@ impl Error {
             Self::Storage { .. } | Self::Cancelled => false,
         }
     }
+
+    /// Whether every rank comes to this error by itself, since it follows from what an allreduce
+    /// gave to all. It is told to nobody: a rank that hears of it may still be inside that
+    /// allreduce, and would blame the teller.
+    pub fn is_agreed(&self) -> bool {
+        match self {
+            Self::Numeric { .. } | Self::Data(DataError::Empty { .. }) => true,
+            Self::Config(_) | Self::Data(_) | Self::Keras(_) | Self::Collective(_) => false,
+            Self::Storage { .. } | Self::Torch(_) | Self::Cancelled | Self::Panic(_) => false,
+        }
+    }
 }
 
 /// A fault in the rows or their schema. Rows count from 0 within their partition.

@@ -27,6 +27,18 @@ impl Predictor {
     /// weights, [`Error::Data`] for columns that do not fit.
     pub fn open(config: &PredictSession, schema: &Schema, model: &[u8]) -> Result<Self, Error> {
         keep_freed_memory();
+        Self::load(config, schema, model)
+    }
+
+    /// Checks what [`open`](Self::open) checks, and leaves it at that.
+    ///
+    /// # Errors
+    /// Those of [`open`](Self::open).
+    pub fn check(config: &PredictSession, schema: &Schema, model: &[u8]) -> Result<(), Error> {
+        Self::load(config, schema, model).map(|_| ())
+    }
+
+    fn load(config: &PredictSession, schema: &Schema, model: &[u8]) -> Result<Self, Error> {
         let (model, loaded) = Model::read(model, &ReadOptions::default())?;
         if !loaded.weights && !model.weight_groups().is_empty() {
             let reason = "the model has no weights to predict with: give a .keras file";

@@ -12,7 +12,7 @@ mod intake;
 mod trainer_thread;
 
 use crate::columns::Decoder;
-use crate::config::FitSession;
+use crate::config::{self, Columns, FitSession};
 use crate::error::Error;
 use crate::event::Event;
 use crate::libtorch::keep_freed_memory;
@@ -103,16 +103,7 @@ impl Fit {
     ) -> Result<Self, Error> {
         keep_freed_memory();
         let opened = Instant::now();
-        let setup = Setup::new(&config, model)?;
-        let wanted = setup.wanted();
-        if config.columns.labels.is_empty() && config.columns.outputs.is_empty() {
-            return Err(Error::Config("training needs a label column".to_owned()));
-        }
-        let decoders = Decoders {
-            training: Decoder::new(schema, &config.columns, wanted.clone())?,
-            validation: Decoder::new(schema, &config.columns, wanted)?,
-            refused: false,
-        };
+        let (setup, decoders) = prepare(&config.fit, &config.columns, schema, model)?;
         let (messages, incoming) = unbounded();
         let (room_made, room) = bounded(ROOM);
         for _ in 0..ROOM {
@@ -152,6 +143,19 @@ impl Fit {
             stop,
             thread: Mutex::new(Some(thread)),
         })
+    }
+
+    /// Checks what [`open`](Self::open) checks, and leaves it at that.
+    ///
+    /// # Errors
+    /// Those of [`open`](Self::open).
+    pub fn check(
+        settings: &config::Fit,
+        columns: &Columns,
+        schema: &Schema,
+        model: &[u8],
+    ) -> Result<(), Error> {
+        prepare(settings, columns, schema, model).map(|_| ())
     }
 
     /// Waits up to `timeout` for room for a batch; none if there is none yet.
@@ -246,6 +250,26 @@ impl Drop for Fit {
     fn drop(&mut self) {
         self.close();
     }
+}
+
+/// What can be made of model, settings and columns without rows or other ranks.
+fn prepare(
+    settings: &config::Fit,
+    columns: &Columns,
+    schema: &Schema,
+    model: &[u8],
+) -> Result<(Setup, Decoders), Error> {
+    let setup = Setup::new(settings, columns, model)?;
+    let wanted = setup.wanted();
+    if columns.labels.is_empty() && columns.outputs.is_empty() {
+        return Err(Error::Config("training needs a label column".to_owned()));
+    }
+    let decoders = Decoders {
+        training: Decoder::new(schema, columns, wanted.clone())?,
+        validation: Decoder::new(schema, columns, wanted)?,
+        refused: false,
+    };
+    Ok((setup, decoders))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -5,7 +5,7 @@ mod ranks;
 
 use arrow_array::{ArrayRef, Float32Array, Int32Array, RecordBatch};
 use flambeau_train::Error;
-use ranks::{Job, Outcome, partition, perceptron, rows};
+use ranks::{Job, Outcome, dense, partition, perceptron, rows};
 use serde_json::json;
 use std::sync::Arc;
 use std::time::Instant;
@@ -80,6 +80,32 @@ fn no_rows_at_all_is_an_error_on_every_rank() {
             error.to_string(),
             "the training data has no rows in any of the 3 partitions"
         );
+    }
+}
+
+/// What all ranks agree on is each rank's own error, however far apart they leave the allreduce
+/// that tells them: here the wide model's takes long, and there are more ranks than processors.
+#[test]
+fn an_error_that_all_agree_on_is_never_reported_as_another_ranks() {
+    let wide = json!([
+        dense("hidden", 30_000, "relu"),
+        dense("logits", 2, "linear")
+    ]);
+    let column: ArrayRef = Arc::new(Float32Array::from(vec![f32::NAN; 10]));
+    let bad = replace(&rows(0, 10), "a", column);
+    for (job, partitions, begin) in [
+        (json!({}), vec![vec![]; 8], "the training data has no rows"),
+        (
+            json!({"shuffle": false}),
+            vec![vec![bad]; 8],
+            "the loss is NaN",
+        ),
+    ] {
+        for _ in 0..5 {
+            let errors = fail(&Job::new(wide.clone(), job.clone()), &partitions);
+            let own = |error: &&Arc<Error>| error.to_string().starts_with(begin);
+            assert_eq!(errors.iter().filter(own).count(), 8, "{errors:?}");
+        }
     }
 }
 

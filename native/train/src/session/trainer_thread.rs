@@ -2,7 +2,7 @@
 
 use crate::artifacts::{self, Artifacts, cannot_write};
 use crate::columns::{Wanted, WantedOutput, wanted_inputs};
-use crate::config::FitSession;
+use crate::config::{self, Columns, FitSession};
 use crate::dataset::Dataset;
 use crate::error::Error;
 use crate::event::{Event, FitResult};
@@ -40,8 +40,11 @@ pub(crate) struct Setup {
 }
 
 impl Setup {
-    pub(crate) fn new(config: &FitSession, model: &[u8]) -> Result<Self, Error> {
-        let settings = &config.fit;
+    pub(crate) fn new(
+        settings: &config::Fit,
+        columns: &Columns,
+        model: &[u8],
+    ) -> Result<Self, Error> {
         if settings.batch_size == 0 || settings.epochs == 0 {
             let reason = "batchSize and epochs must be at least 1";
             return Err(Error::Config(reason.to_owned()));
@@ -67,7 +70,7 @@ impl Setup {
             }
             value => Ok(value),
         };
-        if config.columns.weight.is_some() && !settings.class_weight.is_empty() {
+        if columns.weight.is_some() && !settings.class_weight.is_empty() {
             let reason = "weightCol and classWeight are both set, which Keras refuses: clear one, \
                           or multiply the weights yourself";
             return Err(Error::Config(reason.to_owned()));
@@ -96,7 +99,6 @@ impl Setup {
             let saved: Vec<_> = loaded.optimizer.iter().map(OptimizerArray::saved).collect();
             optimizer.set_keras_variables(&saved)?;
         }
-        optimizer.set_threads(usize::try_from(config.threads).unwrap_or(1));
         Ok(Self {
             model,
             objective,
@@ -129,12 +131,16 @@ impl Setup {
         let abort = &caller.stop.abort;
         let communicator = Communicator::connect(&config.collective, secret, abort)?;
         let seed = config.fit.seed;
-        let (model, objective) = (self.model, self.objective);
-        let mut trainer = Trainer::new(model, objective, self.optimizer, communicator, seed);
+        let (model, objective, mut optimizer) = (self.model, self.objective, self.optimizer);
+        optimizer.set_threads(usize::try_from(config.threads).unwrap_or(1));
+        let mut trainer = Trainer::new(model, objective, optimizer, communicator, seed);
         // A failure is told to the other ranks while the links to them are still there.
         let train = || train(&mut trainer, config, &mut rows, caller);
-        let result = guarded(train, &caller.stop)?;
-        trainer.into_communicator().close()?;
+        let trained = guarded(train, &caller.stop);
+        // Nobody hangs up before all are done, also with an error that all have agreed on.
+        let left = trainer.into_communicator().close();
+        let result = trained?;
+        left?;
         // The caller may have closed the session already.
         caller.events.send(Event::Done { result }).ok();
         Ok(())
@@ -187,7 +193,7 @@ fn train(
     }
 }
 
-/// Runs the thread's work; a failure of this rank is told to the others with its cause.
+/// Runs the thread's work; a failure of this rank alone is told to the others with its cause.
 pub(crate) fn guarded<T>(run: impl FnOnce() -> Result<T, Error>, stop: &Stop) -> Result<T, Error> {
     let result = catch_unwind(AssertUnwindSafe(run))
         .unwrap_or_else(|payload| Err(Error::Panic(panic_message(payload))));
@@ -196,7 +202,9 @@ pub(crate) fn guarded<T>(run: impl FnOnce() -> Result<T, Error>, stop: &Stop) ->
         Err(_) if stop.is_cancelled() => Err(Error::Cancelled),
         result => result,
     };
-    if let Err(error) = &result {
+    if let Err(error) = &result
+        && !error.is_agreed()
+    {
         let (deterministic, message) = (error.is_deterministic(), error.to_string());
         stop.abort.abort(AbortReason {
             deterministic,

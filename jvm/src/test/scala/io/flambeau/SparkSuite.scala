@@ -3,6 +3,9 @@ package io.flambeau
 
 import java.nio.file.{Files, Path}
 
+import scala.concurrent.Await
+import scala.concurrent.duration.{Duration, SECONDS}
+
 import org.apache.spark.sql.SparkSession
 import org.scalatest.BeforeAndAfterAll
 import org.scalatest.concurrent.{Signaler, ThreadSignaler, TimeLimits}
@@ -32,6 +35,20 @@ abstract class SparkSuite(master: String = "local[2]") extends AnyFunSuite with 
   override protected def beforeAll(): Unit = SparkSession.setActiveSession(spark)
 
   override protected def afterAll(): Unit = spark.stop()
+
+  /** Spark jobs that `body` started. */
+  protected def jobsOf(body: => Any): Int = {
+    val before = jobId()
+    body
+    jobId() - before - 1
+  }
+
+  /** That of a job of its own. */
+  private def jobId(): Int = {
+    val job = spark.sparkContext.parallelize(Seq(1), 1).countAsync()
+    Await.result(job, Duration(30, SECONDS))
+    job.jobIds.head
+  }
 
   protected def temporaryDirectory(): Path = Files.createTempDirectory("flambeau-test")
 }

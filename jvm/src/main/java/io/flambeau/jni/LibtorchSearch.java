@@ -13,8 +13,13 @@ import java.util.List;
 import java.util.Optional;
 import java.util.concurrent.TimeUnit;
 
-/** Finds the folder that holds libtorch_cpu.so, and the libraries to load before Flambeau's own. */
+/**
+ * Finds the folder that holds libtorch_cpu.so, and the libraries to load before Flambeau's own. A
+ * folder that is known to be of another release is no candidate: it would crash the process.
+ */
 final class LibtorchSearch {
+  static final String VERSION = "2.11.0";
+
   private static final String LIBTORCH_CPU = "libtorch_cpu.so";
 
   /** Load order; the runtime libraries in front are those the wheel may need, if it has them. */
@@ -95,7 +100,12 @@ final class LibtorchSearch {
   private Optional<Path> holding(String source, List<Path> folders) {
     for (Path folder : folders) {
       if (Files.isReadable(folder.resolve(LIBTORCH_CPU))) {
-        return Optional.of(folder.toAbsolutePath());
+        Optional<String> other = LibtorchVersion.of(folder).filter(version -> !version.equals(VERSION));
+        if (other.isEmpty()) {
+          return Optional.of(folder.toAbsolutePath());
+        }
+        looked.add(source + ": libtorch " + other.get() + ", not " + VERSION);
+        return Optional.empty();
       }
     }
     looked.add(source + ": no readable " + LIBTORCH_CPU);
@@ -120,9 +130,9 @@ final class LibtorchSearch {
 
   private NativeLoadException notFound() {
     return new NativeLoadException(
-        "libtorch was not found. Looked at:\n  - "
+        "libtorch " + VERSION + " was not found. Looked at:\n  - "
             + String.join("\n  - ", looked)
-            + "\nFix: pip install torch==2.11.0 in the executors' Python, or set spark.flambeau.libtorch to a folder"
+            + "\nFix: pip install torch==" + VERSION + " in the executors' Python, or set spark.flambeau.libtorch to a folder"
             + " that holds "
             + LIBTORCH_CPU
             + " on every node, or ship one with --archives libtorch.tgz#libtorch");

@@ -13,6 +13,15 @@ final class Native {
   static native String version();
 
   /**
+   * Throws what {@link #open} would throw for this model and these columns, and opens nothing.
+   *
+   * @param config {"kind": "fit", "columns", "fit"}, or the document of a predict session
+   * @param schema the Arrow schema message of the batches to come
+   * @param model Keras JSON (UTF-8) or .keras bytes
+   */
+  static native void check(String config, byte[] schema, byte[] model);
+
+  /**
    * Opens a session.
    *
    * @param config the session's JSON document

@@ -62,7 +62,7 @@ public final class NativeLoader {
       if (!String.valueOf(error.getMessage()).contains("already loaded in another classloader")) {
         throw new NativeLoadException(
             "cannot load " + library + ": " + error.getMessage()
-                + "\nFix: point spark.flambeau.libtorch to an intact libtorch 2.11.0 for this platform",
+                + "\nFix: point spark.flambeau.libtorch to an intact libtorch " + LibtorchSearch.VERSION + " for this platform",
             error);
       }
     }
@@ -89,7 +89,7 @@ public final class NativeLoader {
       throw new NativeLoadException(
           "cannot load libflambeau.so unpacked under " + scratch + ": " + error.getMessage()
               + "\nFix: the folder must allow execution (no noexec mount; spark.local.dir names another),"
-              + " and libtorch must be 2.11.0",
+              + " and libtorch must be " + LibtorchSearch.VERSION,
           error);
     }
   }

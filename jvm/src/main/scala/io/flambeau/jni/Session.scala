@@ -8,11 +8,15 @@ import org.apache.spark.sql.flambeau.ArrowBatch
 import org.json4s.JValue
 import org.json4s.jackson.JsonMethods.{compact, parse}
 
+import io.flambeau.{ConfigException, DataException}
+
 /**
  * The owner of one native session; closes it once. Calls that wait look out for the end of the
  * Spark task and then cancel the session, so a killed task ends within 2 s.
  */
 final class Session private (handle: Long, interrupted: () => Boolean) extends AutoCloseable {
+  import Session.plainly
+
   private val closed = new AtomicBoolean
 
   /** Hands over one batch, waiting for room: native code's backpressure. */
@@ -31,7 +35,7 @@ final class Session private (handle: Long, interrupted: () => Boolean) extends A
   /** The result of one batch, as its kind defines it. */
   def transform(batch: ArrowBatch): Array[Byte] = {
     endIfInterrupted()
-    Native.transform(handle, batch.rows, batch.nodes, batch.buffers)
+    plainly(Native.transform(handle, batch.rows, batch.nodes, batch.buffers))
   }
 
   /** Ends running calls; from any thread. */
@@ -62,11 +66,23 @@ object Session {
   def open(config: JValue, schema: Array[Byte], model: Array[Byte], secret: Array[Byte]): Session = {
     val task = Option(TaskContext.get())
     val session = new Session(
-      Native.open(compact(config), schema, model, secret),
+      plainly(Native.open(compact(config), schema, model, secret)),
       () => task.exists(_.isInterrupted()))
     task.foreach(_.addTaskCompletionListener[Unit](_ => session.close()))
     session
   }
+
+  /**
+   * What the user has to mend is said by the message; where this task found it says nothing, and
+   * Spark would print it with every retry.
+   */
+  private def plainly[T](call: => T): T =
+    try call
+    catch {
+      case error @ (_: ConfigException | _: DataException) =>
+        error.setStackTrace(Array.empty)
+        throw error
+    }
 
   /** Sessions open in this process. */
   def live: Int = Native.liveSessions()

@@ -2,6 +2,7 @@
 package io.flambeau.ml
 
 import java.util.Base64
+import java.util.concurrent.ConcurrentHashMap
 
 import org.apache.spark.ml.Model
 import org.apache.spark.ml.param.ParamMap
@@ -12,6 +13,7 @@ import org.apache.spark.sql.types._
 import org.json4s.jackson.JsonMethods.compact
 
 import io.flambeau.ConfigException
+import io.flambeau.jni.{Columns, DriverCheck}
 import io.flambeau.train.History
 
 /**
@@ -45,9 +47,21 @@ final class KerasModel(
       if (drops) dataset.toDF().where(inputColumns.names.map(name => dataset.col(s"`$name`").isNotNull).reduce(_ && _))
       else dataset.toDF()
     val columns = if (drops) inputColumns.copy(nullPolicy = "error") else inputColumns
+    checked(columns, input.schema)
     val model = dataset.sparkSession.sparkContext.broadcast(keras)
     val prediction = new PartitionPrediction(columns, input.schema, model, outputs)
     SparkInternals.mapRows(input, schema)(prediction.apply)
+  }
+
+  /** The columns that this model is known to accept: a pipeline asks again and again. */
+  @transient private lazy val accepted = ConcurrentHashMap.newKeySet[(Columns, StructType)]()
+
+  private def checked(columns: Columns, schema: StructType): Unit = {
+    val asked = (columns, columns.of(schema))
+    if (!accepted.contains(asked)) {
+      DriverCheck.predict(columns, schema, keras)
+      accepted.add(asked)
+    }
   }
 
   override def transformSchema(schema: StructType): StructType = {

@@ -7,6 +7,9 @@ import java.util.UUID
 
 import org.apache.spark.sql.Dataset
 import org.apache.spark.util.SerializableConfiguration
+import org.json4s.jackson.JsonMethods.parse
+
+import io.flambeau.jni.DriverCheck
 
 /**
  * Trains a model with one barrier stage whose tasks are the ranks. Spark never retries a barrier
@@ -22,6 +25,7 @@ object FitJob {
   def run(data: Dataset[_], spec: FitSpec, progress: Option[PrintStream]): FitResult = {
     val spark = data.sparkSession
     val sc = spark.sparkContext
+    DriverCheck.fit(spec.columns, data.schema, parse(spec.training), spec.model)
     SlotCheck.demand(sc, spec.numWorkers)
     val runId = UUID.randomUUID().toString
     val hadoop = new SerializableConfiguration(sc.hadoopConfiguration)

@@ -58,6 +58,23 @@ class LibtorchSearchSuite extends AnyFunSuite {
     assert(found.head == cuda.resolve("libcudart.so.13"))
   }
 
+  test("a libtorch of another release is passed over, by what wheel and archive say of themselves") {
+    val site = temporary()
+    folder(site, "torch/lib", "libtorch_cpu.so", "libc10.so")
+    val version = site.resolve("torch/version.py")
+    def inPython = search(None, Seq.empty, fakePython(site, site.resolve("torch")))
+    Files.writeString(version, "from typing import Optional\n__version__ = '2.12.1+cu130'\ncuda = '13.0'\n")
+    assert(intercept[NativeLoadException](inPython).getMessage.contains("libtorch 2.12.1, not 2.11.0"))
+    Files.writeString(version, "__version__ = '2.11.0+cu130'\n")
+    assert(inPython.length == 2)
+
+    val root = temporary()
+    val lib = folder(root, "archive/lib", "libtorch_cpu.so", "libc10.so")
+    Files.writeString(root.resolve("archive/build-version"), "2.10.0+cpu\n")
+    val error = intercept[NativeLoadException](search(Some(lib), Seq.empty, "no-python"))
+    assert(error.getMessage.contains(s"spark.flambeau.libtorch=$lib: libtorch 2.10.0, not 2.11.0"))
+  }
+
   test("what is missing is told with every place and the fix") {
     val root = temporary()
     val error = intercept[NativeLoadException](search(None, Seq(root), "no-such-python"))

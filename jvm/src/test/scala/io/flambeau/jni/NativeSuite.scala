@@ -4,7 +4,9 @@ package io.flambeau.jni
 import org.apache.spark.sql.catalyst.InternalRow
 import org.apache.spark.sql.flambeau.{ArrowBatcher, ArrowSchema}
 import org.apache.spark.sql.types._
+import org.json4s.JObject
 import org.json4s.JsonDSL._
+import org.json4s.jackson.JsonMethods.compact
 import org.scalatest.time.SpanSugar._
 
 import io.flambeau._
@@ -63,6 +65,17 @@ class NativeSuite extends SparkSuite {
     val config = encode ~ ("colour" -> "red")
     val error = intercept[ConfigException](Session.open(config, ArrowSchema.message(schema), null, null))
     assert(error.getMessage.contains("colour"))
+  }
+
+  test("a check reads the same documents and opens nothing") {
+    val predict = ("kind" -> "predict") ~ ("threads" -> 1) ~ ("columns" -> Columns(Seq("x"), Map.empty, Nil, Map.empty, None, "error").json)
+    def refusal(config: JObject, model: String): String =
+      intercept[ConfigException](
+        Native.check(compact(config), ArrowSchema.message(schema), model.getBytes("UTF-8"))).getMessage
+    assert(refusal(predict, Samples.Binary).contains("no weights"))
+    assert(refusal(predict ~ ("colour" -> "red"), Samples.Binary).contains("colour"))
+    assert(refusal(predict, "PK\u0003\u0004 no archive").nonEmpty)
+    assert(Session.live == 0)
   }
 
   test("no session stays open, also after failures") {

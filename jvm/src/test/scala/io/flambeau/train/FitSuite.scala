@@ -5,12 +5,14 @@ import java.nio.file.Files
 
 import scala.reflect.ClassTag
 
+import org.apache.spark.ml.param.ParamMap
 import org.apache.spark.sql.DataFrame
 import org.apache.spark.sql.functions._
 import org.scalatest.time.SpanSugar._
 
 import io.flambeau._
 import io.flambeau.jni.Session
+import io.flambeau.ml.{KerasEstimator, KerasModel}
 
 class FitSuite extends SparkSuite {
   private val deadline = 120.seconds
@@ -80,11 +82,36 @@ class FitSuite extends SparkSuite {
     assert(Samples.estimator(2).setNullPolicy("drop").fit(data).history("loss").length == 3)
   }
 
-  test("an unknown layer or optimizer is a config error") {
+  test("what no row has to be seen for is refused on the driver, in one line and before any job") {
     val data = Samples.points(spark, 100, 2)
+    def refused[E <: FlambeauException: ClassTag](estimator: KerasEstimator, reason: String): Unit = {
+      assert(jobsOf {
+        val message = failure[E](estimator.fit(data))
+        assert(message.contains(reason) && !message.contains("\n"))
+      } == 0)
+      ()
+    }
     val layer = Samples.Classifier.replace("\"Dense\"", "\"Danse\"")
-    assert(failure[ConfigException](Samples.estimator(2).setModel(layer).fit(data)).contains("Danse"))
-    assert(failure[ConfigException](Samples.estimator(2).setOptimizer("adamm").fit(data)).contains("adamm"))
+    refused[ConfigException](Samples.estimator(2).setModel(layer), "Danse")
+    refused[ConfigException](Samples.estimator(2).setModel("{}"), "class_name")
+    refused[ConfigException](Samples.estimator(2).setOptimizer("adamm"), "adamm")
+    refused[DataException](Samples.estimator(2).setFeaturesCol("id"), "the feature columns [id] hold 1 values a row")
+    refused[DataException](Samples.estimator(2).setLoss("categorical_crossentropy"), "label column 'label' holds 1")
+  }
+
+  test("a model that cannot predict is refused by transform itself, and what it accepts once is not asked again") {
+    failAfter(deadline) {
+      val data = Samples.points(spark, 100, 2)
+      assert(jobsOf {
+        val message = failure[ConfigException](KerasModel.fromKeras(Samples.Classifier.getBytes("UTF-8"))
+          .setFeaturesCol("point").transform(data))
+        assert(message == "the model has no weights to predict with: give a .keras file")
+      } == 0)
+      val model = Samples.estimator(1).setEpochs(1).fit(data)
+      assert(jobsOf(model.transform(data)) == 0)
+      assert(model.transform(data).count() == 100)
+      assert(failure[DataException](model.copy(ParamMap.empty).setFeaturesCol("id").transform(data)).contains("[id]"))
+    }
   }
 
   test("no session stays open") {

@@ -24,8 +24,8 @@ object SparkInternals {
   /** A new folder under `spark.local.dir`, deleted when the JVM ends at the latest. */
   def createLocalDir(): Path = Utils.createTempDir(localRoot.toString, "flambeau").toPath
 
-  /** Where this process may keep scratch files. */
-  def localRoot: Path = Path.of(Utils.getLocalDir(SparkEnv.get.conf))
+  /** Where this process may keep scratch files: the first local directory that Spark itself could use. */
+  def localRoot: Path = SparkEnv.get.blockManager.diskBlockManager.localDirs.head.toPath.getParent
 
   def deleteLocalDir(folder: Path): Unit = Utils.deleteRecursively(folder.toFile)
 
