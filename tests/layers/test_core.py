@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import keras
 import numpy as np
+import pytest
 from keras import layers as L
-from oracle import Cases, sequential
+from oracle import Cases, build_forward, our_path, run_forward, sequential
 from refusal import Refusals, change
+from safetensors.numpy import load_file, save_file
 
 CASES = Cases()
 ran = CASES.fixture()
@@ -72,7 +74,7 @@ for option, value in [("lora_rank", 2), ("quantization_config", {"mode": "int8"}
 EQUATIONS = [
     # equation, input, output_shape, bias_axes
     ("ab,bc->ac", (6,), 4, [None, "c"]),
-    ("abc,cd->abd", (3, 6), (None, 5), [None, "d"]),
+    ("abc,cd->abd", (3, 6), (None, 5), [None, "d", "b", "bd"]),
     ("abc,cd->abd", (None, 6), (None, 5), ["d"]),
     ("abc,cd->abd", (3, 6), (3, 5), ["bd"]),
     ("abc,cde->abde", (3, 6), (None, 2, 4), [None, "e", "d", "de", "ed"]),
@@ -168,7 +170,7 @@ def embedding(shape: tuple, dtype: str, **options) -> keras.Model:
 
 
 for dtype in [
-    "int8", "int16", "int32", "int64", "uint8", "float16", "float32",
+    "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "float16", "float32",
 ]:  # fmt: skip
     CASES.add(
         f"embedding-{dtype}",
@@ -344,3 +346,37 @@ REFUSALS.add(
 
 test_layers = CASES.test()
 test_refusals = REFUSALS.test()
+
+INITIALIZERS = ["glorot_uniform", "glorot_normal", "he_normal", "lecun_uniform"]
+
+
+# Equation, shapes of input and output. A convolution's kernel of these shapes has other fans.
+FANS = {
+    "abc,cde->abde": ((5, 60), (None, 40, 30)),
+    "abc,dec->abde": ((5, 60), (None, 40, 30)),
+    "abcd,cde->abe": ((5, 30, 8), (None, 40)),
+}
+
+
+@pytest.mark.parametrize("equation", FANS)
+def test_einsum_kernels_start_with_the_fans_of_the_equation(tmp_path, equation) -> None:
+    shape, output = FANS[equation]
+    source = keras.Input(shape)
+    outputs = [
+        L.EinsumDense(equation, output, kernel_initializer=rule, name=rule)(source)
+        for rule in INITIALIZERS
+    ]
+    model = keras.Model(source, outputs)
+    case = tmp_path / "case"
+    case.mkdir()
+    (case / "model.json").write_text(model.to_json())
+    tensors = {f"g/{at}": np.ones((2, *y.shape[1:]), "float32") for at, y in enumerate(outputs)}
+    tensors["x/0"] = np.zeros((2, *shape), "float32")
+    save_file(tensors, case / "inputs.safetensors")
+    build_forward()
+    run_forward(tmp_path, "--initialize", "1")
+    actual = load_file(case / "outputs.safetensors")
+    for weight in model.weights:
+        value, expected = actual[f"updated/{our_path(model, weight)}"], weight.numpy()
+        np.testing.assert_allclose(value.std(), expected.std(), rtol=0.03, err_msg=weight.path)
+        np.testing.assert_allclose(np.abs(value).max(), np.abs(expected).max(), rtol=0.03)

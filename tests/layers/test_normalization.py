@@ -234,6 +234,62 @@ REFUSALS.add(
     edit=change("LayerNormalization", axis=[2, -1]),
 )
 
+# GroupNormalization
+
+for groups in [-1, 1, 2, 3, 6]:
+    for shape in [(6,), (3, 6), (None, 6), IMAGE, (2, 3, 2, 6)]:
+        CASES.add(
+            f"group-{groups}-{shape}",
+            lambda g=groups, s=shape: sequential(
+                s, L.Dense(6), L.GroupNormalization(groups=g), L.Dense(2)
+            ),
+            # Groups of one element are all zeros, and so are their gradients but for rounding.
+            tolerance=1e-3 if len(shape) == 1 else TOLERANCE,
+        )
+for axis in [1, 2, 3, -2, -3]:
+    for groups in [1, 2, -1]:
+        CASES.add(
+            f"group-axis{axis}-{groups}",
+            lambda a=axis, g=groups: sequential(
+                (4, 6, 2), L.GroupNormalization(groups=g, axis=a), L.Dense(2)
+            ),
+            tolerance=TOLERANCE,
+        )
+GROUP = {
+    "epsilon": {"epsilon": 0.3},
+    "no_scale": {"scale": False},
+    "no_center": {"center": False},
+    "neither": {"scale": False, "center": False},
+}
+for name, options in GROUP.items():
+    CASES.add(
+        f"group-{name}",
+        lambda o=options: sequential(IMAGE, L.GroupNormalization(groups=3, **o), L.Dense(2)),
+        tolerance=TOLERANCE,
+    )
+CASES.add(
+    "group-masked",
+    lambda: sequential((4, 6), L.Masking(), L.GroupNormalization(groups=2)),
+    inputs=padded(),
+    tolerance=TOLERANCE,
+)
+for policy, tolerance in HALF.items():
+    CASES.add(
+        f"group-{policy}",
+        lambda p=policy: sequential(
+            IMAGE, L.GroupNormalization(groups=2, dtype=p), back_to_float32()
+        ),
+        tolerance=tolerance,
+    )
+for groups in [4, 7, 32]:
+    REFUSALS.add(
+        f"group-{groups}",
+        lambda: sequential(IMAGE, L.GroupNormalization(groups=2, name="g")),
+        'layer "g" (GroupNormalization)',
+        f"groups = {groups}",
+        edit=change("GroupNormalization", groups=groups),
+    )
+
 # RMSNormalization and UnitNormalization
 
 for shape in [(6,), (3, 6), (None, 6), IMAGE]:
@@ -290,6 +346,75 @@ REFUSALS.add(
     'layer "r" (RMSNormalization)',
     "scale of shape [3]",
     edit=change("RMSNormalization", axis=1),
+)
+
+# SpectralNormalization
+
+WRAPPED = {
+    "dense": ((6,), lambda: L.Dense(4, activation="tanh")),
+    "dense_of_sequences": ((3, 6), lambda: L.Dense(4)),
+    "convolution": (IMAGE, lambda: L.Conv2D(3, 2, activation="relu")),
+    "einsum": ((3, 6), lambda: L.EinsumDense("abc,cde->abde", (None, 2, 4), bias_axes="de")),
+    "frozen": ((6,), lambda: L.Dense(4, trainable=False)),
+    "zeros": ((6,), lambda: L.Dense(4)),
+}
+
+
+def zero_kernel(model: keras.Model) -> list[np.ndarray]:
+    """Leaves nothing to normalize."""
+    model.layers[0].kernel.assign(np.zeros((6, 4)))
+    return [np.random.default_rng(4).normal(size=(5, 6)).astype("float32")]
+
+
+for name, (shape, make) in WRAPPED.items():
+    for iterations in [1, 3]:
+        CASES.add(
+            f"spectral-{name}-{iterations}",
+            lambda s=shape, m=make, i=iterations: sequential(
+                s, L.SpectralNormalization(m(), power_iterations=i), L.Dense(2)
+            ),
+            inputs=zero_kernel if name == "zeros" else None,
+            tolerance=TOLERANCE,
+        )
+CASES.add(
+    "spectral-embedding",
+    # Keras casts the rows to the ids' dtype.
+    lambda: sequential((4,), L.SpectralNormalization(L.Embedding(7, 3)), L.Dense(2), dtype="int32"),
+    tolerance=TOLERANCE,
+)
+CASES.add(
+    "spectral-masked",
+    lambda: sequential((4, 6), L.Masking(), L.SpectralNormalization(L.Dense(3))),
+    inputs=padded(),
+    tolerance=TOLERANCE,
+)
+
+
+def spectral_shared() -> keras.Model:
+    """Normalized again by every call."""
+    a, b = keras.Input((6,)), keras.Input((6,))
+    shared = L.SpectralNormalization(L.Dense(6))
+    return keras.Model([a, b], [L.Dense(2)(shared(shared(a))), shared(b)])
+
+
+CASES.add("spectral-shared", spectral_shared, tolerance=TOLERANCE)
+CASES.add(
+    "spectral-mixed_float16",
+    lambda: sequential(
+        (6,), L.SpectralNormalization(L.Dense(4, dtype="mixed_float16"), dtype="mixed_float16"),
+        back_to_float32(),
+    ),
+    tolerance=1e-2,
+)  # fmt: skip
+REFUSALS.add(
+    "spectral-nothing_to_normalize",
+    lambda: sequential((6,), L.SpectralNormalization(L.Dense(3), name="s")),
+    'layer "s" (SpectralNormalization)',
+    "LayerNormalization",
+    "kernel",
+    edit=lambda document: document["config"]["layers"][1]["config"]["layer"].update(
+        class_name="LayerNormalization", config={"name": "inner"}
+    ),
 )
 
 test_layers = CASES.test()

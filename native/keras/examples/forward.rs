@@ -155,12 +155,17 @@ fn train(
     for group in model.weight_groups() {
         for &handle in &group.handles {
             let path = &model.variables().variable(handle).path;
+            let name = format!("updated/{path}");
+            // A variable may be in two groups.
+            if outputs.iter().any(|(known, _)| *known == name) {
+                continue;
+            }
             let value = model
                 .variables()
                 .tensor(handle)
                 .f_detach()?
                 .f_add_scalar(0.0)?;
-            outputs.push((format!("updated/{path}"), value));
+            outputs.push((name, value));
         }
     }
     Ok(())

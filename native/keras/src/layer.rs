@@ -74,8 +74,12 @@ impl<U: Unary + 'static> Layer for Single<U> {
     }
 }
 
-/// The mask of the first input.
+/// The mask given by name, as Keras's calls take it, or else that of the first input.
 pub(crate) fn first_mask(args: &Args<Value>) -> Option<Tensor> {
+    let explicit = args.by_name("mask").and_then(Tree::leaf);
+    if let Some(Ok(mask)) = explicit.map(Value::y) {
+        return Some(mask.shallow_clone());
+    }
     let inputs = args.inputs();
     let mask = inputs.first().and_then(|value| value.mask());
     mask.map(Tensor::shallow_clone)
@@ -463,6 +467,20 @@ impl<'a> Scope<'a> {
             constraint: None,
         });
         Handle(place.declared.len() - 1)
+    }
+
+    /// Finds the variable of one of these `names` among those of the child built under
+    /// `attribute`, and lists it among this layer's own too, as Keras does with a variable of the
+    /// child that the layer itself keeps in an attribute. Gives its handle and shape.
+    pub(crate) fn adopt(&mut self, attribute: &str, names: &[&str]) -> Option<(Handle, Vec<i64>)> {
+        let group = format!("{}/{attribute}", self.place.group);
+        let name = self.place.path.rsplit('/').next().unwrap_or_default();
+        let mut declared = self.place.declared.iter_mut().enumerate();
+        let (at, found) = declared.find(|(_, declared)| {
+            declared.group == group && names.contains(&declared.name.as_str())
+        })?;
+        found.adopter = Some((self.place.group.clone(), name.to_owned()));
+        Some((Handle(at), found.shape.clone()))
     }
 
     /// Builds a layer that this one holds under `attribute`, from its serialized form.

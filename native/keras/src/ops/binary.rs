@@ -211,13 +211,13 @@ fn truncated_mod(a: &Tensor, b: &Tensor) -> Result<Tensor, TchError> {
         .f_mul(&a.f_abs()?.f_remainder_tensor(&b.f_abs()?)?)
 }
 
-/// The larger of two; as in TensorFlow, the first takes the gradient of a tie.
+/// The larger of two, NaN if one is; as in TensorFlow, the first takes the gradient of a tie, the
+/// second that of NaN.
 fn maximum(a: &Tensor, b: &Tensor) -> Result<Tensor, TchError> {
     if !a.requires_grad() && !b.requires_grad() {
         return a.f_maximum(b);
     }
-    let first = a.f_ge_tensor(b)?.f_logical_or(&a.f_isnan()?)?;
-    a.f_where_self(&first, b)
+    a.f_where_self(&a.f_ge_tensor(b)?, &nan_of(a, b)?)
 }
 
 /// As [`maximum`], the smaller.
@@ -225,8 +225,15 @@ fn minimum(a: &Tensor, b: &Tensor) -> Result<Tensor, TchError> {
     if !a.requires_grad() && !b.requires_grad() {
         return a.f_minimum(b);
     }
-    let first = a.f_le_tensor(b)?.f_logical_or(&a.f_isnan()?)?;
-    a.f_where_self(&first, b)
+    a.f_where_self(&a.f_le_tensor(b)?, &nan_of(a, b)?)
+}
+
+/// `b`, or NaN where `a` is; the gradient is `b`'s.
+fn nan_of(a: &Tensor, b: &Tensor) -> Result<Tensor, TchError> {
+    if !b.is_floating_point() {
+        return Ok(b.shallow_clone());
+    }
+    b.f_add_scalar(f64::NAN)?.f_where_self(&a.f_isnan()?, b)
 }
 
 /// One of two by `choose`, unless it is NaN and the other is not.

@@ -2,9 +2,11 @@
 
 mod axes;
 mod batch;
+mod group;
 mod layer;
 mod renorm;
 mod rms;
+mod spectral;
 mod unit;
 
 use super::Family;
@@ -12,6 +14,8 @@ use super::Family;
 pub(super) const LAYERS: Family = &[
     ("BatchNormalization", batch::build),
     ("LayerNormalization", layer::build),
+    ("GroupNormalization", group::build),
     ("RMSNormalization", rms::build),
     ("UnitNormalization", unit::build),
+    ("SpectralNormalization", spectral::build),
 ];

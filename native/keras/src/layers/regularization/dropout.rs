@@ -71,6 +71,10 @@ impl Layer for Dropout {
             return Ok(Tree::Leaf(value.clone()));
         }
         let x = value.y()?;
+        if self.rate == 1.0 {
+            // Nothing is left that could carry a gradient, in Keras either.
+            return Ok(Tree::Leaf(x.f_detach()?.f_zeros_like()?.into()));
+        }
         let shape = self.noise_shape.of(&x.size());
         let mask = dropout_mask(context.rng(), self.rate, &shape)?;
         let mask = mask.f_to_device(x.device())?.f_to_kind(x.f_kind()?)?;
