@@ -57,9 +57,11 @@ test-python: test-jvm
 	$(VENV)/pytest python/tests
 	$(VENV)/pytest tests
 
-# Every layer and operation with every option against TensorFlow; writes docs/layers.md.
+# Every layer and operation with every option and every architecture of keras.applications
+# against TensorFlow; writes docs/layers.md.
 parity: | setup
 	FLAMBEAU_PARITY=all $(VENV)/pytest tests/layers
+	ulimit -v 12000000; FLAMBEAU_PARITY=all $(VENV)/pytest tests/applications
 	$(VENV)/python tests/layers/table.py
 
 # A small job with every version of Spark that is promised: 450 MB each, kept in build/spark.

@@ -19,7 +19,7 @@ pub(crate) type Builder = fn(&mut Scope<'_>) -> Result<Built>;
 /// What a class belongs to; with the class's name it is the key of the registry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Family {
-    /// `keras.layers`.
+    /// `keras.layers`, and the layers of `keras.applications`.
     Layers,
     /// `keras.ops`.
     Ops,
@@ -41,6 +41,7 @@ impl Family {
                     ["keras"] | ["keras", "models" | "engine", ..] => Some(Self::Models),
                     ["keras", "src", "models" | "engine", ..] => Some(Self::Models),
                     ["keras", "layers", ..] | ["keras", "src", "layers", ..] => Some(Self::Layers),
+                    ["keras", "src", "applications", ..] => Some(Self::Layers),
                     ["keras", "ops", ..] | ["keras", "src", "ops", ..] => Some(Self::Ops),
                     _ => None,
                 }

@@ -2,6 +2,7 @@
 //! its family.
 
 mod activation;
+mod applications;
 mod attention;
 pub(crate) mod convolution;
 mod core;
@@ -33,6 +34,7 @@ pub(crate) const FAMILIES: &[Family] = &[
     merging::LAYERS,
     preprocessing::LAYERS,
     recurrent::LAYERS,
+    applications::LAYERS,
 ];
 
 /// Names under which Keras exports a class beside its own, and the class's own.
