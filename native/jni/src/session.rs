@@ -28,7 +28,10 @@ enum Config {
 #[derive(Debug, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 enum Check {
-    Fit { columns: Columns, fit: config::Fit },
+    Fit {
+        columns: Columns,
+        fit: Box<config::Fit>,
+    },
     Predict(PredictSession),
 }
 

@@ -269,7 +269,10 @@ fn variables_of_another_optimizer_are_refused_before_any_change() {
     assert!(error.contains("dense/kernel/momentum"), "{error}");
     let error = adam.restore(|_| None).unwrap_err().to_string();
     assert!(error.contains("iteration"), "{error}");
-    assert_eq!((adam.iterations(), adam.learning_rate() as f32), (0, 0.001));
+    assert_eq!(
+        (adam.iterations(), adam.learning_rate()),
+        (0, f64::from(0.001_f32))
+    );
 }
 
 #[test]

@@ -1,9 +1,11 @@
 //! `LayerScale` of ConvNeXt: a trained factor for each channel, the last axis.
 
+use serde_json::json;
 use tch::Tensor;
 
 use crate::context::Context;
 use crate::error::Result;
+use crate::initializers::Initializer;
 use crate::layer::{Built, Scope, Unary};
 use crate::spec::{Spec, SpecResult, broadcast};
 use crate::variables::Handle;
@@ -18,9 +20,9 @@ pub(super) fn build(scope: &mut Scope<'_>) -> Result<Built> {
     let channels = scope.options.count("projection_dim")?;
     let initial = scope.options.f64("init_values", 1e-6)?;
     // Keras gives it no name; its own then is the class's, with a number.
-    let gamma = scope.initializer("gamma", "zeros")?;
-    let gamma = scope.initialized_weight("variable", &[channels], gamma)?;
-    let _ = initial;
+    let initializer = json!({"class_name": "Constant", "config": {"value": initial}});
+    let initializer = Initializer::from_config(&initializer, scope.options.place())?;
+    let gamma = scope.initialized_weight("variable", &[channels], initializer)?;
     Ok(Built::unary(LayerScale { channels, gamma }))
 }
 
