@@ -61,6 +61,9 @@ class FitSettings(PredictSettings, total=False):
     weightedMetrics: Sequence[Any] | Mapping[str, Any]
     classWeight: Mapping[int, float]
     frozenLayers: Sequence[str]
+    initialWeights: str
+    skipMismatch: bool
+    exportFormats: Sequence[str]
     labelCol: str
     labelCols: Sequence[str]
     labelMapping: Mapping[str, str | Sequence[str]]

@@ -62,7 +62,7 @@ class EstimatorParams(ModelParams):
     model: Param[str] = Param(
         Params._dummy(),
         "model",
-        "Keras JSON text, or a path or URI of a .json or .keras file",
+        "Keras JSON text, or a path or URI of a .json, .keras or .h5 file",
         TypeConverters.toString,
     )
     modelBytes: Param[str] = Param(
@@ -123,6 +123,25 @@ class EstimatorParams(ModelParams):
         Params._dummy(),
         "frozenLayers",
         "names of layers whose weights stay as they are",
+        TypeConverters.toListString,
+    )
+    initialWeights: Param[str] = Param(
+        Params._dummy(),
+        "initialWeights",
+        "weights to start from: path or URI of a .keras, .weights.h5 or .h5 file, or of a "
+        "TensorFlow checkpoint without .index",
+        TypeConverters.toString,
+    )
+    skipMismatch: Param[bool] = Param(
+        Params._dummy(),
+        "skipMismatch",
+        "whether layers that initialWeights does not hold as they are keep what they have",
+        TypeConverters.toBoolean,
+    )
+    exportFormats: Param[list[str]] = Param(
+        Params._dummy(),
+        "exportFormats",
+        "what the export in modelDir is written as: keras, weights.h5, h5, tf",
         TypeConverters.toListString,
     )
     weightCol: Param[str] = Param(

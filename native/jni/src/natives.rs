@@ -10,6 +10,7 @@ use crate::session::{self, Inputs, Session};
 use crate::sessions;
 use crate::throw::ThrowFlambeau;
 use arrow_array::RecordBatch;
+use flambeau_train::config::ModelFiles;
 use flambeau_train::libtorch;
 use flambeau_train::session::Stream;
 use jni::objects::{JByteArray, JClass, JLongArray, JString};
@@ -40,7 +41,7 @@ pub extern "system" fn Java_io_flambeau_jni_Native_version<'l>(
     })
 }
 
-/// `void check(String config, byte[] schema, byte[] model)`.
+/// `void check(String config, byte[] schema, byte[] model, byte[] weights)`.
 #[unsafe(no_mangle)]
 pub extern "system" fn Java_io_flambeau_jni_Native_check<'l>(
     env: EnvUnowned<'l>,
@@ -48,14 +49,20 @@ pub extern "system" fn Java_io_flambeau_jni_Native_check<'l>(
     config: JString<'l>,
     schema: JByteArray<'l>,
     model: JByteArray<'l>,
+    weights: JByteArray<'l>,
 ) {
     guard(env, |env| {
         let config = config.try_to_string(env)?;
-        session::check(&config, &bytes(env, &schema)?, &bytes(env, &model)?)
+        let (schema, model) = (bytes(env, &schema)?, bytes(env, &model)?);
+        let files = ModelFiles {
+            model: &model,
+            weights: &bytes(env, &weights)?,
+        };
+        session::check(&config, &schema, files)
     })
 }
 
-/// `long open(String config, byte[] schema, byte[] model, byte[] secret)`.
+/// `long open(String config, byte[] schema, byte[] model, byte[] weights, byte[] secret)`.
 #[unsafe(no_mangle)]
 pub extern "system" fn Java_io_flambeau_jni_Native_open<'l>(
     env: EnvUnowned<'l>,
@@ -63,18 +70,21 @@ pub extern "system" fn Java_io_flambeau_jni_Native_open<'l>(
     config: JString<'l>,
     schema: JByteArray<'l>,
     model: JByteArray<'l>,
+    weights: JByteArray<'l>,
     secret: JByteArray<'l>,
 ) -> jlong {
     guard(env, |env| {
         let config = config.try_to_string(env)?;
         let schema = bytes(env, &schema)?;
         let model = bytes(env, &model)?;
+        let weights = bytes(env, &weights)?;
         let secret = bytes(env, &secret)?;
         let session = Session::open(
             &config,
             Inputs {
                 schema,
                 model,
+                weights,
                 secret,
             },
         )?;

@@ -4,7 +4,7 @@ use crate::error::Error;
 use crate::transform::{Drain, Encode};
 use arrow_array::RecordBatch;
 use arrow_schema::Schema;
-use flambeau_train::config::{self, Columns, FitSession, PredictSession};
+use flambeau_train::config::{self, Columns, FitSession, ModelFiles, PredictSession};
 use flambeau_train::predict::Predictor;
 use flambeau_train::session::{Fit, Room, Stream};
 use serde::Deserialize;
@@ -36,11 +36,11 @@ enum Check {
 }
 
 /// Fails as opening a session with these columns and this model would, and leaves nothing open.
-pub(crate) fn check(config: &str, schema: &[u8], model: &[u8]) -> Result<(), Error> {
+pub(crate) fn check(config: &str, schema: &[u8], files: ModelFiles<'_>) -> Result<(), Error> {
     let schema = read_schema(schema)?;
     match serde_json::from_str(config)? {
-        Check::Fit { columns, fit } => Fit::check(&fit, &columns, &schema, model)?,
-        Check::Predict(config) => Predictor::check(&config, &schema, model)?,
+        Check::Fit { columns, fit } => Fit::check(&fit, &columns, &schema, files)?,
+        Check::Predict(config) => Predictor::check(&config, &schema, files.model)?,
     }
     Ok(())
 }
@@ -65,8 +65,10 @@ enum Work {
 pub(crate) struct Inputs {
     /// The Arrow schema as an encapsulated IPC message.
     pub(crate) schema: Vec<u8>,
-    /// Keras JSON text or the bytes of a `.keras` file.
+    /// Keras JSON text or the bytes of a `.keras` or `.h5` file.
     pub(crate) model: Vec<u8>,
+    /// The files of the initial weights, one after the other.
+    pub(crate) weights: Vec<u8>,
     /// The job's secret.
     pub(crate) secret: Vec<u8>,
 }
@@ -80,7 +82,10 @@ impl Session {
                 Work::Fit(Box::new(Fit::open(
                     *config,
                     &schema,
-                    &inputs.model,
+                    ModelFiles {
+                        model: &inputs.model,
+                        weights: &inputs.weights,
+                    },
                     secret,
                 )?))
             }

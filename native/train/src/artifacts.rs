@@ -3,11 +3,13 @@
 //! Everything is written to a local folder first; the caller is told when a file is whole and
 //! moves it to the model directory, wherever that is. A pointer is told after what it points to.
 
+use crate::config::ExportFormat;
 use crate::error::Error;
 use crate::event::{Event, FitResult, History, Logs};
 use crate::resume::State;
 use crate::step::Trainer;
 use crossbeam::channel::Sender;
+use flambeau_formats::bundle::{data_file_name, index_file_name};
 use flambeau_formats::events::{EventWriter, file_name};
 use flambeau_formats::{checkpoint, pointer};
 use std::fs::File;
@@ -18,8 +20,11 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 /// Between two copies of the event file, so that TensorBoard follows a long epoch.
 const EVENTS_INTERVAL: Duration = Duration::from_secs(30);
 
-/// The exported model's place in the model directory.
+/// The exported model's place in the model directory, and those of its other formats.
 const EXPORT: &str = "export/model.keras";
+const EXPORT_WEIGHTS: &str = "export/model.weights.h5";
+const EXPORT_LEGACY: &str = "export/model.h5";
+const EXPORT_CHECKPOINT: &str = "export/model.ckpt";
 
 /// Rank 0's files of one fit.
 #[derive(Debug)]
@@ -30,6 +35,7 @@ pub struct Artifacts {
     events_name: String,
     events_told: Instant,
     keep: usize,
+    formats: Vec<ExportFormat>,
 }
 
 impl Artifacts {
@@ -38,7 +44,12 @@ impl Artifacts {
     ///
     /// # Errors
     /// [`Error::Storage`].
-    pub fn start(directory: PathBuf, keep: usize, tell: Sender<Event>) -> Result<Self, Error> {
+    pub fn start(
+        directory: PathBuf,
+        keep: usize,
+        formats: Vec<ExportFormat>,
+        tell: Sender<Event>,
+    ) -> Result<Self, Error> {
         let now = unix_time();
         let events_name = file_name(now.as_secs(), &host(), std::process::id(), 0);
         let path = directory.join(&events_name);
@@ -53,6 +64,7 @@ impl Artifacts {
             events_name,
             events_told,
             keep,
+            formats,
         })
     }
 
@@ -120,10 +132,48 @@ impl Artifacts {
         compile["optimizer"] = optimizer.config();
         let archive = model.to_archive(Some(&compile), Some(optimizer))?;
         let path = self.write(EXPORT, &archive)?;
+        for format in &self.formats {
+            self.export(*format, trainer, &compile)?;
+        }
         Ok(FitResult {
             model: Some(path),
             ..result(trainer, state)
         })
+    }
+
+    /// The trained model in a format besides the `.keras` archive.
+    fn export(
+        &self,
+        format: ExportFormat,
+        trainer: &Trainer,
+        compile: &serde_json::Value,
+    ) -> Result<(), Error> {
+        let (model, optimizer) = (trainer.model(), trainer.optimizer());
+        let unwritten = |name: &str, error: flambeau_formats::Error| Error::Storage {
+            what: "cannot write",
+            path: self.directory.join(name),
+            source: error.into(),
+        };
+        match format {
+            ExportFormat::Keras => {}
+            ExportFormat::WeightsH5 => {
+                let file = model.to_weights_file(Some(optimizer))?.to_bytes();
+                let file = file.map_err(|error| unwritten(EXPORT_WEIGHTS, error))?;
+                self.write(EXPORT_WEIGHTS, &file)?;
+            }
+            ExportFormat::H5 => {
+                let file = model.to_legacy_file(Some(compile), Some(optimizer))?;
+                let file = file.to_bytes();
+                let file = file.map_err(|error| unwritten(EXPORT_LEGACY, error))?;
+                self.write(EXPORT_LEGACY, &file)?;
+            }
+            ExportFormat::Checkpoint => {
+                let files = model.to_checkpoint()?;
+                self.write(&data_file_name(EXPORT_CHECKPOINT, 0, 1), &files.data)?;
+                self.write(&index_file_name(EXPORT_CHECKPOINT), &files.index)?;
+            }
+        }
+        Ok(())
     }
 
     fn scalars(&mut self, step: u64, values: &[(String, f32)]) -> Result<(), Error> {

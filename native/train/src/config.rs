@@ -68,6 +68,12 @@ pub struct Fit {
     /// Layers whose weights stay as they are, by name.
     #[serde(default)]
     pub frozen_layers: Vec<String>,
+    /// Weights of other files that the model starts from.
+    #[serde(default)]
+    pub initial_weights: Option<InitialWeights>,
+    /// What the export is written as besides the `.keras` archive.
+    #[serde(default)]
+    pub export_formats: Vec<ExportFormat>,
     /// Rows each rank puts into a step.
     pub batch_size: usize,
     /// Passes over the data.
@@ -86,6 +92,44 @@ pub struct Fit {
     /// How many checkpoints are kept.
     #[serde(default = "five")]
     pub keep_checkpoints: usize,
+}
+
+/// Weights that come beside the model, as `model.load_weights` takes them.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InitialWeights {
+    /// Bytes of each file: one `.keras`, `.weights.h5` or `.h5`, or a checkpoint of TensorFlow, its
+    /// index first.
+    pub lengths: Vec<usize>,
+    /// Whether layers whose variables the file does not hold as they are keep their own.
+    #[serde(default)]
+    pub skip_mismatch: bool,
+}
+
+/// A file format for the trained model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub enum ExportFormat {
+    /// The `.keras` archive, which is always written.
+    #[serde(rename = "keras")]
+    Keras,
+    /// Keras 3's weights file.
+    #[serde(rename = "weights.h5")]
+    WeightsH5,
+    /// Keras's legacy file.
+    #[serde(rename = "h5")]
+    H5,
+    /// TensorFlow's checkpoint.
+    #[serde(rename = "tf")]
+    Checkpoint,
+}
+
+/// A model as its files hold it.
+#[derive(Debug, Clone, Copy)]
+pub struct ModelFiles<'a> {
+    /// Keras JSON text, or the bytes of a `.keras` or legacy `.h5` file.
+    pub model: &'a [u8],
+    /// The files of [`Fit::initial_weights`], one after the other.
+    pub weights: &'a [u8],
 }
 
 /// Everything one rank's fit session is opened with.

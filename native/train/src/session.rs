@@ -12,7 +12,7 @@ mod intake;
 mod trainer_thread;
 
 use crate::columns::Decoder;
-use crate::config::{self, Columns, FitSession};
+use crate::config::{self, Columns, FitSession, ModelFiles};
 use crate::error::Error;
 use crate::event::Event;
 use crate::libtorch::keep_freed_memory;
@@ -91,19 +91,19 @@ struct Decoders {
 
 impl Fit {
     /// Checks model, settings and columns, and starts the trainer thread, which meets the other
-    /// ranks while rows are fed. `model` is Keras JSON text or the bytes of a `.keras` file.
+    /// ranks while rows are fed.
     ///
     /// # Errors
     /// [`Error::Keras`], [`Error::Config`] and [`Error::Data`] for what can be seen without rows.
     pub fn open(
         config: FitSession,
         schema: &Schema,
-        model: &[u8],
+        files: ModelFiles<'_>,
         secret: Secret,
     ) -> Result<Self, Error> {
         keep_freed_memory();
         let opened = Instant::now();
-        let (setup, decoders) = prepare(&config.fit, &config.columns, schema, model)?;
+        let (setup, decoders) = prepare(&config.fit, &config.columns, schema, files)?;
         let (messages, incoming) = unbounded();
         let (room_made, room) = bounded(ROOM);
         for _ in 0..ROOM {
@@ -153,9 +153,9 @@ impl Fit {
         settings: &config::Fit,
         columns: &Columns,
         schema: &Schema,
-        model: &[u8],
+        files: ModelFiles<'_>,
     ) -> Result<(), Error> {
-        prepare(settings, columns, schema, model).map(|_| ())
+        prepare(settings, columns, schema, files).map(|_| ())
     }
 
     /// Waits up to `timeout` for room for a batch; none if there is none yet.
@@ -257,9 +257,9 @@ fn prepare(
     settings: &config::Fit,
     columns: &Columns,
     schema: &Schema,
-    model: &[u8],
+    files: ModelFiles<'_>,
 ) -> Result<(Setup, Decoders), Error> {
-    let setup = Setup::new(settings, columns, model)?;
+    let setup = Setup::new(settings, columns, files)?;
     let wanted = setup.wanted();
     if columns.labels.is_empty() && columns.outputs.is_empty() {
         return Err(Error::Config("training needs a label column".to_owned()));

@@ -2,7 +2,7 @@
 
 use crate::artifacts::{self, Artifacts, cannot_write};
 use crate::columns::{Wanted, WantedOutput, wanted_inputs};
-use crate::config::{self, Columns, FitSession};
+use crate::config::{self, Columns, FitSession, ModelFiles};
 use crate::dataset::Dataset;
 use crate::error::Error;
 use crate::event::{Event, FitResult};
@@ -17,7 +17,7 @@ use flambeau_collective::{AbortReason, Communicator, Secret};
 use flambeau_formats::checkpoint;
 use flambeau_keras::optimizers::Optimizer;
 use flambeau_keras::weights::OptimizerArray;
-use flambeau_keras::{Model, ReadOptions};
+use flambeau_keras::{InitialWeights, Model, ReadOptions, Weights};
 use serde_json::Value;
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -43,7 +43,7 @@ impl Setup {
     pub(crate) fn new(
         settings: &config::Fit,
         columns: &Columns,
-        model: &[u8],
+        files: ModelFiles<'_>,
     ) -> Result<Self, Error> {
         if settings.batch_size == 0 || settings.epochs == 0 {
             let reason = "batchSize and epochs must be at least 1";
@@ -51,10 +51,10 @@ impl Setup {
         }
         let options = ReadOptions {
             frozen_layers: settings.frozen_layers.clone(),
-            initial: None,
+            initial: initial_weights(settings, files.weights)?,
             seed: Some(settings.seed),
         };
-        let (model, loaded) = Model::read(model, &options)?;
+        let (model, loaded) = Model::read(files.model, &options)?;
         let compiled = loaded.compile.unwrap_or(Value::Null);
         let choose = |given: &Option<Value>, key: &str| {
             let given = given.as_ref().filter(|value| !value.is_null());
@@ -147,6 +147,29 @@ impl Setup {
     }
 }
 
+/// The weights that the settings name, cut out of `bytes`, which holds their files in a row.
+fn initial_weights(
+    settings: &config::Fit,
+    mut bytes: &[u8],
+) -> Result<Option<InitialWeights>, Error> {
+    let Some(initial) = &settings.initial_weights else {
+        return Ok(None);
+    };
+    let mut files = Vec::new();
+    for &length in &initial.lengths {
+        let Some((file, rest)) = bytes.split_at_checked(length) else {
+            let reason = "the initial weights end before their lengths say";
+            return Err(Error::Config(reason.to_owned()));
+        };
+        files.push(file);
+        bytes = rest;
+    }
+    Ok(Some(InitialWeights {
+        weights: Weights::from_files(&files)?,
+        skip_mismatch: initial.skip_mismatch,
+    }))
+}
+
 /// From the agreed state to the last epoch and the files.
 fn train(
     trainer: &mut Trainer,
@@ -171,7 +194,8 @@ fn train(
         let directory = config.local_dir.clone();
         std::fs::create_dir_all(&directory).map_err(|error| cannot_write(&directory, error))?;
         let keep = settings.keep_checkpoints;
-        Some(Artifacts::start(directory, keep, events.clone())?)
+        let formats = settings.export_formats.clone();
+        Some(Artifacts::start(directory, keep, formats, events.clone())?)
     } else {
         None
     };

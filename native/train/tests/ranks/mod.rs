@@ -4,6 +4,7 @@ use arrow_array::{ArrayRef, Float32Array, Int32Array, RecordBatch};
 use flambeau_collective::Secret;
 use flambeau_train::Error;
 use flambeau_train::config::FitSession;
+use flambeau_train::config::ModelFiles;
 use flambeau_train::event::{Event, FitResult};
 use flambeau_train::session::{Fit, Stream};
 use serde_json::{Value, json};
@@ -87,7 +88,13 @@ impl Job {
         let started = Instant::now();
         let model = self.model.to_string();
         let schema = rows(0, 1).schema();
-        let fit = Fit::open(config, &schema, model.as_bytes(), Secret::new([5; 32]));
+        let fit = {
+            let files = ModelFiles {
+                model: model.as_bytes(),
+                weights: &[],
+            };
+            Fit::open(config, &schema, files, Secret::new([5; 32]))
+        };
         let fit = fit.map_err(Arc::new)?;
         for batch in batches {
             loop {

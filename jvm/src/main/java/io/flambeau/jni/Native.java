@@ -17,19 +17,21 @@ final class Native {
    *
    * @param config {"kind": "fit", "columns", "fit"}, or the document of a predict session
    * @param schema the Arrow schema message of the batches to come
-   * @param model Keras JSON (UTF-8) or .keras bytes
+   * @param model Keras JSON (UTF-8), .keras or .h5 bytes
+   * @param weights the files of initial weights one after the other, or null
    */
-  static native void check(String config, byte[] schema, byte[] model);
+  static native void check(String config, byte[] schema, byte[] model, byte[] weights);
 
   /**
    * Opens a session.
    *
    * @param config the session's JSON document
    * @param schema the Arrow schema message of its batches
-   * @param model Keras JSON (UTF-8) or .keras bytes, null for kinds without a model
+   * @param model Keras JSON (UTF-8), .keras or .h5 bytes, null for kinds without a model
+   * @param weights the files of a fit's initial weights one after the other, or null
    * @param secret 32 bytes that the ranks of one fit share, null for other kinds
    */
-  static native long open(String config, byte[] schema, byte[] model, byte[] secret);
+  static native long open(String config, byte[] schema, byte[] model, byte[] weights, byte[] secret);
 
   /**
    * Takes the rows of one record batch, whose memory it borrows for the length of the call.

@@ -21,17 +21,18 @@ private[flambeau] object DriverCheck {
   /**
    * @param schema of rows that have the columns
    * @param training optimizer, loss, metrics, batch size, epochs, shuffling and seed
+   * @param weights files of initial weights one after the other, or null
    * @throws io.flambeau.FlambeauException as the ranks would
    */
-  def fit(columns: Columns, schema: StructType, training: JValue, model: Array[Byte]): Unit =
-    check(("kind" -> "fit") ~ ("columns" -> columns.json) ~ ("fit" -> training), columns.of(schema), model)
+  def fit(columns: Columns, schema: StructType, training: JValue, model: Array[Byte], weights: Array[Byte]): Unit =
+    check(("kind" -> "fit") ~ ("columns" -> columns.json) ~ ("fit" -> training), columns.of(schema), model, weights)
 
   /** @throws io.flambeau.FlambeauException as the tasks would */
   def predict(columns: Columns, schema: StructType, model: Array[Byte]): Unit =
-    check(("kind" -> "predict") ~ ("threads" -> 1) ~ ("columns" -> columns.json), columns.of(schema), model)
+    check(("kind" -> "predict") ~ ("threads" -> 1) ~ ("columns" -> columns.json), columns.of(schema), model, null)
 
-  private def check(config: JObject, schema: StructType, model: Array[Byte]): Unit =
-    if (isLoaded) Native.check(compact(config), ArrowSchema.message(schema), model)
+  private def check(config: JObject, schema: StructType, model: Array[Byte], weights: Array[Byte]): Unit =
+    if (isLoaded) Native.check(compact(config), ArrowSchema.message(schema), model, weights)
 
   private def isLoaded: Boolean =
     try {

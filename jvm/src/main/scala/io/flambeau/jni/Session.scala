@@ -60,13 +60,19 @@ object Session {
    * Opens a session that the running Spark task, if there is one, closes when it ends. The native
    * library must be loaded.
    *
-   * @param model Keras JSON or .keras bytes, null for kinds without a model
+   * @param model Keras JSON, .keras or .h5 bytes, null for kinds without a model
    * @param secret what the ranks of one fit share, null for other kinds
+   * @param weights the files of a fit's initial weights one after the other, or null
    */
-  def open(config: JValue, schema: Array[Byte], model: Array[Byte], secret: Array[Byte]): Session = {
+  def open(
+      config: JValue,
+      schema: Array[Byte],
+      model: Array[Byte],
+      secret: Array[Byte],
+      weights: Array[Byte] = null): Session = {
     val task = Option(TaskContext.get())
     val session = new Session(
-      plainly(Native.open(compact(config), schema, model, secret)),
+      plainly(Native.open(compact(config), schema, model, weights, secret)),
       () => task.exists(_.isInterrupted()))
     task.foreach(_.addTaskCompletionListener[Unit](_ => session.close()))
     session

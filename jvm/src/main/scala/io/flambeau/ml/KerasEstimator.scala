@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 package io.flambeau.ml
 
+import org.apache.hadoop.conf.Configuration
 import org.apache.spark.ml.Estimator
 import org.apache.spark.ml.param.{Param, ParamMap}
 import org.apache.spark.ml.util.{DefaultParamsReadable, DefaultParamsWritable, Identifiable}
@@ -11,7 +12,7 @@ import org.json4s.JsonDSL._
 import org.json4s.jackson.JsonMethods.compact
 
 import io.flambeau.ConfigException
-import io.flambeau.train.{FitJob, FitSpec, Validation}
+import io.flambeau.train.{FitJob, FitSpec, ModelFiles, Validation}
 
 /**
  * Trains a Keras model on a DataFrame, `numWorkers` tasks together. The result equals that of one
@@ -37,6 +38,9 @@ final class KerasEstimator(override val uid: String)
   def setWeightedMetrics(value: Array[String]): this.type = set(weightedMetrics, value)
   def setClassWeight(value: String): this.type = set(classWeight, value)
   def setFrozenLayers(value: Array[String]): this.type = set(frozenLayers, value)
+  def setInitialWeights(value: String): this.type = set(initialWeights, value)
+  def setSkipMismatch(value: Boolean): this.type = set(skipMismatch, value)
+  def setExportFormats(value: Array[String]): this.type = set(exportFormats, value)
   def setWeightCol(value: String): this.type = set(weightCol, value)
   def setBatchSize(value: Int): this.type = set(batchSize, value)
   def setEpochs(value: Int): this.type = set(epochs, value)
@@ -53,10 +57,12 @@ final class KerasEstimator(override val uid: String)
   /** @throws io.flambeau.FlambeauException saying what failed first, on which rank, and what to do */
   override def fit(dataset: Dataset[_]): KerasModel = {
     transformSchema(dataset.schema)
+    val conf = dataset.sparkSession.sparkContext.hadoopConfiguration
+    val weights = get(initialWeights).map(InitialWeights.read(_, conf))
     val spec = FitSpec(
-      model = modelSource(dataset),
+      files = ModelFiles(modelSource(conf), weights.map(_.bytes).orNull),
       columns = columns,
-      training = trainingJson,
+      training = trainingJson(weights),
       validation = validation,
       numWorkers = $(numWorkers),
       seed = $(seed),
@@ -76,11 +82,11 @@ final class KerasEstimator(override val uid: String)
 
   override def copy(extra: ParamMap): KerasEstimator = defaultCopy(extra)
 
-  private def modelSource(dataset: Dataset[_]): Array[Byte] = get(modelBytes) match {
+  private def modelSource(conf: Configuration): Array[Byte] = get(modelBytes) match {
     case Some(base64) => ModelSource.decode(base64)
     case None =>
       val text = required(model, "setModel with the model's JSON or path, or setModelBytes with a .keras file")
-      ModelSource.read(text, dataset.sparkSession.sparkContext.hadoopConfiguration)
+      ModelSource.read(text, conf)
   }
 
   private def validation: Validation = (get(validationIndicatorCol), $(validationSplit)) match {
@@ -92,7 +98,9 @@ final class KerasEstimator(override val uid: String)
   }
 
   /** Without optimizer, loss and metrics of its own, a .keras file's compile config applies. */
-  private def trainingJson: String = {
+  private def trainingJson(weights: Option[InitialWeights]): String = {
+    def initial(files: InitialWeights): JValue =
+      ("lengths" -> files.lengths) ~ ("skip_mismatch" -> $(skipMismatch))
     def spec(param: Param[String]): JValue = get(param).fold[JValue](JNull)(ModelSource.spec)
     // One text in JSON is a list or a dictionary by output, as Keras takes it.
     def specs(texts: Array[String]): JValue = texts match {
@@ -107,6 +115,8 @@ final class KerasEstimator(override val uid: String)
         ("loss_weights" -> get(lossWeights).map(ModelSource.json("lossWeights", _))) ~
         ("class_weight" -> get(classWeight).fold[JValue](JObject())(ModelSource.json("classWeight", _))) ~
         ("frozen_layers" -> get(frozenLayers).toSeq.flatten) ~
+        ("initial_weights" -> weights.map(initial)) ~
+        ("export_formats" -> $(exportFormats).toSeq) ~
         ("batch_size" -> $(batchSize)) ~
         ("epochs" -> $(epochs)) ~
         ("shuffle" -> $(shuffle)) ~

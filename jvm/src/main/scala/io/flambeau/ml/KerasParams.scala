@@ -65,10 +65,10 @@ trait KerasColumnParams extends Params {
 trait KerasParams extends KerasColumnParams with HasSeed {
 
   final val model: Param[String] =
-    new Param[String](this, "model", "the Keras model: its JSON, or the path of a .json or .keras file")
+    new Param[String](this, "model", "the Keras model: its JSON, or the path of a .json, .keras or .h5 file")
 
   final val modelBytes: Param[String] =
-    new Param[String](this, "modelBytes", "a .keras file as base64; wins over model")
+    new Param[String](this, "modelBytes", "a .keras or .h5 file as base64; wins over model")
 
   final val optimizer: Param[String] =
     new Param[String](this, "optimizer", "optimizer: a Keras name or a Keras config in JSON")
@@ -96,6 +96,17 @@ trait KerasParams extends KerasColumnParams with HasSeed {
 
   final val frozenLayers: StringArrayParam =
     new StringArrayParam(this, "frozenLayers", "names of layers whose weights stay as they are")
+
+  final val initialWeights: Param[String] = new Param[String](
+    this, "initialWeights",
+    "weights to start from: the path of a .keras, .weights.h5 or .h5 file, or of a TensorFlow checkpoint without .index")
+
+  final val skipMismatch: BooleanParam = new BooleanParam(
+    this, "skipMismatch", "whether layers that initialWeights does not hold as they are keep what they have")
+
+  final val exportFormats: StringArrayParam = new StringArrayParam(
+    this, "exportFormats", "what the export in modelDir is written as: keras, weights.h5, h5, tf",
+    (formats: Array[String]) => formats.forall(KerasParams.ExportFormats.contains))
 
   final val weightCol: Param[String] = new Param[String](this, "weightCol", "the row weight column; none if not set")
 
@@ -130,7 +141,7 @@ trait KerasParams extends KerasColumnParams with HasSeed {
 
   setDefault(
     labelCol -> "label", batchSize -> 32, epochs -> 1, numWorkers -> 1, seed -> 42L, shuffle -> true,
-    validationSplit -> 0.0, checkpointEveryEpochs -> 1, keepCheckpoints -> 5, verbose -> 1)
+    skipMismatch -> false, exportFormats -> Array("keras"), validationSplit -> 0.0, checkpointEveryEpochs -> 1, keepCheckpoints -> 5, verbose -> 1)
 
   final def getModel: String = $(model)
   final def getModelBytes: String = $(modelBytes)
@@ -143,6 +154,9 @@ trait KerasParams extends KerasColumnParams with HasSeed {
   final def getWeightedMetrics: Array[String] = $(weightedMetrics)
   final def getClassWeight: String = $(classWeight)
   final def getFrozenLayers: Array[String] = $(frozenLayers)
+  final def getInitialWeights: String = $(initialWeights)
+  final def getSkipMismatch: Boolean = $(skipMismatch)
+  final def getExportFormats: Array[String] = $(exportFormats)
   final def getWeightCol: String = $(weightCol)
   final def getBatchSize: Int = $(batchSize)
   final def getEpochs: Int = $(epochs)
@@ -162,4 +176,9 @@ trait KerasParams extends KerasColumnParams with HasSeed {
 
   private[ml] def required(param: Param[String], advice: String): String =
     get(param).getOrElse(throw new ConfigException(s"${param.name} is not set. Try: $advice"))
+}
+
+object KerasParams {
+  /** The archive, which is always written, Keras's two HDF5 files, TensorFlow's checkpoint. */
+  private[ml] val ExportFormats = Set("keras", "weights.h5", "h5", "tf")
 }

@@ -25,7 +25,7 @@ object FitJob {
   def run(data: Dataset[_], spec: FitSpec, progress: Option[PrintStream]): FitResult = {
     val spark = data.sparkSession
     val sc = spark.sparkContext
-    DriverCheck.fit(spec.columns, data.schema, parse(spec.training), spec.model)
+    DriverCheck.fit(spec.columns, data.schema, parse(spec.training), spec.files.model, spec.files.weights)
     SlotCheck.demand(sc, spec.numWorkers)
     val runId = UUID.randomUUID().toString
     val hadoop = new SerializableConfiguration(sc.hadoopConfiguration)
@@ -33,10 +33,10 @@ object FitJob {
     val input = FitInput.of(data, spec)
 
     val accumulator = sc.collectionAccumulator[String]("flambeau progress")
-    val model = sc.broadcast(spec.model)
+    val files = sc.broadcast(spec.files)
     val task = FitTask(
       runId, spec.columns, input.schema, spec.training, ClusterSettings.of(spark), spec.modelDir, secret(),
-      model, hadoop, accumulator)
+      files, hadoop, accumulator)
     val printer = progress.map(out => new ProgressReport.Listener(accumulator, new ProgressPrinter(out).show))
     printer.foreach(sc.addSparkListener(_))
     try {
@@ -47,7 +47,7 @@ object FitJob {
       Outcome.resultOf(outcomes.toSeq)
     } finally {
       printer.foreach(sc.removeSparkListener(_))
-      model.destroy()
+      files.destroy()
     }
   }
 

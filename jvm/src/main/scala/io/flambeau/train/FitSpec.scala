@@ -6,19 +6,27 @@ import io.flambeau.jni.Columns
 /**
  * One fit, as its user asked for it.
  *
- * @param model Keras JSON (UTF-8) or .keras bytes
+ * @param files the model, and weights that it starts from
  * @param training JSON of optimizer, loss, metrics, batch size, epochs, shuffling and seed
  * @param validation which rows only validate
  * @param modelDir where checkpoints, events and the export go; without it nothing is written
  */
 final case class FitSpec(
-    model: Array[Byte],
+    files: ModelFiles,
     columns: Columns,
     training: String,
     validation: Validation,
     numWorkers: Int,
     seed: Long,
     modelDir: Option[String])
+
+/**
+ * A model as its files hold it.
+ *
+ * @param model Keras JSON (UTF-8), .keras or .h5 bytes
+ * @param weights the files of initial weights one after the other, or null
+ */
+final case class ModelFiles(model: Array[Byte], weights: Array[Byte] = null)
 
 /** Which rows are held out of training to validate each epoch. */
 sealed trait Validation

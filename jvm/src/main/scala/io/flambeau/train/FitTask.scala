@@ -31,7 +31,7 @@ private[train] final case class FitTask(
     cluster: ClusterSettings,
     modelDir: Option[String],
     secret: Array[Byte],
-    model: Broadcast[Array[Byte]],
+    files: Broadcast[ModelFiles],
     hadoop: SerializableConfiguration,
     progress: CollectionAccumulator[String]) {
   import FitTask._
@@ -70,7 +70,7 @@ private[train] final case class FitTask(
     val localDir = SparkInternals.createLocalDir()
     context.addTaskCompletionListener[Unit](_ => SparkInternals.deleteLocalDir(localDir))
     val document = config(context, localDir, resumed(context, localDir))
-    val session = Session.open(document, ArrowSchema.message(schema), model.value, secret)
+    val session = Session.open(document, ArrowSchema.message(schema), files.value.model, secret, files.value.weights)
     try {
       val events = new RankEvents(session, directory, new ProgressReport(progress, context.stageAttemptNumber()), started)
       feed(rows, session, events)

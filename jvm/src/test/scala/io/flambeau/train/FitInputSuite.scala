@@ -13,7 +13,7 @@ class FitInputSuite extends SparkSuite {
     spark.range(0, 100, 1, partitions).select(col("id").as("x"), (col("id") % 2).as("label"), lit(true).as("held"))
 
   private def spec(workers: Int, validation: Validation = Validation.NoRows): FitSpec =
-    FitSpec(Array.emptyByteArray, Columns(Seq("x"), Map.empty, Seq("label"), Map.empty, None, "error"), "{}", validation, workers, 42L, None)
+    FitSpec(ModelFiles(Array.emptyByteArray), Columns(Seq("x"), Map.empty, Seq("label"), Map.empty, None, "error"), "{}", validation, workers, 42L, None)
 
   /** Each partition's x values and validation flags. */
   private def read(input: FitInput): Seq[Seq[(Long, Boolean)]] =

@@ -1,0 +1,173 @@
+"""Models and weights in every file format, from Keras and TensorFlow and back to them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from cluster import digits, session
+from flambeau.errors import ConfigException
+from flambeau.ml import KerasEstimator
+
+ROWS = 160
+BATCH = 16
+
+
+@pytest.fixture(scope="module")
+def spark():
+    """One session for the module."""
+    with session("local[1]") as spark:
+        yield spark
+
+
+@pytest.fixture(scope="module")
+def data(spark):
+    """Rows in one partition, so that their order is known."""
+    return digits(spark).orderBy("id").limit(ROWS).coalesce(1).cache()
+
+
+@pytest.fixture(scope="module")
+def arrays(data):
+    """The same rows for Keras."""
+    rows = data.collect()
+    return np.array([row.image for row in rows], np.float32), np.array([row.label for row in rows])
+
+
+def network(keras, seed: int, nested: bool = True):
+    """A functional model around a nested Sequential one with variables of both kinds."""
+    keras.utils.set_random_seed(seed)
+    inner = keras.Sequential(
+        [
+            keras.Input((24,)),
+            keras.layers.BatchNormalization(),
+            keras.layers.Dense(12, activation="tanh"),
+        ],
+        name="inner",
+    )
+    inputs = keras.Input((64,))
+    x = keras.layers.Dense(24, activation="relu")(inputs)
+    x = inner(x) if nested else keras.layers.Dense(12)(x)
+    return keras.Model(inputs, keras.layers.Dense(10, activation="softmax")(x))
+
+
+@pytest.fixture(scope="module")
+def trained(keras, arrays):
+    """The model after some steps in Keras: with moments, moving statistics and a schedule."""
+    model = network(keras, 1)
+    rate = keras.optimizers.schedules.ExponentialDecay(0.01, 4, 0.5)
+    model.compile(keras.optimizers.Adam(rate), "sparse_categorical_crossentropy")
+    model.fit(*arrays, batch_size=BATCH, epochs=1, shuffle=False, verbose=0)
+    return model
+
+
+@pytest.fixture(scope="module")
+def files(trained, tmp_path_factory):
+    """The trained model's files by format."""
+    import tensorflow as tf
+
+    folder = tmp_path_factory.mktemp("files")
+    trained.save(folder / "m.keras")
+    trained.save(folder / "m.h5")
+    trained.save_weights(folder / "m.weights.h5")
+    checkpoint = tf.train.Checkpoint(model=trained).write(str(folder / "m.ckpt"))
+    return {
+        "keras": folder / "m.keras",
+        "h5": folder / "m.h5",
+        "weights.h5": folder / "m.weights.h5",
+        "tf": checkpoint,
+    }
+
+
+def fit(data, **params):
+    """One epoch of one worker over the rows in their order."""
+    estimator = KerasEstimator(
+        featuresCol="image",
+        labelCol="label",
+        batchSize=BATCH,
+        epochs=1,
+        shuffle=False,
+        verbose=0,
+        **params,
+    )
+    return estimator.fit(data)
+
+
+def assert_same_weights(model, expected, limit: float) -> None:
+    """Compare variable by variable, each on its own scale."""
+    for own, wanted in zip(model.variables, expected.variables, strict=True):
+        wanted = wanted.numpy()
+        scale = max(np.abs(wanted).max(), 1e-3)
+        np.testing.assert_allclose(own.numpy(), wanted, rtol=0, atol=limit * scale)
+
+
+@pytest.mark.parametrize("kind", ["keras", "h5"])
+def test_a_compiled_model_goes_on_where_keras_stopped(keras, trained, files, data, arrays, kind):
+    model = fit(data, model=str(files[kind])).keras()
+    further = keras.models.load_model(files["keras"])
+    further.fit(*arrays, batch_size=BATCH, epochs=1, shuffle=False, verbose=0)
+    assert_same_weights(model, further, 1e-4)
+    assert model.optimizer.iterations == 2 * ROWS // BATCH
+    for own, wanted in zip(model.optimizer.variables, further.optimizer.variables, strict=True):
+        scale = max(np.abs(wanted.numpy()).max(), 1e-6)
+        np.testing.assert_allclose(own.numpy(), wanted.numpy(), rtol=0, atol=1e-3 * scale)
+
+
+@pytest.mark.parametrize("kind", ["keras", "h5", "weights.h5", "tf"])
+def test_weights_come_from_every_format(keras, trained, files, data, kind):
+    frozen = [layer.name for layer in network(keras, 2).layers[1:]]
+    other = network(keras, 2)
+    model = fit(
+        data,
+        model=other.to_json(),
+        initialWeights=str(files[kind]),
+        frozenLayers=frozen,
+        optimizer="sgd",
+        loss="sparse_categorical_crossentropy",
+    ).keras()
+    assert_same_weights(model, trained, 0.0)
+
+
+def test_layers_that_differ_are_named_or_skipped(keras, trained, files, data):
+    other = network(keras, 2, nested=False)
+    settings = {
+        "model": other.to_json(),
+        "initialWeights": str(files["weights.h5"]),
+        "optimizer": keras.optimizers.SGD(0.0),
+        "loss": "sparse_categorical_crossentropy",
+    }
+    with pytest.raises(ConfigException, match=r"layer .dense_\d+."):
+        fit(data, **settings)
+    model = fit(data, skipMismatch=True, **settings).keras()
+    np.testing.assert_array_equal(model.weights[0], trained.weights[0])
+    assert model.weights[2].shape == (24, 12)
+    with pytest.raises(ConfigException, match="does not exist"):
+        fit(data, **{**settings, "initialWeights": "/nowhere/model.weights.h5"})
+
+
+def test_keras_and_tensorflow_read_every_export(keras, trained, files, data, tmp_path):
+    import tensorflow as tf
+
+    model = fit(
+        data,
+        model=str(files["keras"]),
+        modelDir=str(tmp_path),
+        exportFormats=["keras", "weights.h5", "h5", "tf"],
+    ).keras()
+    export = tmp_path / "export"
+
+    legacy = keras.models.load_model(export / "model.h5")
+    assert_same_weights(legacy, model, 0.0)
+    assert legacy.optimizer.iterations == model.optimizer.iterations
+    for own, wanted in zip(legacy.optimizer.variables, model.optimizer.variables, strict=True):
+        np.testing.assert_array_equal(own.numpy(), wanted.numpy())
+
+    by_weights = network(keras, 3)
+    by_weights.load_weights(export / "model.weights.h5")
+    assert_same_weights(by_weights, model, 0.0)
+
+    prefix = str(export / "model.ckpt")
+    names = [name for name, _ in tf.train.list_variables(prefix)]
+    assert len([name for name in names if name.startswith("model/")]) == len(model.variables)
+    restored = network(keras, 4)
+    status = tf.train.Checkpoint(model=restored).restore(prefix)
+    status.assert_existing_objects_matched()
+    assert_same_weights(restored, model, 0.0)
