@@ -3,8 +3,7 @@
 use arrow_array::{ArrayRef, Float32Array, Int32Array, RecordBatch};
 use flambeau_collective::Secret;
 use flambeau_train::Error;
-use flambeau_train::config::FitSession;
-use flambeau_train::config::ModelFiles;
+use flambeau_train::config::{FitSession, ModelFiles};
 use flambeau_train::event::{Event, FitResult};
 use flambeau_train::session::{Fit, Stream};
 use serde_json::{Value, json};
