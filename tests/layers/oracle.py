@@ -120,6 +120,9 @@ def randomize(model: keras.Model, seed: int = 5) -> None:
             continue
         value = rng.normal(0.0, 0.4, weight.shape)
         weight.assign(np.abs(value) + 0.5 if "variance" in weight.name else value)
+    for layer in model._flatten_layers():
+        if isinstance(layer, keras.layers.Normalization) and layer.input_mean is None:
+            layer.finalize_state()
 
 
 def default_inputs(model: keras.Model, rows: int) -> list[np.ndarray]:

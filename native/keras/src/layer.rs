@@ -441,6 +441,22 @@ impl<'a> Scope<'a> {
         self.declare(name, shape, initializer, false)
     }
 
+    /// Declares a variable that neither gradients nor passes change, in a dtype of its own.
+    pub(crate) fn constant(
+        &mut self,
+        name: &str,
+        shape: &[i64],
+        kind: Kind,
+        initializer: Initializer,
+    ) -> Handle {
+        let handle = self.declare(name, shape, initializer, false);
+        if let Some(declared) = self.place.declared.get_mut(handle.0) {
+            declared.kind = kind;
+            declared.averaged = false;
+        }
+        handle
+    }
+
     fn declare(
         &mut self,
         name: &str,

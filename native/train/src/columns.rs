@@ -86,7 +86,8 @@ impl Decoder {
     /// Finds the columns in `schema`.
     ///
     /// # Errors
-    /// [`DataError::NoColumn`], [`DataError::Type`] and [`DataError::Binding`].
+    /// [`DataError::NoColumn`], [`DataError::Type`] and [`DataError::Binding`]; of columns that hold
+    /// one value a row also [`DataError::FeatureWidth`] and [`DataError::LabelWidth`].
     pub fn new(schema: &Schema, columns: &Columns, wanted: Wanted) -> Result<Self, DataError> {
         let Bound { inputs, labels } = binding::bind(columns, &wanted)?;
         let find = |names: Vec<String>, strings: bool| {
@@ -111,19 +112,31 @@ impl Decoder {
         };
         let inputs = wanted.inputs.into_iter().zip(inputs);
         let inputs = inputs.map(|(wanted, names)| {
-            Ok(InputDecoder {
+            let input = InputDecoder {
                 sources: find(names, wanted.dtype == DType::String)?,
                 wanted,
                 widths: None,
-            })
+            };
+            match scalars(&input.sources) {
+                Some(found) => input.check_width(found).map(|()| input),
+                None => Ok(input),
+            }
         });
         let labels = wanted.outputs.into_iter().zip(labels);
         let labels = labels.map(|(output, names)| match output.label {
             None => Ok(None),
-            Some(spec) => Ok(Some(LabelDecoder {
-                spec,
-                sources: find(names, false)?,
-            })),
+            Some(spec) => {
+                let label = LabelDecoder {
+                    spec,
+                    sources: find(names, false)?,
+                };
+                match (scalars(&label.sources), label.expected()) {
+                    (Some(found), (expected, false)) if found != expected => {
+                        Err(label.wrong_width(found, expected))
+                    }
+                    _ => Ok(Some(label)),
+                }
+            }
         });
         let weight = columns.weight.as_ref();
         Ok(Self {
@@ -213,9 +226,7 @@ impl InputDecoder {
     }
 
     fn find_widths(&self, columns: &[Column<'_>]) -> Result<Vec<usize>, DataError> {
-        let shape = &self.wanted.shape;
-        let known: Option<Vec<i64>> = shape.iter().copied().collect();
-        let expected = known.as_deref().map(elements);
+        let expected = self.expected();
         let mut widths: Vec<_> = columns.iter().map(Column::width).collect();
         let found: usize = widths.iter().flatten().sum();
         let unknown: Vec<_> = (0..widths.len()).filter(|&i| widths[i].is_none()).collect();
@@ -228,14 +239,28 @@ impl InputDecoder {
             widths[last] = Some((expected + 1).saturating_sub(found + unknown.len()));
         }
         let widths: Vec<usize> = widths.into_iter().flatten().collect();
-        let found: usize = widths.iter().sum();
+        if !columns.iter().all(|column| column.array.is_empty()) {
+            self.check_width(widths.iter().sum())?;
+        }
+        Ok(widths)
+    }
+
+    /// Values of a row, if the model says how many.
+    fn expected(&self) -> Option<usize> {
+        let known: Option<Vec<i64>> = self.wanted.shape.iter().copied().collect();
+        known.as_deref().map(elements)
+    }
+
+    /// Whether the model takes rows of `found` values.
+    fn check_width(&self, found: usize) -> Result<(), DataError> {
+        let shape = &self.wanted.shape;
         let per_step = shape.iter().flatten().product::<i64>().max(1);
-        let fits = match expected {
+        let fits = match self.expected() {
             Some(expected) => found == expected,
             None => found.is_multiple_of(usize::try_from(per_step).unwrap_or(1)),
         };
-        if fits || columns.iter().all(|column| column.array.is_empty()) {
-            return Ok(widths);
+        if fits {
+            return Ok(());
         }
         let names = self.sources.iter().map(|source| source.name.as_str());
         Err(DataError::FeatureWidth {
@@ -259,10 +284,7 @@ impl LabelDecoder {
         let columns: Vec<_> = sources
             .map(|source| source.column(batch, first_row))
             .collect();
-        let (expected, padded) = match &self.spec {
-            LabelSpec::Sequence { steps, .. } => (usize::try_from(*steps).unwrap_or(0), true),
-            spec => (spec.shape().map_or(1, elements), false),
-        };
+        let (expected, padded) = self.expected();
         let widths = self.widths(&columns, expected, padded)?;
         match &self.spec {
             LabelSpec::Values { .. } => Ok(Values::F32(concatenate(
@@ -309,14 +331,32 @@ impl LabelDecoder {
                 .map(|width| width.unwrap_or(share))
                 .collect());
         }
+        Err(self.wrong_width(found, expected))
+    }
+
+    /// Values of a row, and whether a row may have fewer.
+    fn expected(&self) -> (usize, bool) {
+        match &self.spec {
+            LabelSpec::Sequence { steps, .. } => (usize::try_from(*steps).unwrap_or(0), true),
+            spec => (spec.shape().map_or(1, elements), false),
+        }
+    }
+
+    fn wrong_width(&self, found: usize, expected: usize) -> DataError {
         let names = self.sources.iter().map(|source| source.name.as_str());
-        Err(DataError::LabelWidth {
+        DataError::LabelWidth {
             column: shortened(names),
             found,
             expected,
             shape: self.spec.shape().unwrap_or_default().to_vec(),
-        })
+        }
     }
+}
+
+/// How many values the columns hold in a row, if each holds one.
+fn scalars(sources: &[Source]) -> Option<usize> {
+    let one = |source: &Source| matches!(source.kind, ColumnKind::Scalar | ColumnKind::Text);
+    sources.iter().all(one).then_some(sources.len())
 }
 
 impl Source {

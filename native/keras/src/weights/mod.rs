@@ -201,19 +201,25 @@ impl Model {
     /// Takes over what a file holds.
     pub(crate) fn take(&mut self, found: &Found<'_>) -> Result<()> {
         for (handle, array) in found {
-            let values = array.to_f32().map_err(read)?;
-            let value = Tensor::f_from_slice(&values)?;
+            let value = match array.integer() {
+                Some(count) => Tensor::from(count),
+                None => Tensor::f_from_slice(&array.to_f32().map_err(read)?)?,
+            };
             self.variables_mut().set(*handle, &value)?;
         }
         Ok(())
     }
 
-    /// A variable as files hold it.
+    /// A variable as files hold it: in its own dtype if it counts, else in float32.
     fn array(&self, handle: Handle) -> Result<Array> {
         let tensor = self.variables().tensor(handle);
-        let values = tensor.f_detach()?.f_to_kind(Kind::Float)?.f_reshape([-1])?;
+        let values = tensor.f_detach()?.f_reshape([-1])?;
         let shape = self.variables().variable(handle).sizes();
-        Array::new(shape, Vec::<f32>::try_from(values)?).map_err(written)
+        let array = match values.f_kind()? {
+            Kind::Int64 => Array::new(shape, Vec::<i64>::try_from(values)?),
+            _ => Array::new(shape, Vec::<f32>::try_from(values.f_to_kind(Kind::Float)?)?),
+        };
+        array.map_err(written)
     }
 }
 

@@ -1,7 +1,11 @@
 //! `keras.layers`, preprocessing.
 
+mod normalization;
 mod rescaling;
 
 use super::Family;
 
-pub(super) const LAYERS: Family = &[("Rescaling", rescaling::build)];
+pub(super) const LAYERS: Family = &[
+    ("Normalization", normalization::build),
+    ("Rescaling", rescaling::build),
+];

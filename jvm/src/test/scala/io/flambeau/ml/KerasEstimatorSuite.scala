@@ -3,7 +3,7 @@ package io.flambeau.ml
 
 import org.apache.spark.sql.types._
 
-import io.flambeau.{ConfigException, DataException, SparkSuite}
+import io.flambeau.{ConfigException, DataException, Samples, SparkSuite}
 
 class KerasEstimatorSuite extends SparkSuite {
   private val schema = new StructType()
@@ -62,7 +62,7 @@ class KerasEstimatorSuite extends SparkSuite {
   }
 
   test("a model directory that cannot be written is refused before any task runs") {
-    val error = intercept[ConfigException](estimator.setModelDir("/proc/flambeau").fit(data))
+    val error = intercept[ConfigException](Samples.estimator(1).setModelDir("/proc/flambeau").fit(Samples.points(spark, 10, 1)))
     assert(error.getMessage.contains("modelDir /proc/flambeau cannot be written"))
   }
 
