@@ -211,7 +211,7 @@ def compare(model: keras.Model, x: np.ndarray, factors: np.ndarray, folder: Path
         trained = step(model, x, factors)
         assert distance(read("training/0"), trained.y, 1e-3) <= STEP_LIMIT
         loss = float(np.sum(read("training/0") * factors))
-        assert loss == pytest.approx(float(np.sum(trained.y * factors)), abs=1e-2 * STEP_LIMIT)
+        assert loss == pytest.approx(float(np.sum(trained.y * factors)), rel=STEP_LIMIT, abs=1e-5)
         floor = trained.floor()
         wrong = {}
         for name, gradient in trained.gradients.items():
