@@ -27,7 +27,8 @@ from safetensors.numpy import save_file
 
 ROOT = Path(__file__).resolve().parents[2]
 FORWARD = ROOT / "target" / "release" / "examples" / "forward"
-LIMITS = {"forward": 1e-4, "gradient": 1e-3}
+FORWARD_LIMIT = 1e-4
+STEP_LIMIT = 1e-3
 ROWS = 3
 CLASSES = 5
 SIDE = 96
@@ -49,10 +50,14 @@ RATES = {"Dropout": "rate", "StochasticDepth": "drop_path_rate"}
 
 @dataclass
 class Step:
-    """What Keras finds in one training step on `rows`."""
+    """What Keras finds in one training step."""
 
-    loss: float
+    y: np.ndarray
     gradients: dict[str, np.ndarray]
+
+    def floor(self) -> float:
+        """A norm below which a gradient has cancelled, as a bias's before a normalization."""
+        return 1e-3 * max(float(np.linalg.norm(value)) for value in self.gradients.values())
 
 
 def test_no_architecture_is_left_out() -> None:
@@ -178,43 +183,65 @@ def path_of(model: keras.Model, weight: keras.Variable) -> str:
     return re.sub(r"variable_\d+$", "variable", path)
 
 
+def distance(actual: np.ndarray, expected: np.ndarray, floor: float) -> float:
+    """The norm of the difference, relative to the norm of what is expected, at least `floor`."""
+    assert actual.shape == expected.shape, (actual.shape, expected.shape)
+    actual, expected = actual.astype("float64"), expected.astype("float64")
+    return float(np.linalg.norm(actual - expected)) / max(floor, float(np.linalg.norm(expected)))
+
+
+def step(model: keras.Model, x: np.ndarray, factors: np.ndarray) -> Step:
+    """One training step of Keras, whose loss is the sum of the outputs times `factors`."""
+    with tf.GradientTape() as tape:
+        y = model(x, training=True)
+        loss = tf.reduce_sum(y * factors)
+    weights = model.trainable_weights
+    gradients = tape.gradient(loss, [weight.value for weight in weights])
+    named = zip(weights, gradients, strict=True)
+    return Step(y.numpy(), {path_of(model, weight): value.numpy() for weight, value in named})
+
+
 def compare(model: keras.Model, x: np.ndarray, factors: np.ndarray, folder: Path) -> None:
     """Compare what the example left with Keras: one tensor after the other."""
-    wrong: dict[str, float] = {}
-
-    def near(kind: str, key: str, actual: np.ndarray, expected: np.ndarray, floor: float) -> None:
-        assert actual.shape == expected.shape, key
-        difference = float(np.linalg.norm(actual.astype("float64") - expected))
-        error = difference / max(floor, float(np.linalg.norm(expected.astype("float64"))))
-        if not error <= LIMITS[kind]:
-            wrong[key] = error
-
     with safe_open(folder / "outputs.safetensors", "numpy") as outputs:
         read = outputs.get_tensor
         predicted = model(x, training=False).numpy()
         assert np.ptp(predicted) > 0.01, "the outputs tell nothing"
-        near("forward", "y", read("y/0"), predicted, 1e-3)
-        with tf.GradientTape() as tape:
-            y = model(x, training=True)
-            loss = tf.reduce_sum(y * factors)
-        trained = read("training/0")
-        near("gradient", "training", trained, y.numpy(), 1e-3)
-        near("gradient", "loss", np.sum(trained * factors), loss.numpy(), 1e-2)
-        weights = model.trainable_weights
-        gradients = tape.gradient(loss, [weight.value for weight in weights])
-        del tape
-        norms = [float(tf.norm(gradient)) for gradient in gradients]
-        # What cancels to zero, as a bias before a normalization, is noise beside the others.
-        floor = 1e-3 * max(norms)
-        for weight, gradient in zip(weights, gradients, strict=True):
-            key = f"gradient/{path_of(model, weight)}"
-            near("gradient", key, read(key), gradient.numpy(), floor)
+        assert distance(read("y/0"), predicted, 1e-3) <= FORWARD_LIMIT
+        trained = step(model, x, factors)
+        assert distance(read("training/0"), trained.y, 1e-3) <= STEP_LIMIT
+        loss = float(np.sum(read("training/0") * factors))
+        assert loss == pytest.approx(float(np.sum(trained.y * factors)), rel=STEP_LIMIT, abs=1e-5)
+        floor = trained.floor()
+        wrong = {}
+        for name, gradient in trained.gradients.items():
+            error = distance(read(f"gradient/{name}"), gradient, floor)
+            if not error <= STEP_LIMIT:
+                wrong[name] = error
         for weight in model.weights:
-            key = f"updated/{path_of(model, weight)}"
-            near("gradient", key, read(key), weight.numpy(), 1e-3)
-        assert len(outputs.keys()) == len(weights) + len(model.weights) + 4
-    worst = dict(sorted(wrong.items(), key=lambda item: -item[1])[:8])
-    assert not wrong, (len(wrong), worst)
+            updated = read(f"updated/{path_of(model, weight)}")
+            assert distance(updated, weight.numpy(), 1e-3) <= STEP_LIMIT, weight.path
+        assert len(outputs.keys()) == len(trained.gradients) + len(model.weights) + 4
     opened = keras.models.load_model(folder / "exported.keras")
-    near("forward", "exported", opened(x, training=False).numpy(), model(x).numpy(), 1e-3)
-    assert not wrong, wrong
+    exported = opened(x, training=False).numpy()
+    assert distance(exported, model(x, training=False).numpy(), 1e-3) <= FORWARD_LIMIT
+    if wrong:
+        limit = 3 * conditioning(model, x, factors, trained)
+        worst = dict(sorted(wrong.items(), key=lambda item: -item[1])[:5])
+        assert max(wrong.values()) <= limit, (len(wrong), limit, worst)
+
+
+def conditioning(model: keras.Model, x: np.ndarray, factors: np.ndarray, exact: Step) -> float:
+    """How far Keras's own gradients move when the input changes by a part in a million.
+
+    Enough elements lie at the kink of a relu, or at a draw of a max-pooling, that rounding puts
+    some on the other side.
+    """
+    rng = np.random.default_rng(9)
+    floor, largest = exact.floor(), 0.0
+    for _ in range(4):
+        moved = (x * (1 + 1e-6 * rng.normal(size=x.shape))).astype("float32")
+        other = step(model, moved, factors).gradients
+        pairs = ((other[name], gradient) for name, gradient in exact.gradients.items())
+        largest = max(largest, *(distance(a, b, floor) for a, b in pairs))
+    return largest
