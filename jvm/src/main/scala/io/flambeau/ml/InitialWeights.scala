@@ -28,8 +28,8 @@ private[ml] object InitialWeights {
       val fs = path.getFileSystem(conf)
       val index = path.suffix(".index")
       val files =
-        if (fs.isFile(path)) Seq(path)
-        else if (fs.isFile(index)) index +: shards(path, conf)
+        if (fs.exists(path)) Seq(path)
+        else if (fs.exists(index)) index +: shards(path, conf)
         else throw new ConfigException(
           s"initialWeights $location does not exist, nor does $index. Try: the path of a .keras, .weights.h5 or" +
             " .h5 file, or a TensorFlow checkpoint's without .index")
