@@ -71,7 +71,7 @@ class NativeSuite extends SparkSuite {
     val predict = ("kind" -> "predict") ~ ("threads" -> 1) ~ ("columns" -> Columns(Seq("x"), Map.empty, Nil, Map.empty, None, "error").json)
     def refusal(config: JObject, model: String): String =
       intercept[ConfigException](
-        Native.check(compact(config), ArrowSchema.message(schema), model.getBytes("UTF-8"))).getMessage
+        Native.check(compact(config), ArrowSchema.message(schema), model.getBytes("UTF-8"), null)).getMessage
     assert(refusal(predict, Samples.Binary).contains("no weights"))
     assert(refusal(predict ~ ("colour" -> "red"), Samples.Binary).contains("colour"))
     assert(refusal(predict, "PK\u0003\u0004 no archive").nonEmpty)
