@@ -34,6 +34,9 @@ ROOT = Path(__file__).resolve().parents[2]
 FORWARD = ROOT / "target" / "release" / "examples" / "forward"
 ERRORS = ROOT / "build" / "parity"
 
+# What the example holds dtypes in that libtorch does not compute in.
+HELD_IN = {"uint16": "int64", "uint32": "int64", "uint64": "int64"}
+
 # Largest difference allowed, relative to the largest magnitude of the tensor (at least 1e-3).
 TOLERANCE = 1e-5
 # Stays out of cases in which sums of zero, known to be so, differ by rounding.
@@ -250,7 +253,8 @@ def prepare(case: Case, folder: Path) -> Ran:
         if x.dtype.kind in "OSU":
             strings[at] = {"shape": x.shape, "items": [str(item) for item in x.ravel()]}
         else:
-            tensors[f"x/{at}"] = np.ascontiguousarray(x)
+            held = HELD_IN.get(str(x.dtype), x.dtype)
+            tensors[f"x/{at}"] = np.ascontiguousarray(x.astype(held))
     if strings:
         (folder / "strings.json").write_text(json.dumps(strings))
     run_keras(ran, tensors)

@@ -74,7 +74,7 @@ for option, value in [("lora_rank", 2), ("quantization_config", {"mode": "int8"}
 EQUATIONS = [
     # equation, input, output_shape, bias_axes
     ("ab,bc->ac", (6,), 4, [None, "c"]),
-    ("abc,cd->abd", (3, 6), (None, 5), [None, "d", "b", "bd"]),
+    ("abc,cd->abd", (3, 6), (None, 5), [None, "d"]),
     ("abc,cd->abd", (None, 6), (None, 5), ["d"]),
     ("abc,cd->abd", (3, 6), (3, 5), ["bd"]),
     ("abc,cde->abde", (3, 6), (None, 2, 4), [None, "e", "d", "de", "ed"]),
@@ -352,9 +352,9 @@ INITIALIZERS = ["glorot_uniform", "glorot_normal", "he_normal", "lecun_uniform"]
 
 # Equation, shapes of input and output. A convolution's kernel of these shapes has other fans.
 FANS = {
-    "abc,cde->abde": ((5, 60), (None, 40, 30)),
-    "abc,dec->abde": ((5, 60), (None, 40, 30)),
-    "abcd,cde->abe": ((5, 30, 8), (None, 40)),
+    "abc,cde->abde": ((5, 60), (5, 40, 30)),
+    "abc,dec->abde": ((5, 60), (5, 40, 30)),
+    "abcd,cde->abe": ((5, 30, 8), (5, 40)),
 }
 
 
