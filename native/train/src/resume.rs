@@ -62,7 +62,7 @@ impl State {
         let model = trainer.model();
         let mut tensors = arrays(model.trainable())?;
         tensors.extend(arrays(model.non_trainable())?);
-        for variable in trainer.optimizer().keras_variables() {
+        for variable in trainer.optimizer().variables() {
             if let OptimizerValue::Float32(values) = variable.value {
                 let array = Array::new(sizes(variable.shape), values).map_err(unwritable)?;
                 tensors.push((format!("{OPTIMIZER}{}", variable.key), array));
@@ -89,7 +89,7 @@ impl State {
         let optimizer = trainer.optimizer_mut();
         // What the optimizer has says of which type each of its variables is.
         let own: Vec<(String, Vec<i64>, bool)> = optimizer
-            .keras_variables()
+            .variables()
             .into_iter()
             .map(|own| {
                 let short = matches!(own.value, OptimizerValue::Int32(_));
@@ -131,7 +131,7 @@ const OPTIMIZER: &str = "optimizer/";
 
 /// The whole numbers of an optimizer's state.
 fn counts(optimizer: &Optimizer) -> BTreeMap<String, i64> {
-    let variables = optimizer.keras_variables().into_iter();
+    let variables = optimizer.variables().into_iter();
     let counts = variables.filter_map(|variable| match variable.value {
         OptimizerValue::Int64(count) => Some((variable.key, count)),
         OptimizerValue::Int32(count) => Some((variable.key, count.into())),

@@ -220,9 +220,9 @@ impl Trainer {
         let communicator = &mut self.communicator;
         communicator.broadcast(self.model.trainable_mut().as_mut_slice())?;
         communicator.broadcast(self.model.non_trainable_mut().as_mut_slice())?;
-        let variables = self.optimizer.keras_variables();
+        let variables = self.optimizer.variables();
         let keys: Vec<String> = variables.into_iter().map(|variable| variable.key).collect();
-        for (key, value) in keys.iter().zip(self.optimizer.keras_values_mut()) {
+        for (key, value) in keys.iter().zip(self.optimizer.values_mut()) {
             match value {
                 OptimizerValueMut::Float32(values) => communicator.broadcast(values)?,
                 OptimizerValueMut::Int64(count) => {

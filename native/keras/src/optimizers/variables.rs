@@ -18,6 +18,9 @@ pub struct OptimizerVariable<'a> {
     pub shape: &'a [i64],
     /// Its value.
     pub value: OptimizerValue<'a>,
+    /// Whether Keras lists and so saves it. It does not list what an optimizer made by itself
+    /// (Nadam's product, Adafactor's placeholders) where a LossScaleOptimizer built that optimizer.
+    pub listed: bool,
 }
 
 /// Value of an [`OptimizerVariable`], of Keras's type.
@@ -46,14 +49,22 @@ pub enum OptimizerValueMut<'a> {
 pub type SavedVariable<'a> = (&'a [i64], OptimizerValue<'a>);
 
 impl Optimizer {
-    /// All variables in Keras's order: what an export or a checkpoint holds.
+    /// The variables that Keras lists, in its order: what an export holds.
     pub fn keras_variables(&self) -> Vec<OptimizerVariable<'_>> {
+        let all = self.variables().into_iter();
+        all.filter(|variable| variable.listed).collect()
+    }
+
+    /// All variables, in Keras's order: what a checkpoint holds.
+    pub fn variables(&self) -> Vec<OptimizerVariable<'_>> {
         let scalar = |key: &str, name: &str, value| OptimizerVariable {
             key: key.into(),
             name: name.into(),
             shape: &[],
             value,
+            listed: true,
         };
+        let lists_own = self.loss_scale.is_none();
         let float = |value| OptimizerValue::Float32(std::slice::from_ref(value));
         let mut all = Vec::new();
         if let Some(scale) = &self.loss_scale {
@@ -82,16 +93,22 @@ impl Optimizer {
         all.extend(
             slots
                 .into_iter()
-                .map(|(_, variable, slot)| slot_variable(variable, slot)),
+                .map(|(_, variable, slot)| OptimizerVariable {
+                    listed: lists_own || slot.kind != Kind::Placeholder,
+                    ..slot_variable(variable, slot)
+                }),
         );
         let shared = self.rule.shared();
         // Keras gives it no name.
-        all.extend(shared.map(|shared| scalar(shared.name, "variable", float(&self.shared))));
+        all.extend(shared.map(|shared| OptimizerVariable {
+            listed: lists_own,
+            ..scalar(shared.name, "variable", float(&self.shared))
+        }));
         all
     }
 
-    /// The values of [`Self::keras_variables`], in the same order, to be changed in place.
-    pub fn keras_values_mut(&mut self) -> Vec<OptimizerValueMut<'_>> {
+    /// The values of [`Self::variables`], in the same order, to be changed in place.
+    pub fn values_mut(&mut self) -> Vec<OptimizerValueMut<'_>> {
         let float = |value| OptimizerValueMut::Float32(std::slice::from_mut(value));
         let mut all = Vec::new();
         if let Some(scale) = &mut self.loss_scale {
@@ -130,7 +147,7 @@ impl Optimizer {
                 reason: format!("{} variables, expected {}", saved.len(), own.len()),
             });
         }
-        self.set(saved)?;
+        self.set(saved, |variable| variable.listed)?;
         Ok(true)
     }
 
@@ -142,7 +159,7 @@ impl Optimizer {
         &mut self,
         mut find: impl FnMut(&str) -> Option<SavedVariable<'v>>,
     ) -> Result<()> {
-        let own = self.keras_variables().into_iter();
+        let own = self.variables().into_iter();
         let saved = own.map(|variable| {
             find(&variable.key).ok_or_else(|| Error::WeightsMismatch {
                 place: format!("optimizer variable {}", variable.key),
@@ -150,12 +167,19 @@ impl Optimizer {
             })
         });
         let saved: Vec<_> = saved.collect::<Result<_>>()?;
-        self.set(&saved)
+        self.set(&saved, |_| true)
     }
 
-    /// Sets all variables, in Keras's order, once all fit.
-    fn set(&mut self, saved: &[SavedVariable<'_>]) -> Result<()> {
-        for (own, (shape, value)) in self.keras_variables().iter().zip(saved) {
+    /// Sets the variables that are `wanted`, in Keras's order, once all fit.
+    fn set(
+        &mut self,
+        saved: &[SavedVariable<'_>],
+        wanted: impl Fn(&OptimizerVariable<'_>) -> bool,
+    ) -> Result<()> {
+        let all = self.variables();
+        let wanted: Vec<bool> = all.iter().map(wanted).collect();
+        let own = all.iter().zip(&wanted).filter(|(_, wanted)| **wanted);
+        for ((own, _), (shape, value)) in own.zip(saved) {
             if own.shape != *shape || !value.fits(own.value) {
                 return Err(Error::WeightsMismatch {
                     place: format!("optimizer variable {}", own.key),
@@ -168,7 +192,9 @@ impl Optimizer {
                 });
             }
         }
-        for (own, (_, value)) in self.keras_values_mut().into_iter().zip(saved) {
+        let own = self.values_mut().into_iter().zip(&wanted);
+        let own = own.filter_map(|(own, wanted)| wanted.then_some(own));
+        for (own, (_, value)) in own.zip(saved) {
             match (own, *value) {
                 (OptimizerValueMut::Int64(own), OptimizerValue::Int64(value)) => *own = value,
                 (OptimizerValueMut::Int64(own), OptimizerValue::Int32(value)) => {
@@ -219,5 +245,6 @@ fn slot_variable<'a>(variable: &'a Variable, slot: &'a Slot) -> OptimizerVariabl
         name,
         shape: &slot.shape,
         value,
+        listed: true,
     }
 }
