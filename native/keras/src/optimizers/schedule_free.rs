@@ -60,8 +60,9 @@ impl Rule for ScheduleFreeAdamW {
             velocity,
             |g, p, m, v| {
                 *v += (g * g - *v) * (1.0 - beta_2);
-                let x = (*p - (1.0 - beta_1) * *m) / beta_1;
                 *m -= lr * g / ((*v / correction).sqrt() + epsilon);
+                // By the momentum just updated: Keras keeps the variable itself as its old value.
+                let x = (*p - (1.0 - beta_1) * *m) / beta_1;
                 let x = (1.0 - weight) * x + weight * *m;
                 *p = (1.0 - beta_1) * *m + beta_1 * x;
             },
