@@ -334,6 +334,7 @@ def test_schedules_follow_keras_over_hundreds_of_iterations(ran, results):
         expected = np.array([call(tf.constant(i, tf.int64)) for i in ITERATIONS], np.float32)
         what = str(keras.saving.serialize_keras_object(schedule))
         # A power's relative error is that of its exponent, which float32 rounds, times a logarithm;
-        # where a cosine nears -1, adding 1 leaves its absolute error.
-        limits = {"rtol": 3e-6, "atol": 1e-7 * expected.max()}
+        # where a cosine nears -1, adding 1 leaves its absolute error, and a restart takes the whole
+        # periods off a rounded quotient (here up to 8.7).
+        limits = {"rtol": 3e-6, "atol": 1e-6 * expected.max()}
         np.testing.assert_allclose(results[f"{at}/rates"], expected, **limits, err_msg=what)
