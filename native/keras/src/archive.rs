@@ -56,6 +56,10 @@ impl Model {
     }
 
     /// As [`Self::from_bytes`], with options.
+    ///
+    /// # Errors
+    /// The bytes are of none of these formats, or damaged; the config is not one of Keras or holds
+    /// what is not supported; a file's weights are not those of the config.
     pub fn read(bytes: &[u8], options: &ReadOptions) -> Result<(Self, Loaded)> {
         let read = |source| Error::Archive {
             action: "read",
@@ -92,7 +96,7 @@ impl Model {
             known[handle.0] = true;
         }
         let loaded = Loaded {
-            weights: known.iter().all(|&known| known) && !(own.is_none() && found.is_empty()),
+            weights: known.iter().all(|&known| known),
             compile: blueprint.compile.clone(),
             optimizer: match &own {
                 Some(own) => own.optimizer()?,

@@ -68,12 +68,12 @@ pub enum Error {
         source: flambeau_formats::Error,
     },
 
-    /// The weights in an archive are not those of its config: save both from one model.
-    #[error("{place}: the archive holds {reason}")]
+    /// The weights in a file are not those of the model: take both from one model.
+    #[error("{place}: the file holds {reason}")]
     WeightsMismatch {
         /// The layer or the variable.
         place: String,
-        /// What is in the archive, and what is expected.
+        /// What is in the file, and what is expected.
         reason: String,
     },
 

@@ -59,6 +59,14 @@ impl Initializer {
         Self::from_config(value, &place)
     }
 
+    /// Every element is `value`.
+    pub(crate) fn constant(value: f64) -> Self {
+        Self {
+            rule: Rule::Constant(Constant::number(value)),
+            seed: None,
+        }
+    }
+
     /// Reads a name or Keras's serialization. `place` names its owner in errors.
     ///
     /// # Errors

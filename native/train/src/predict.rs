@@ -40,7 +40,7 @@ impl Predictor {
 
     fn load(config: &PredictSession, schema: &Schema, model: &[u8]) -> Result<Self, Error> {
         let (model, loaded) = Model::read(model, &ReadOptions::default())?;
-        if !loaded.weights && !model.weight_groups().is_empty() {
+        if !loaded.weights {
             let reason = "the model has no weights to predict with: give a .keras file";
             return Err(Error::Config(reason.to_owned()));
         }

@@ -1,8 +1,9 @@
 //! The legacy `.h5` format: layers by position among those that have weights, each with its
 //! trainable variables first (`keras/src/legacy/saving/legacy_h5_format.py`).
 
+use flambeau_formats::keras_archive::KERAS_VERSION;
 use flambeau_formats::legacy_h5::{LegacyFile, NamedWeights};
-use serde_json::{Value as Json, json};
+use serde_json::Value as Json;
 
 use super::groups::optimizer_arrays;
 use super::{Part, Targets, written, zipped};
@@ -12,9 +13,6 @@ use crate::model::Model;
 use crate::optimizers::Optimizer;
 use crate::python_json;
 use crate::variables::Handle;
-
-/// What Keras's reader looks at: from 3 on, names of weights are paths.
-const KERAS_VERSION: &str = "3.15.1";
 
 /// A layer of the model itself, with the variables of all that it holds.
 struct Top {
@@ -91,7 +89,8 @@ pub(crate) fn document(file: &LegacyFile) -> Result<Json> {
         return Err(Error::Unsupported {
             place: "the model's .h5 file".to_owned(),
             what: "a file with weights only".to_owned(),
-            supported: "one that model.save() wrote, or such weights as initialWeights".to_owned(),
+            supported: "one that model.save() wrote; this one has only weights to start from"
+                .to_owned(),
         });
     };
     let mut document = python_json::parse(config)?;
@@ -141,20 +140,10 @@ impl Model {
             }
             None => Vec::new(),
         };
-        let mut config = json!({
-            "class_name": self.config()["class_name"], "config": self.config()["config"],
-        });
-        if let Some(fields) = self.config().as_object() {
-            for key in ["module", "registered_name"] {
-                if let Some(value) = fields.get(key) {
-                    config[key] = value.clone();
-                }
-            }
-        }
         Ok(LegacyFile {
             keras_version: KERAS_VERSION.to_owned(),
             backend: "tensorflow".to_owned(),
-            model_config: Some(python_json::print(&config)),
+            model_config: Some(python_json::print(self.config())),
             training_config: training.as_ref().map(python_json::print),
             layers: layers.collect::<Result<_>>()?,
             top_level: Vec::new(),

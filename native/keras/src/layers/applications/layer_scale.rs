@@ -1,6 +1,5 @@
 //! `LayerScale` of ConvNeXt: a trained factor for each channel, the last axis.
 
-use serde_json::json;
 use tch::Tensor;
 
 use crate::context::Context;
@@ -20,8 +19,7 @@ pub(super) fn build(scope: &mut Scope<'_>) -> Result<Built> {
     let channels = scope.options.count("projection_dim")?;
     let initial = scope.options.f64("init_values", 1e-6)?;
     // Keras gives it no name; its own then is the class's, with a number.
-    let initializer = json!({"class_name": "Constant", "config": {"value": initial}});
-    let initializer = Initializer::from_config(&initializer, scope.options.place())?;
+    let initializer = Initializer::constant(initial);
     let gamma = scope.initialized_weight("variable", &[channels], initializer)?;
     Ok(Built::unary(LayerScale { channels, gamma }))
 }

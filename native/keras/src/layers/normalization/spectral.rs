@@ -5,7 +5,6 @@ use serde_json::{Value as Json, json};
 use tch::{Kind, Tensor};
 
 use crate::arguments::{Args, Tree};
-use crate::config::Options;
 use crate::context::Context;
 use crate::dtype::DType;
 use crate::error::Result;
@@ -42,11 +41,7 @@ pub(super) fn build(scope: &mut Scope<'_>) -> Result<Built> {
     };
     let columns = shape.last().copied().unwrap_or(1);
     let small = json!({"class_name": "TruncatedNormal", "config": {"stddev": 0.02}});
-    let small = [("vector_u_initializer".to_owned(), small)]
-        .into_iter()
-        .collect();
-    let small = Options::new(options.place(), &small);
-    let small = Initializer::read(&small, "vector_u_initializer", "zeros")?;
+    let small = Initializer::from_config(&small, options.place())?;
     let vector_u = scope.initialized_state("vector_u", &[1, columns], small);
     Ok(Built::layer(SpectralNormalization {
         layer,

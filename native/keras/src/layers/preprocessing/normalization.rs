@@ -1,16 +1,17 @@
 //! `Normalization`: `(x - mean) / sqrt(variance)`, or back, with a mean and a variance for each
 //! position of the axes kept. They are given in the config, or variables that `adapt` has set.
 
-use serde_json::{Value as Json, json};
+use serde_json::Value as Json;
 use tch::{Device, Kind, Tensor};
 
+use crate::config::Given;
 use crate::context::Context;
 use crate::dtype::DType;
 use crate::error::Result;
 use crate::initializers::Initializer;
 use crate::layer::{Built, Scope, Unary};
 use crate::literals;
-use crate::spec::{Spec, SpecResult};
+use crate::spec::{Spec, SpecResult, position};
 use crate::variables::Handle;
 
 /// `keras.backend.epsilon()`: the least standard deviation.
@@ -49,13 +50,11 @@ pub(super) fn build(scope: &mut Scope<'_>) -> Result<Built> {
         },
         (None, None) => {
             let sizes: Vec<i64> = kept.iter().map(|&axis| shape[axis]).collect();
-            let place = options.place();
-            let zeros = Initializer::from_config(&json!("zeros"), place)?;
-            let ones = Initializer::from_config(&json!("ones"), place)?;
-            let mean = scope.constant("mean", &sizes, Kind::Float, zeros.clone());
-            let variance = scope.constant("variance", &sizes, Kind::Float, ones);
+            let (zero, one) = (Initializer::constant(0.0), Initializer::constant(1.0));
+            let mean = scope.constant("mean", &sizes, Kind::Float, zero.clone());
+            let variance = scope.constant("variance", &sizes, Kind::Float, one);
             // Read by Keras only, which counts the rows that it adapts to.
-            scope.constant("count", &[], Kind::Int64, zeros);
+            scope.constant("count", &[], Kind::Int64, zero);
             Moments::Adapted { mean, variance }
         }
         _ => return Err(options.invalid("mean and variance must be given together".to_owned())),
@@ -68,34 +67,21 @@ pub(super) fn build(scope: &mut Scope<'_>) -> Result<Built> {
     }))
 }
 
-/// The axes kept, in ascending order.
+/// The axes kept, in ascending order; null is none of them, as an empty list is.
 fn kept_axes(scope: &Scope<'_>, rank: usize) -> Result<Vec<usize>> {
     let options = scope.options;
-    let axes: Vec<i64> = match options.value("axis") {
-        None => vec![-1],
-        Some(Json::Null) => Vec::new(),
-        Some(Json::Array(axes)) => {
-            let axes: Option<_> = axes.iter().map(Json::as_i64).collect();
-            axes.ok_or_else(|| options.invalid("axis must be integers".to_owned()))?
-        }
-        Some(axis) => {
-            let axis = axis.as_i64();
-            vec![axis.ok_or_else(|| options.invalid("axis must be an integer".to_owned()))?]
-        }
+    let axes: Option<Vec<i64>> = match options.given("axis") {
+        Given::Absent => Some(vec![-1]),
+        Given::Null => Some(Vec::new()),
+        Given::Value(Json::Array(axes)) => axes.iter().map(Json::as_i64).collect(),
+        Given::Value(axis) => axis.as_i64().map(|axis| vec![axis]),
     };
-    let signed_rank = i64::try_from(rank).unwrap_or(i64::MAX);
-    let mut kept = Vec::new();
-    for axis in axes {
-        let at = if axis < 0 { axis + signed_rank } else { axis };
-        match usize::try_from(at) {
-            Ok(at) if at < rank => kept.push(at),
-            _ => {
-                return Err(
-                    scope.mismatch(format!("axis {axis} is not one of an input of rank {rank}"))
-                );
-            }
-        }
-    }
+    let axes = axes.ok_or_else(|| options.invalid("axis must be an integer, several or null"))?;
+    let places = axes.into_iter().map(|axis| {
+        let missing = || scope.mismatch(format!("axis {axis} is not one of {rank} axes"));
+        position(axis, rank).ok_or_else(missing)
+    });
+    let mut kept = places.collect::<Result<Vec<_>>>()?;
     kept.sort_unstable();
     Ok(kept)
 }

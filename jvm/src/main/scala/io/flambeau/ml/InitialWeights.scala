@@ -35,7 +35,7 @@ private[ml] object InitialWeights {
             " .h5 file, or a TensorFlow checkpoint's without .index")
       val bytes = new ByteArrayOutputStream
       val lengths = files.map { file =>
-        val content = ModelSource.readFile(file.toString, conf)
+        val content = ModelSource.readFile(file.toString, conf, "initialWeights")
         bytes.write(content)
         content.length
       }

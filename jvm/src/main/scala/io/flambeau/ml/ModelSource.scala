@@ -22,14 +22,17 @@ private[ml] object ModelSource {
   def read(text: String, conf: Configuration): Array[Byte] =
     if (text.trim.startsWith("{")) text.getBytes(UTF_8) else readFile(text, conf)
 
-  /** @throws ConfigException if the file cannot be read */
-  def readFile(location: String, conf: Configuration): Array[Byte] =
+  /**
+   * @param what the file is, for errors
+   * @throws ConfigException if the file cannot be read
+   */
+  def readFile(location: String, conf: Configuration, what: String = "the model"): Array[Byte] =
     try {
       val path = new Path(location)
       Using.resource(path.getFileSystem(conf).open(path))(_.readAllBytes())
     } catch {
       case error @ (_: IOException | _: IllegalArgumentException) =>
-        throw new ConfigException(s"the model $location cannot be read: ${error.getMessage}", error)
+        throw new ConfigException(s"$what $location cannot be read: ${error.getMessage}", error)
     }
 
   def decode(base64: String): Array[Byte] =
