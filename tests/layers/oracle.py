@@ -248,6 +248,14 @@ def prepare(case: Case, folder: Path) -> Ran:
         (folder / "model.json").write_text(case.text(model))
         weights = {our_path(model, weight): weight.numpy() for weight in model.weights}
         save_file(weights, folder / "weights.safetensors")
+    tensors = given(inputs, folder)
+    run_keras(ran, tensors)
+    save_file(tensors, folder / "inputs.safetensors")
+    return ran
+
+
+def given(inputs: list[np.ndarray], folder: Path) -> dict[str, np.ndarray]:
+    """The inputs as tensors of the example; strings are written to a file of their own."""
     tensors, strings = {}, {}
     for at, x in enumerate(inputs):
         if x.dtype.kind in "OSU":
@@ -257,9 +265,7 @@ def prepare(case: Case, folder: Path) -> Ran:
             tensors[f"x/{at}"] = np.ascontiguousarray(x.astype(held))
     if strings:
         (folder / "strings.json").write_text(json.dumps(strings))
-    run_keras(ran, tensors)
-    save_file(tensors, folder / "inputs.safetensors")
-    return ran
+    return tensors
 
 
 def feed(model: keras.Model, inputs: list) -> object:
@@ -282,7 +288,8 @@ def run_keras(ran: Ran, tensors: dict[str, np.ndarray]) -> None:
         loss = tf.constant(0.0)
         for at, y in enumerate(outputs):
             expected[f"training/{at}"] = y.numpy()
-            if y.dtype.is_floating:
+            # Lookups give integers where Keras declares float32.
+            if y.dtype.is_floating or model.outputs[at].dtype.startswith("float"):
                 tensors[f"g/{at}"] = rng.normal(size=y.shape).astype("float32")
                 loss += tf.reduce_sum(tf.cast(y, "float32") * tensors[f"g/{at}"])
         # Keras's trainer adds them in float32, whatever a layer computed its in.

@@ -10,7 +10,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from oracle import build_forward, run_forward
+from oracle import build_forward, given, run_forward
 from safetensors.numpy import save_file
 
 
@@ -78,7 +78,7 @@ def write(case: Refusal, folder: Path) -> None:
     if case.edit:
         case.edit(document)
     (folder / "model.json").write_text(json.dumps(document))
-    tensors = {f"x/{at}": x for at, x in enumerate(case.inputs)}
+    tensors = given(case.inputs, folder)
     # The example skips folders without this file.
     save_file(tensors or {"none": np.zeros(1, "float32")}, folder / "inputs.safetensors")
 

@@ -1,13 +1,13 @@
 //! Models in files: `.keras` archives and legacy `.h5` files are read, with or without weights of
 //! another file, and `.keras` archives written that Keras's `load_model` opens.
 
-use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use flambeau_formats::keras_archive::{Archive, Metadata};
 use flambeau_formats::legacy_h5::LegacyFile;
 use serde_json::Value as Json;
 
+use crate::assets::Assets;
 use crate::blueprint::Blueprint;
 use crate::error::{Error, Result};
 use crate::freeze::freeze;
@@ -65,17 +65,20 @@ impl Model {
             action: "read",
             source,
         };
-        let (document, own) = if bytes.starts_with(b"PK") {
+        let (document, own, assets) = if bytes.starts_with(b"PK") {
             let archive = Archive::from_bytes(bytes).map_err(read)?;
             let document = python_json::parse(&archive.config)?;
-            (document, Some(Weights::Groups(archive.weights)))
+            let assets = Assets::of(&archive);
+            (document, Some(Weights::Groups(archive.weights)), assets)
         } else if bytes.starts_with(weights::HDF5) {
             let file = LegacyFile::from_bytes(bytes.to_vec()).map_err(read)?;
-            (weights::document(&file)?, Some(Weights::Legacy(file)))
+            let document = weights::document(&file)?;
+            (document, Some(Weights::Legacy(file)), Assets::default())
         } else {
-            (python_json::parse(&String::from_utf8_lossy(bytes))?, None)
+            let document = python_json::parse(&String::from_utf8_lossy(bytes))?;
+            (document, None, Assets::default())
         };
-        let blueprint = Blueprint::read(document.clone())?;
+        let blueprint = Blueprint::read(document.clone(), assets)?;
         // Weights are compared with the config before the model takes any memory.
         let groups = blueprint.groups();
         let targets = Targets {
@@ -109,7 +112,7 @@ impl Model {
         } else {
             let mut document = document;
             freeze(&mut document, &options.frozen_layers)?;
-            Blueprint::read(document)?
+            Blueprint::read(document, blueprint.assets)?
         };
         let mut model = blueprint.allocate()?;
         if let (false, Some(seed)) = (loaded.weights, options.seed) {
@@ -137,7 +140,7 @@ impl Model {
             metadata: Metadata::at(now.as_secs()),
             config: python_json::print(&config),
             weights: self.to_weights_file(optimizer)?,
-            assets: BTreeMap::new(),
+            assets: self.assets().files().clone(),
         };
         archive.to_bytes().map_err(weights::written)
     }

@@ -3,6 +3,7 @@
 
 use serde_json::Value as Json;
 
+use crate::assets::Assets;
 use crate::config::Options;
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Network};
@@ -23,6 +24,7 @@ pub(crate) struct Blueprint {
     pub(crate) graph: Graph,
     /// By handle.
     pub(crate) declared: Vec<Declared>,
+    pub(crate) assets: Assets,
 }
 
 /// The variables of one layer as a weights file groups them.
@@ -38,11 +40,11 @@ pub struct WeightGroup {
 }
 
 impl Blueprint {
-    /// Reads a model's config.
+    /// Reads a model's config; `assets` are what its layers keep besides.
     ///
     /// # Errors
     /// Names the layer, its class and what is wrong.
-    pub(crate) fn read(document: Json) -> Result<Self> {
+    pub(crate) fn read(document: Json, assets: Assets) -> Result<Self> {
         let normalized = normalize(document)?;
         let entry = Entry::read(&normalized.model)?;
         if entry.family != Family::Models {
@@ -57,6 +59,7 @@ impl Blueprint {
         let mut declared = Vec::new();
         let place = Place {
             declared: &mut declared,
+            assets: &assets,
             path: String::new(),
             group: String::new(),
             order: Vec::new(),
@@ -71,6 +74,7 @@ impl Blueprint {
             name: entry.name,
             graph,
             declared,
+            assets,
         })
     }
 

@@ -4,10 +4,12 @@
 use std::any::Any;
 use std::fmt::Debug;
 
+use flambeau_formats::Array;
 use tch::{Kind, Tensor};
 
 use crate::activations::Activation;
 use crate::arguments::{Args, Tree};
+use crate::assets::Assets;
 use crate::config::Options;
 use crate::constraints::Constraint;
 use crate::context::Context;
@@ -293,6 +295,7 @@ pub(crate) struct Scope<'a> {
 #[derive(Debug)]
 pub(crate) struct Place<'a> {
     pub(crate) declared: &'a mut Vec<Declared>,
+    pub(crate) assets: &'a Assets,
     pub(crate) path: String,
     pub(crate) group: String,
     pub(crate) order: Vec<usize>,
@@ -441,6 +444,16 @@ impl<'a> Scope<'a> {
         self.declare(name, shape, initializer, false)
     }
 
+    /// The file `name` that the layer keeps in the model's archive.
+    pub(crate) fn asset(&self, name: &str) -> Option<&'a [u8]> {
+        self.place.assets.file(&self.place.group, name)
+    }
+
+    /// The array `name` that the layer keeps among the weights, no variable of its.
+    pub(crate) fn stored(&self, name: &str) -> Option<&'a Array> {
+        self.place.assets.array(&self.place.group, name)
+    }
+
     /// Declares a variable that neither gradients nor passes change, in a dtype of its own.
     pub(crate) fn constant(
         &mut self,
@@ -536,6 +549,7 @@ impl<'a> Scope<'a> {
         self.count += 1;
         Place {
             declared: &mut *self.place.declared,
+            assets: self.place.assets,
             path: format!("{}/{name}", self.place.path),
             group: format!("{}/{attribute}", self.place.group),
             order,

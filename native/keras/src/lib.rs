@@ -6,6 +6,7 @@
 pub mod activations;
 pub mod archive;
 mod arguments;
+mod assets;
 mod blueprint;
 pub mod config;
 pub mod constraints;

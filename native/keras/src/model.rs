@@ -4,6 +4,7 @@ use serde_json::Value as Json;
 use tch::{Kind, Tensor};
 
 use crate::archive::Loaded;
+use crate::assets::Assets;
 use crate::blueprint::{Blueprint, WeightGroup};
 use crate::context::{Context, Pass, Update};
 use crate::dtype::DType;
@@ -55,6 +56,7 @@ pub struct Model {
     declared: Vec<Declared>,
     variables: Variables,
     moving: Vec<usize>,
+    assets: Assets,
 }
 
 impl Model {
@@ -66,7 +68,7 @@ impl Model {
 
     /// As [`Self::from_json`] with the document parsed; also gives its `compile_config`.
     pub fn from_config(document: Json) -> Result<(Self, Loaded)> {
-        let blueprint = Blueprint::read(document)?;
+        let blueprint = Blueprint::read(document, Assets::default())?;
         let loaded = Loaded {
             weights: false,
             compile: blueprint.compile.clone(),
@@ -82,6 +84,7 @@ impl Model {
             name,
             graph,
             declared,
+            assets,
             ..
         } = blueprint;
         let inputs = graph.inputs.iter().map(|input| Input {
@@ -115,6 +118,7 @@ impl Model {
             declared,
             variables,
             moving,
+            assets,
         }
     }
 
@@ -190,6 +194,11 @@ impl Model {
     /// The layers that have variables, in Keras's order.
     pub fn weight_groups(&self) -> &[WeightGroup] {
         &self.groups
+    }
+
+    /// What its layers keep besides variables.
+    pub(crate) fn assets(&self) -> &Assets {
+        &self.assets
     }
 
     /// The config in Keras 3's form, without `compile_config`.

@@ -295,6 +295,7 @@ impl<'a> Builder<'a> {
                 let order = [place.order.as_slice(), &[self.positions[node.entry]]].concat();
                 let child = Place {
                     declared: &mut *place.declared,
+                    assets: place.assets,
                     path,
                     group: self.groups[node.entry].clone(),
                     order,
@@ -405,6 +406,7 @@ pub(crate) fn build_nested(scope: &mut Scope<'_>) -> Result<Built> {
     let network = Network::read(scope.class, scope.options)?;
     let place = Place {
         declared: &mut *scope.place.declared,
+        assets: scope.place.assets,
         path: scope.place.path.clone(),
         group: scope.place.group.clone(),
         order: scope.place.order.clone(),

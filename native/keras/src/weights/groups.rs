@@ -54,7 +54,9 @@ impl Model {
             let vars = optimizer_arrays(optimizer).map_err(written)?;
             groups.insert(OPTIMIZER.into(), Variables::new("", vars));
         }
-        Ok(WeightsFile { groups })
+        let mut file = WeightsFile { groups };
+        self.assets().add_to(&mut file);
+        Ok(file)
     }
 }
 

@@ -1,11 +1,30 @@
-//! `keras.layers`, preprocessing.
+//! `keras.layers`, preprocessing: numbers, categories and text. What `adapt` found comes with the
+//! model, as variables, in the config or as a vocabulary in its archive.
 
+mod category_encoding;
+mod discretization;
+mod encoding;
+mod fingerprint;
+mod hashed_crossing;
+mod hashing;
+mod lookup;
 mod normalization;
 mod rescaling;
+mod splitting;
+mod text_vectorization;
+mod tokens;
+mod vocabulary;
 
 use super::Family;
 
 pub(super) const LAYERS: Family = &[
+    ("CategoryEncoding", category_encoding::build),
+    ("Discretization", discretization::build),
+    ("HashedCrossing", hashed_crossing::build),
+    ("Hashing", hashing::build),
+    ("IntegerLookup", lookup::build_integers),
     ("Normalization", normalization::build),
     ("Rescaling", rescaling::build),
+    ("StringLookup", lookup::build_strings),
+    ("TextVectorization", text_vectorization::build),
 ];
