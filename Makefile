@@ -1,4 +1,5 @@
 # make mnist   train and apply the Keras MNIST CNN in a local Spark cluster
+# make packages, make flights    two more models: strings, and two inputs
 # make test    every check and test
 # make matrix  a small job with every version of Spark that is promised
 # make parity  every layer and operation with every option, against TensorFlow
@@ -8,7 +9,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := build
 .DELETE_ON_ERROR:
-.PHONY: setup build mnist check test test-native test-jvm test-python parity matrix wheel bench clean FORCE
+.PHONY: setup build mnist packages flights check test test-native test-jvm test-python parity matrix wheel bench clean FORCE
 
 # Where rustup puts cargo, for shells that have not read its profile.
 export PATH := $(PATH):$(HOME)/.cargo/bin
@@ -32,8 +33,8 @@ $(JAR): $(NATIVE) jvm/pom.xml $(shell find jvm/src -type f)
 	@$(MVN) --quiet -Dmaven.test.skip=true -DskipTests package
 	@touch $@
 
-mnist: $(JAR)
-	@examples/mnist/run.sh
+mnist packages flights: $(JAR)
+	@examples/$@/run.sh
 
 check: | setup
 	cargo fmt --all --check
@@ -41,7 +42,7 @@ check: | setup
 	$(VENV)/ruff check $(PYTHON_FILES)
 	$(VENV)/ruff format --check $(PYTHON_FILES)
 	cd python && ../$(VENV)/mypy
-	$(VENV)/shellcheck .ci/run scripts/*.sh examples/*/*.sh
+	$(VENV)/shellcheck .ci/run scripts/*.sh examples/*.sh examples/*/*.sh
 
 test: test-native test-jvm test-python
 

@@ -21,7 +21,7 @@ submit() {
     --conf spark.executor.heartbeatInterval=1s \
     --conf spark.ui.showConsoleProgress=false \
     --conf spark.flambeau.libtorch="$root/build/libtorch/lib" \
-    --conf spark.driver.extraJavaOptions="-Dlog4j2.configurationFile=$example/log4j2.properties" \
+    --conf spark.driver.extraJavaOptions="-Dlog4j2.configurationFile=$root/examples/log4j2.properties" \
     "$root/jvm/target/flambeau-spark4.0_2.13-0.1.0.jar" "$@"
 }
 
