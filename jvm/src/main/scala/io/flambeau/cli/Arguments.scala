@@ -31,6 +31,12 @@ private[cli] final class Arguments(usage: String, values: Map[String, String]) {
 
   def long(name: String): Long = parsed(name, "a whole number")(_.toLongOption)
 
+  def flag(name: String): Boolean = parsed(name, "true or false")(_.toBooleanOption)
+
+  /** A number from 0 up to, not including, 1. */
+  def fraction(name: String): Double =
+    parsed(name, "a number from 0 to below 1")(_.toDoubleOption.filter(value => value >= 0 && value < 1))
+
   def choice(name: String, choices: String*): String =
     parsed(name, choices.mkString(" or "))(text => choices.find(_ == text))
 

@@ -46,6 +46,10 @@ object Main {
       case error: FlambeauException =>
         err.println(s"${error.getClass.getSimpleName}: ${error.getMessage}")
         1
+      // A param whose value Spark's own validator refuses.
+      case error: IllegalArgumentException =>
+        err.println(error.getMessage)
+        2
     }
 
   private def parse(args: Seq[String]): (Command, Arguments) = {

@@ -24,6 +24,7 @@ private[cli] object PredictCommand extends Command {
     Tables.FormatFlag,
     Flag("label", "label column", default = Some("label")),
     Flag("features", "feature columns, by commas; all but the label if absent"),
+    Tables.InputMappingFlag,
     Flag("output", "directory for the lines; must not exist", required = true))
 
   private val Export = "export/model.keras"
@@ -35,9 +36,9 @@ private[cli] object PredictCommand extends Command {
     }
     val label = arguments("label")
     val table = Tables.read(spark, arguments, arguments("data"))
-    val predicted = KerasModel
-      .fromKerasFile(spark, s"${arguments("model-dir")}/$Export")
-      .setFeatureCols(Tables.features(arguments, table, Seq(label)))
+    val model = KerasModel.fromKerasFile(spark, s"${arguments("model-dir")}/$Export")
+    Tables.setFeatures(model, arguments, table, Seq(label))
+    val predicted = model
       .transform(table)
       .select(col(label).cast(DoubleType), col("prediction"))
       .persist()

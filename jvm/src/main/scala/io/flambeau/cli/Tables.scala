@@ -4,10 +4,13 @@ package io.flambeau.cli
 import org.apache.spark.sql.{AnalysisException, DataFrame, SparkSession}
 
 import io.flambeau.DataException
+import io.flambeau.ml.KerasColumnParams
 
 /** The tables that commands read. */
 private[cli] object Tables {
   val FormatFlag: Flag = Flag("format", "csv (with a header) or parquet", default = Some("csv"))
+  val InputMappingFlag: Flag =
+    Flag("input-mapping", "of a model with several inputs, JSON of their names with columns; instead of features")
 
   /** @throws DataException if there is no such table */
   def read(spark: SparkSession, arguments: Arguments, location: String): DataFrame =
@@ -20,7 +23,10 @@ private[cli] object Tables {
       case error: AnalysisException => throw new DataException(s"$location cannot be read: ${error.getMessage}", error)
     }
 
-  /** The named features, or every column but the others that are named. */
-  def features(arguments: Arguments, table: DataFrame, others: Seq[String]): Array[String] =
-    arguments.list("features").getOrElse(table.columns.toSeq.diff(others)).toArray
+  /** Tells a stage its inputs: their mapping, the named features, or every column but the others. */
+  def setFeatures(stage: KerasColumnParams, arguments: Arguments, table: DataFrame, others: Seq[String]): Unit =
+    arguments.get("input-mapping") match {
+      case Some(mapping) => stage.setInputMapping(mapping)
+      case None => stage.setFeatureCols(arguments.list("features").getOrElse(table.columns.toSeq.diff(others)).toArray)
+    }
 }

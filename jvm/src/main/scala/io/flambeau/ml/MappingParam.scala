@@ -10,7 +10,7 @@ import org.json4s.jackson.JsonMethods.{compact, parse}
 import io.flambeau.ConfigException
 
 /** A param that maps names to columns, kept as JSON: `{"image": "pixels", "tabular": ["a", "b"]}`. */
-private[ml] object MappingParam {
+private[flambeau] object MappingParam {
   val isValid: String => Boolean = text => Try(fields(text)).toOption.flatten.isDefined
 
   def json(mapping: Map[String, Seq[String]]): String = compact(mapping: JObject)

@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+package io.flambeau.cli
+
+import java.io.{ByteArrayOutputStream, PrintStream}
+import java.nio.file.{Files, Path}
+
+import io.flambeau.{Samples, SparkSuite}
+
+class TrainSuite extends SparkSuite {
+
+  private def run(args: String*): (Int, String) = {
+    val text = new ByteArrayOutputStream
+    val stream = new PrintStream(text, true)
+    (Main.run(args, stream, stream), text.toString)
+  }
+
+  private def train(folder: Path, name: String, more: String*): (Int, String) = {
+    val model = Files.writeString(folder.resolve("model.json"), Samples.Classifier)
+    val options = Seq("--model", model, "--data", table(folder), "--format", "parquet", "--optimizer", "adam",
+      "--loss", "sparse_categorical_crossentropy", "--model-dir", folder.resolve(name))
+    run("train" +: (options.map(_.toString) ++ more): _*)
+  }
+
+  private def table(folder: Path): String = {
+    val path = folder.resolve("points").toString
+    val points = Samples.points(spark, 200, 2).selectExpr("point[0] as x", "point[1] as y", "label", "float(id) as id")
+    points.write.mode("overwrite").parquet(path)
+    path
+  }
+
+  test("every option of training reaches the job") {
+    val folder = temporaryDirectory()
+    val (code, text) = train(folder, "first", "--features", "x,y", "--epochs", "3", "--batch-size", "16",
+      "--validation-split", "0.25", "--metrics", "accuracy", "--weighted-metrics", "sparse_categorical_crossentropy",
+      "--class-weight", """{"0": 1.0, "1": 2.0}""", "--shuffle", "false", "--keep-checkpoints", "1",
+      "--export-formats", "weights.h5,h5,tf")
+    assert(code == 0, text)
+    val loss = "sparse_categorical_crossentropy"
+    for (metric <- Seq("accuracy", loss, "val_accuracy", s"val_$loss")) assert(text.contains(s"$metric 0."), text)
+    val first = folder.resolve("first")
+    val exports = Seq("keras", "weights.h5", "h5", "ckpt.index").map(ending => s"export/model.$ending")
+    exports.foreach(name => assert(Files.exists(first.resolve(name)), name))
+    assert(first.toFile.list().count(_.startsWith("ckpt-")) == 1)
+
+    val weights = first.resolve("export/model.weights.h5").toString
+    val (again, said) = train(folder, "second", "--input-mapping", """{"point": ["x", "y"]}""",
+      "--initial-weights", weights, "--skip-mismatch", "true", "--frozen-layers", "hidden,classes")
+    assert(again == 0, said)
+    // All layers are frozen: the second model is the first.
+    val outputs = Seq("first", "second").map { name =>
+      val lines = folder.resolve(s"$name.txt").toString
+      val (done, told) = run("predict", "--model-dir", folder.resolve(name).toString, "--data", table(folder),
+        "--format", "parquet", "--input-mapping", """{"point": ["x", "y"]}""", "--output", lines)
+      assert(done == 0, told)
+      spark.read.text(lines).collect().map(_.getString(0).split(' ').drop(1).mkString(" ")).sorted.toSeq
+    }
+    assert(outputs.head == outputs.last)
+  }
+
+  test("what an option names and is not there is refused") {
+    val folder = temporaryDirectory()
+    def refused(more: String*): String = {
+      val (code, text) = train(folder, "refused", more: _*)
+      assert(code == 1 || code == 2, text)
+      text
+    }
+    assert(refused("--features", "x,y", "--initial-weights", "/no/such.h5").contains("/no/such.h5"))
+    assert(refused("--features", "x,y", "--frozen-layers", "hiden").contains("hiden"))
+    assert(refused("--input-mapping", "x,y").contains("inputMapping"))
+    assert(refused("--features", "x,y", "--label-mapping", """{"class": ["label"]}""").contains("class"))
+    assert(refused("--features", "x,y", "--validation-split", "1").contains("--validation-split must be a number from 0"))
+    assert(refused("--features", "x,y", "--shuffle", "yes").contains("--shuffle must be true or false"))
+  }
+}
