@@ -4,11 +4,7 @@
 set -euo pipefail
 bench=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$bench/../.." && pwd)
-if [[ ! -e $root/build/bench-venv/ready ]]; then
-  "$("$root/scripts/find-python.sh")" -m venv "$root/build/bench-venv"
-  "$root/build/bench-venv/bin/pip" install --quiet -r "$bench/requirements.txt"
-  touch "$root/build/bench-venv/ready"
-fi
+"$bench/peers.sh"
 # local-cluster starts its workers from pip's Spark, which wants to be told its Scala version.
 export SPARK_SCALA_VERSION=2.13 SPARK_LOCAL_IP=127.0.0.1
 export PYSPARK_PYTHON=$root/build/bench-venv/bin/python

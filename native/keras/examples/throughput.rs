@@ -1,91 +1,124 @@
-//! Rows per second of training and prediction of the MNIST CNN: `throughput [STEPS]`.
+//! Rows per second of training or prediction: `throughput FOLDER fit|predict`.
 //!
-//! One step is forward, loss, gradients and Adam on a batch of 64 random images. Pin it to a core
-//! (`taskset -c 0`, `OMP_NUM_THREADS=1`) to compare it with TensorFlow.
+//! The folder is one that `tests/bench/keras/prepare.py` wrote: `model.keras`, `data.safetensors`
+//! with `x` and `y`, `settings.json` with the loss, the rows of a step and what is timed. A step is
+//! gathering a batch, forward, loss, gradients and Adam. The last line is JSON: rows a second and
+//! the peak memory in MB. Pin it to a core (`taskset -c 0`, `OMP_NUM_THREADS=1`) to compare it.
 
 use std::error::Error;
+use std::path::Path;
 use std::time::Instant;
 
 use flambeau_keras::losses::Loss;
 use flambeau_keras::optimizers::Optimizer;
-use flambeau_keras::{Model, Pass, Rng, Value as Batch};
+use flambeau_keras::{Model, Pass, Rng, Value as Input};
 use rand_core::SeedableRng;
 use serde_json::{Value, json};
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
-const BATCH: i64 = 64;
-const PREDICTED: i64 = 10_000;
+type Failure = Box<dyn Error>;
 
-fn mnist_cnn() -> Value {
-    let layer = |class: &str, config: Value| json!({"class_name": class, "config": config});
-    let layers = [
-        layer(
-            "InputLayer",
-            json!({"name": "in", "batch_shape": [null, 28, 28, 1]}),
-        ),
-        layer(
-            "Rescaling",
-            json!({"name": "rescaling", "scale": 1.0 / 255.0}),
-        ),
-        layer(
-            "Conv2D",
-            json!({"name": "conv2d", "filters": 32, "kernel_size": 3, "activation": "relu"}),
-        ),
-        layer("MaxPooling2D", json!({"name": "pool", "pool_size": 2})),
-        layer("Flatten", json!({"name": "flatten"})),
-        layer(
-            "Dense",
-            json!({"name": "hidden", "units": 64, "activation": "relu"}),
-        ),
-        layer(
-            "Dense",
-            json!({"name": "out", "units": 10, "activation": "softmax"}),
-        ),
-    ];
-    json!({"class_name": "Sequential", "config": {"name": "mnist", "layers": layers}})
+struct Case {
+    model: Model,
+    x: Tensor,
+    y: Tensor,
+    settings: Value,
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
-    let steps: u32 = std::env::args()
-        .nth(1)
-        .as_deref()
-        .unwrap_or("500")
-        .parse()?;
-    let (mut model, _) = Model::from_config(mnist_cnn())?;
-    model.initialize(1)?;
-    let loss = Loss::from_config(&json!("sparse_categorical_crossentropy"))?;
-    let mut optimizer = Optimizer::from_config(&json!("adam"), model.trainable())?;
-    let mut gradients = vec![0.0; model.trainable().len()];
-    let x = Tensor::f_randint(256, [BATCH, 784], (Kind::Uint8, Device::Cpu))?;
-    let labels = Tensor::f_randint(10, [BATCH], (Kind::Int64, Device::Cpu))?;
-
-    let mut train = |steps: u32| -> Result<f64, Box<dyn Error>> {
-        let start = Instant::now();
-        for step in 0..steps {
-            let mut pass = Pass::training(Rng::seed_from_u64(step.into()));
-            let outputs = model.forward(&[Batch::new(x.shallow_clone())], &mut pass)?;
-            let sums = loss.sums(&labels, &outputs[0], None)?;
-            let outcome = loss.outcome(&Vec::try_from(sums.f_detach()?)?);
-            let minimised = sums.f_mul(&Tensor::f_from_slice(&outcome.slopes)?)?;
-            let reached = model.gradients(&minimised.f_sum(Kind::Double)?, &mut gradients)?;
-            let params = model.trainable_mut().as_mut_slice();
-            optimizer.apply(params, &mut gradients, &reached)?;
-        }
-        Ok(f64::from(steps) * BATCH as f64 / start.elapsed().as_secs_f64())
-    };
-    train(steps / 10 + 1)?;
-    let trained = train(steps)?;
-    let images = Tensor::f_randint(256, [PREDICTED, 784], (Kind::Uint8, Device::Cpu))?;
-    let images = [Batch::new(images)];
-    let first = model.predict(&images)?;
-    let start = Instant::now();
-    let second = model.predict(&images)?;
-    let elapsed = start.elapsed();
-    if !first[0].f_equal(&second[0])? {
-        return Err("two predictions of the same images differ".into());
+impl Case {
+    fn read(folder: &Path) -> Result<Self, Failure> {
+        let (model, _) = Model::from_bytes(&std::fs::read(folder.join("model.keras"))?)?;
+        let tensors = Tensor::read_safetensors(folder.join("data.safetensors"))?;
+        let tensor = |name: &str| {
+            let found = tensors.iter().find(|(key, _)| key == name);
+            found.map(|(_, tensor)| tensor.shallow_clone())
+        };
+        Ok(Self {
+            model,
+            x: tensor("x").ok_or("there is no x")?,
+            y: tensor("y").ok_or("there is no y")?,
+            settings: serde_json::from_slice(&std::fs::read(folder.join("settings.json"))?)?,
+        })
     }
-    let predicted = PREDICTED as f64 / elapsed.as_secs_f64();
-    let line = format!("trained {trained:.0} rows/s, predicted {predicted:.0} rows/s\n");
+
+    fn number(&self, key: &str) -> i64 {
+        self.settings[key].as_i64().unwrap_or(1)
+    }
+
+    /// Trains `steps` steps; gives the rows trained.
+    fn fit(&mut self, trainer: &mut Trainer, steps: i64) -> Result<i64, Failure> {
+        let batch = self.number("batch");
+        let order = Tensor::f_randperm(steps * batch, (Kind::Int64, tch::Device::Cpu))?;
+        for step in 0..steps {
+            let rows = order.f_narrow(0, step * batch, batch)?;
+            let (x, y) = (
+                self.x.f_index_select(0, &rows)?,
+                self.y.f_index_select(0, &rows)?,
+            );
+            let mut pass = Pass::training(Rng::seed_from_u64(step.unsigned_abs()));
+            let outputs = self.model.forward(&[Input::new(x)], &mut pass)?;
+            let sums = trainer.loss.sums(&y, &outputs[0], None)?;
+            let outcome = trainer.loss.outcome(&Vec::try_from(sums.f_detach()?)?);
+            let minimised = sums.f_mul(&Tensor::f_from_slice(&outcome.slopes)?)?;
+            let minimised = minimised.f_sum(Kind::Double)?;
+            let reached = self.model.gradients(&minimised, &mut trainer.gradients)?;
+            let params = self.model.trainable_mut().as_mut_slice();
+            trainer
+                .optimizer
+                .apply(params, &mut trainer.gradients, &reached)?;
+            self.model.apply_updates(&pass.updates)?;
+        }
+        Ok(steps * batch)
+    }
+
+    /// Predicts the first `rows`.
+    fn predict(&self, rows: i64) -> Result<i64, Failure> {
+        self.model
+            .predict(&[Input::new(self.x.f_narrow(0, 0, rows)?)])?;
+        Ok(rows)
+    }
+}
+
+struct Trainer {
+    loss: Loss,
+    optimizer: Optimizer,
+    gradients: Vec<f32>,
+}
+
+fn main() -> Result<(), Failure> {
+    tch::set_num_threads(1);
+    let arguments: Vec<String> = std::env::args().collect();
+    let [_, folder, mode] = arguments.as_slice() else {
+        return Err("usage: throughput FOLDER fit|predict".into());
+    };
+    let mut case = Case::read(Path::new(folder))?;
+    let (rows, elapsed) = if mode == "fit" {
+        let mut trainer = Trainer {
+            loss: Loss::from_config(&case.settings["loss"])?,
+            optimizer: Optimizer::from_config(&json!("adam"), case.model.trainable())?,
+            gradients: vec![0.0; case.model.trainable().len()],
+        };
+        case.fit(&mut trainer, 1)?;
+        let start = Instant::now();
+        let steps = case.number("steps");
+        (case.fit(&mut trainer, steps)?, start.elapsed())
+    } else {
+        case.predict(case.number("predict_batch"))?;
+        let start = Instant::now();
+        (case.predict(case.number("predicted"))?, start.elapsed())
+    };
+    #[expect(clippy::cast_precision_loss, reason = "rows are few")]
+    let rate = rows as f64 / elapsed.as_secs_f64();
+    let line = json!({"rate": rate, "memory": peak_memory()?}).to_string() + "\n";
     std::io::Write::write_all(&mut std::io::stdout(), line.as_bytes())?;
     Ok(())
+}
+
+/// The most memory that the process had resident, in MB.
+fn peak_memory() -> Result<f64, Failure> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kilobytes = peak.and_then(|line| line.split_whitespace().next());
+    let kilobytes: f64 = kilobytes.ok_or("there is no VmHWM")?.parse()?;
+    Ok(kilobytes / 1024.0)
 }
