@@ -65,6 +65,9 @@ class Case:
     rows: int = 5
     # Whether stock Keras can open the export (it cannot where the case is about its own defects).
     export: bool = True
+    # Whether Keras runs it in a graph, as `fit` and `predict` do: there, preprocessing layers cast
+    # integers too.
+    compiled: bool = False
 
 
 @dataclass
@@ -271,14 +274,15 @@ def feed(model: keras.Model, inputs: list) -> object:
 def run_keras(ran: Ran, tensors: dict[str, np.ndarray]) -> None:
     """Fill in what Keras finds, and the factors `g` of the outputs in the loss."""
     model, expected = ran.model, ran.expected
+    call = tf.function(model) if ran.case.compiled else model
     rng = np.random.default_rng(2)
     values = [tf.constant(x) for x in ran.inputs]
-    for at, y in enumerate(keras.tree.flatten(model(feed(model, values), training=False))):
+    for at, y in enumerate(keras.tree.flatten(call(feed(model, values), training=False))):
         expected[f"y/{at}"] = y.numpy()
     with tf.GradientTape(persistent=True) as tape:
         floats = {at: value for at, value in enumerate(values) if value.dtype.is_floating}
         tape.watch(list(floats.values()))
-        outputs = keras.tree.flatten(model(feed(model, values), training=True))
+        outputs = keras.tree.flatten(call(feed(model, values), training=True))
         loss = tf.constant(0.0)
         for at, y in enumerate(outputs):
             expected[f"training/{at}"] = y.numpy()

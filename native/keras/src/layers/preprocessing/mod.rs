@@ -1,8 +1,10 @@
 //! `keras.layers`, preprocessing.
 
+mod images;
 mod normalization;
 mod rescaling;
 
+pub(super) use self::images::LAYERS as IMAGES;
 use super::Family;
 
 pub(super) const LAYERS: Family = &[
