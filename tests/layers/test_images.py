@@ -22,22 +22,26 @@ def pixels(low: float, high: float, rows: int):
     return make
 
 
-def add(name, layer, *, shape=(10, 9, 3), low=0.0, high=255.0, rows=4, first=True, **options):
+def add(name, layer, *, shape=(10, 9, 3), low=0.0, high=255.0, rows=4, half="float32", **options):
     """Cases of one layer: float32 images, bytes, half precision, and channels first.
 
-    `layer` makes it from the options in which the cases differ.
+    `layer` makes it from the options in which the cases differ; `half` is what half precision
+    starts from.
     """
     options["inputs"] = pixels(low, high, rows)
     CASES.add(name, lambda: sequential(shape, layer()), **options)
     # Keras casts bytes only in graphs, as `fit` and `predict` run them.
     graph = options | {"compiled": True}
     CASES.add(f"{name}-bytes", lambda: sequential(shape, layer(), dtype="uint8"), **graph)
-    half = options | {"tolerance": 4e-3}
-    CASES.add(f"{name}-half", lambda: sequential(shape, layer(dtype="mixed_float16")), **half)
-    if first:
-        second = (shape[2], *shape[:2])
-        make = lambda: sequential(second, layer(data_format="channels_first"))  # noqa: E731
-        CASES.add(f"{name}-first", make, **options)
+    CASES.add(
+        f"{name}-half",
+        lambda: sequential(shape, layer(dtype="mixed_float16"), dtype=half),
+        **(graph if half == "uint8" else options) | {"tolerance": 4e-3},
+    )
+    first = (shape[2], *shape[:2])
+    CASES.add(
+        f"{name}-first", lambda: sequential(first, layer(data_format="channels_first")), **options
+    )
 
 
 for interpolation in ["nearest", "bilinear", "bicubic", "lanczos3", "lanczos5"]:
@@ -48,6 +52,8 @@ for interpolation in ["nearest", "bilinear", "bicubic", "lanczos3", "lanczos5"]:
                 lambda i=interpolation, a=antialias, s=size, **o: L.Resizing(
                     *s, interpolation=i, antialias=a, **o
                 ),
+                # TensorFlow has no gradient in half precision for the others.
+                half="float32" if interpolation == "nearest" else "uint8",
             )
 # TensorFlow has no gradient for it.
 for size in [(5, 4), (16, 21), (3, 20)]:
@@ -107,7 +113,6 @@ for warp, options in WARPS.items():
 for shape in [(1, 1, 1), (1, 6, 2), (5, 1, 3), (33, 20, 1)]:
     add(f"rotation-{shape}", lambda **o: L.RandomRotation((0.1, 0.1), **o), shape=shape)
     add(f"zoom-{shape}", lambda **o: L.RandomZoom((0.4, 0.4), **o), shape=shape)
-    wrap = {"fill_mode": "wrap"}
     add(
         f"translation-{shape}",
         lambda **o: L.RandomTranslation((0.4, 0.4), (0.3, 0.3), fill_mode="wrap", **o),

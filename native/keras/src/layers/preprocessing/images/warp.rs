@@ -155,8 +155,10 @@ impl Warp {
 
 /// C's `round`: halves go away from zero.
 fn half_away(x: &Tensor) -> Result<Tensor> {
-    let up = x.f_abs()?.f_add_scalar(0.5)?.f_floor()?;
-    Ok(up.f_mul(&x.f_sign()?)?)
+    let whole = x.f_trunc()?;
+    let rest = x.f_sub(&whole)?;
+    let step = rest.f_abs()?.f_ge(0.5)?.f_to_kind(Kind::Float)?;
+    Ok(whole.f_add(&step.f_mul(&x.f_sign()?)?)?)
 }
 
 /// The inverse transforms.
@@ -190,6 +192,13 @@ mod tests {
         for fill in [Fill::Reflect, Fill::Wrap, Fill::Nearest] {
             assert_eq!(mapped(fill, &[-3.0, 0.0, 2.5], 1), [0.0, 0.0, 0.0]);
         }
+    }
+
+    #[test]
+    fn halves_go_away_from_zero_and_what_is_just_below_does_not() {
+        let x = Tensor::from_slice(&[0.5_f32, -0.5, 1.5, 0.5_f32.next_down(), -2.4]);
+        let rounded = Vec::<f32>::try_from(&half_away(&x).unwrap()).unwrap();
+        assert_eq!(rounded, [1.0, -1.0, 2.0, 0.0, -2.0]);
     }
 
     #[test]
