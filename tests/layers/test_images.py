@@ -124,4 +124,153 @@ add("translation-random", lambda **o: L.RandomTranslation(0.2, 0.4, **o), random
 # Keras writes a range around zero, and does not read it.
 add("shear-random", lambda **o: L.RandomShear(0.2, 0.4, **o), random=True, export=False)
 
+
+for name, low, high in [("bytes", 0.0, 255.0), ("unit", 0.0, 1.0), ("signed", -1.0, 1.0)]:
+    pixels_of = {"low": low, "high": high}
+    values = {"value_range": (low, high)}
+    for factor in [0.3, -0.6, 0.0]:
+        add(
+            f"brightness-{name}-{factor}",
+            lambda f=factor, v=values, **o: L.RandomBrightness((f, f), **v, **o),
+            **pixels_of,
+        )
+        # Contrast is scaled by 1 - low to 1 + high.
+        add(
+            f"contrast-{name}-{factor}",
+            lambda f=factor, v=values, **o: L.RandomContrast((-abs(f), abs(f)), **v, **o),
+            **pixels_of,
+        )
+    add(f"auto_contrast-{name}", lambda v=values, **o: L.AutoContrast(**v, **o), **pixels_of)
+    for factor in [0.0, 1.0]:
+        add(
+            f"invert-{name}-{factor}",
+            lambda f=factor, v=values, **o: L.RandomInvert((f, f), **v, **o),
+            **pixels_of,
+        )
+    add(f"solarization-{name}", lambda v=values, **o: L.Solarization(**v, **o), **pixels_of)
+    for bits in [1, 3, 8]:
+        add(
+            f"posterization-{name}-{bits}",
+            lambda b=bits, v=values, **o: L.RandomPosterization((b, b), **v, **o),
+            **pixels_of,
+        )
+    for factor in [-0.4, 0.0, 0.7]:
+        add(
+            f"degeneration-{name}-{factor}",
+            lambda f=factor, v=values, **o: L.RandomColorDegeneration((f, f), **v, **o),
+            **pixels_of,
+        )
+    for factor in [0.0, 0.3, 1.0]:
+        add(
+            f"sharpness-{name}-{factor}",
+            lambda f=factor, v=values, **o: L.RandomSharpness((f, f), **v, **o),
+            **pixels_of,
+        )
+    # A turn by half of the circle is the same both ways.
+    for factor in [0.0, 1.0]:
+        add(
+            f"hue-{name}-{factor}",
+            lambda f=factor, v=values, **o: L.RandomHue((f, f), **v, **o),
+            **pixels_of,
+        )
+    for limit, tiles in [(4.0, (8, 8)), (0.0, (2, 3)), (1.5, (1, 4)), (2, (5, 5))]:
+        add(
+            f"adaptive-{name}-{limit}-{tiles}",
+            lambda c=limit, t=tiles, v=values, **o: L.ContrastLimitedAdaptiveHistogramEqualization(
+                clip_limit=c, tile_grid_size=t, **v, **o
+            ),
+            **pixels_of,
+        )
+    for fill in [0.25, (0.0, 0.5, 2.0), -4]:
+        add(
+            f"erasing-{name}-{fill}",
+            lambda f=fill, v=values, **o: L.RandomErasing(
+                (1.0, 1.0), scale=(1.0, 1.0), fill_value=f, **v, **o
+            ),
+            **pixels_of,
+        )
+for factor in [0.0, 0.2, 0.5, 0.9]:
+    add(
+        f"saturation-{factor}",
+        lambda f=factor, **o: L.RandomSaturation((f, f), **o),
+        low=0.0,
+        high=1.0,
+    )
+for factor in [0.0, 1.0]:
+    add(f"grayscale-{factor}", lambda f=factor, **o: L.RandomGrayscale(f, **o))
+    add(f"grayscale-one-{factor}", lambda f=factor, **o: L.RandomGrayscale(f, **o), shape=(4, 5, 1))
+for kernel, sigma in [(3, 1.0), ((5, 3), 0.4), ((1, 3), 0.8)]:
+    add(
+        f"blur-{kernel}",
+        lambda k=kernel, s=sigma, **o: L.RandomGaussianBlur((1.0, 1.0), k, (s, s), **o),
+    )
+add("perspective-still", lambda **o: L.RandomPerspective((1.0, 1.0), scale=0.0, **o))
+add("perspective-never", lambda **o: L.RandomPerspective((0.0, 0.0), scale=1.0, **o))
+add("elastic-never", lambda **o: L.RandomElasticTransform(0.0, **o))
+add("elastic-still", lambda **o: L.RandomElasticTransform((1.0, 1.0), (1e-6, 1e-6), **o))
+add("mix_up-one", lambda **o: L.MixUp(**o), rows=1)
+add("cut_mix-one", lambda **o: L.CutMix(**o), rows=1)
+add("rand_augment-none", lambda **o: L.RandAugment(num_ops=0, **o))
+
+# In float32 Keras gives back its own input, which no functional model takes.
+for dtype in ["mixed_float16", "mixed_bfloat16", "float64"]:
+    for bins, low, high in [(256, 0, 255), (64, 0, 255), (256, -1, 1), (300, 0, 1)]:
+        for layout, shape in [("channels_last", (10, 9, 3)), ("channels_first", (3, 10, 9))]:
+            CASES.add(
+                f"equalization-{dtype}-{bins}-{low}-{high}-{layout}",
+                lambda d=dtype, b=bins, v=(low, high), f=layout, s=shape: sequential(
+                    s, L.Equalization(v, b, data_format=f, dtype=d)
+                ),
+                inputs=pixels(low, high, 4),
+                tolerance=1e-2 if dtype == "mixed_bfloat16" else 4e-3,
+            )
+
+
+def jitter(name, **options):
+    """Cases of the changes of colours that a layer makes one after the other."""
+    for suffix, dtype in [("", "float32"), ("-bytes", "uint8")]:
+        CASES.add(
+            f"jitter-{name}{suffix}",
+            lambda d=dtype: sequential((10, 9, 3), L.RandomColorJitter(**options), dtype=d),
+            inputs=pixels(0, 255, 4),
+            compiled=dtype == "uint8",
+        )
+
+
+jitter("none")
+jitter("brightness", brightness_factor=(0.2, 0.2))
+jitter("contrast", contrast_factor=(-0.3, 0.3))
+jitter("saturation", saturation_factor=(0.6, 0.6))
+jitter("hue", hue_factor=(1.0, 1.0))
+jitter(
+    "all",
+    brightness_factor=(0.2, 0.2),
+    contrast_factor=(-0.3, 0.3),
+    saturation_factor=(0.6, 0.6),
+    hue_factor=(0.0, 0.0),
+)
+
+for name, layer in {
+    "brightness": lambda **o: L.RandomBrightness(0.2, **o),
+    "contrast": lambda **o: L.RandomContrast(0.2, **o),
+    "invert": lambda **o: L.RandomInvert(0.5, **o),
+    "solarization": lambda **o: L.Solarization(0.3, 0.4, **o),
+    "posterization": lambda **o: L.RandomPosterization(5, **o),
+    "grayscale": lambda **o: L.RandomGrayscale(**o),
+    "degeneration": lambda **o: L.RandomColorDegeneration(0.5, **o),
+    "hue": lambda **o: L.RandomHue(0.5, **o),
+    "saturation": lambda **o: L.RandomSaturation(0.5, **o),
+    "sharpness": lambda **o: L.RandomSharpness(0.5, **o),
+    "blur": lambda **o: L.RandomGaussianBlur(0.5, **o),
+    "perspective": lambda **o: L.RandomPerspective(0.5, 0.4, **o),
+    "elastic": lambda **o: L.RandomElasticTransform(0.5, 0.8, **o),
+    "erasing": lambda **o: L.RandomErasing(**o),
+    "mix_up": lambda **o: L.MixUp(**o),
+    "cut_mix": lambda **o: L.CutMix(**o),
+    "rand_augment": lambda **o: L.RandAugment(**o),
+    "aug_mix": lambda **o: L.AugMix(**o),
+    "aug_mix-shapes": lambda **o: L.AugMix(all_ops=False, **o),
+}.items():
+    add(f"{name}-random", layer, random=True)
+
 test_layers = CASES.test()

@@ -1,9 +1,9 @@
 //! `CenterCrop` and `RandomCrop`: rectangles cut from images.
 
-use rand_core::Rng as _;
 use tch::{Kind, Tensor};
 
 use super::augmentation::{Augmentation, always_sized, in_training_sized};
+use super::distributions::below;
 use super::resizing::size;
 use crate::context::Rng;
 use crate::error::Result;
@@ -80,12 +80,6 @@ impl Augmentation for RandomCrop {
 fn cut(images: &Tensor, start: [i64; 2], size: [i64; 2]) -> Result<Tensor> {
     let rows = images.f_narrow(1, start[0], size[0])?;
     Ok(rows.f_narrow(2, start[1], size[1])?)
-}
-
-/// A number from 0 to below `count`, which is small: no number is noticeably more likely.
-fn below(rng: &mut Rng, count: i64) -> i64 {
-    let scaled = i128::from(rng.next_u32()) * i128::from(count);
-    i64::try_from(scaled >> 32).unwrap_or(0)
 }
 
 #[cfg(test)]

@@ -8,11 +8,18 @@ mod augmentation;
 mod brightness;
 mod contrast;
 mod cropping;
+mod distributions;
+mod elastic;
+mod equalization;
+mod filter;
 mod flip;
 mod grayscale;
 mod hue;
 mod inversion;
 mod jitter;
+mod mixing;
+mod perspective;
+mod policies;
 mod posterization;
 mod range;
 mod resizing;
@@ -41,4 +48,18 @@ pub(in crate::layers) const LAYERS: Family = &[
     ("RandomHue", hue::build_hue),
     ("RandomSaturation", hue::build_saturation),
     ("RandomColorJitter", jitter::build),
+    ("RandomSharpness", filter::build_sharpness),
+    ("RandomGaussianBlur", filter::build_blur),
+    ("Equalization", equalization::build),
+    (
+        "ContrastLimitedAdaptiveHistogramEqualization",
+        equalization::build_adaptive,
+    ),
+    ("RandomPerspective", perspective::build),
+    ("RandomElasticTransform", elastic::build),
+    ("RandomErasing", mixing::build_erasing),
+    ("MixUp", mixing::build_mix_up),
+    ("CutMix", mixing::build_cut_mix),
+    ("RandAugment", policies::build_rand_augment),
+    ("AugMix", policies::build_aug_mix),
 ];
