@@ -2,46 +2,67 @@
 
 from __future__ import annotations
 
+import itertools
+
+import keras
 import numpy as np
 from keras import layers as L
 from oracle import Cases, sequential
+from refusal import Refusals, change
 
 CASES = Cases()
 ran = CASES.fixture()
+REFUSALS = Refusals()
+messages = REFUSALS.fixture()
+
+VARIANTS = ["bytes", "half", "first"]
+TURNS = itertools.cycle(VARIANTS)
 
 
 def pixels(low: float, high: float, rows: int):
-    """Inputs that are images of the given range, in the dtype of the model's input."""
+    """Inputs that are images of the given range, in the dtype of the model's input.
+
+    Bytes are those of the range that there are.
+    """
 
     def make(model):
         rng = np.random.default_rng(7)
         spec = model.inputs[0]
-        x = rng.uniform(low, high, (rows, *spec.shape[1:]))
+        x = rng.uniform(
+            max(low, 0) if spec.dtype == "uint8" else low, high, (rows, *spec.shape[1:])
+        )
         return [(np.round(x) if spec.dtype == "uint8" else x).astype(spec.dtype)]
 
     return make
 
 
 def add(name, layer, *, shape=(10, 9, 3), low=0.0, high=255.0, rows=4, half="float32", **options):
-    """Cases of one layer: float32 images, bytes, half precision, and channels first.
+    """Cases of one layer: float32 images, and in turns bytes, half precision or channels first.
 
     `layer` makes it from the options in which the cases differ; `half` is what half precision
     starts from.
     """
+    variants = VARIANTS if options.pop("every", False) else [next(TURNS)]
+    half_tolerance = options.pop("half_tolerance", 4e-3)
     options["inputs"] = pixels(low, high, rows)
     CASES.add(name, lambda: sequential(shape, layer()), **options)
     # Keras casts bytes only in graphs, as `fit` and `predict` run them.
     graph = options | {"compiled": True}
-    CASES.add(f"{name}-bytes", lambda: sequential(shape, layer(), dtype="uint8"), **graph)
-    CASES.add(
-        f"{name}-half",
-        lambda: sequential(shape, layer(dtype="mixed_float16"), dtype=half),
-        **(graph if half == "uint8" else options) | {"tolerance": 4e-3},
-    )
-    first = (shape[2], *shape[:2])
-    CASES.add(
-        f"{name}-first", lambda: sequential(first, layer(data_format="channels_first")), **options
-    )
+    if "bytes" in variants:
+        CASES.add(f"{name}-bytes", lambda: sequential(shape, layer(), dtype="uint8"), **graph)
+    if "half" in variants:
+        CASES.add(
+            f"{name}-half",
+            lambda: sequential(shape, layer(dtype="mixed_float16"), dtype=half),
+            **(graph if half == "uint8" else options) | {"tolerance": half_tolerance},
+        )
+    if "first" in variants:
+        first = (shape[2], *shape[:2])
+        CASES.add(
+            f"{name}-first",
+            lambda: sequential(first, layer(data_format="channels_first")),
+            **options,
+        )
 
 
 for interpolation in ["nearest", "bilinear", "bicubic", "lanczos3", "lanczos5"]:
@@ -56,6 +77,12 @@ for interpolation in ["nearest", "bilinear", "bicubic", "lanczos3", "lanczos5"]:
                 half="float32" if interpolation == "nearest" else "uint8",
             )
 # TensorFlow has no gradient for it.
+CASES.add(
+    "resizing-uint8",
+    lambda: sequential((10, 9, 3), L.Resizing(14, 4, "bicubic", dtype="uint8"), dtype="uint8"),
+    inputs=pixels(0, 255, 4),
+    compiled=True,
+)
 for size in [(5, 4), (16, 21), (3, 20)]:
     CASES.add(
         f"resizing-area-{size}",
@@ -81,7 +108,13 @@ for shape in [(10, 9, 3), (7, 15, 1), (16, 5, 2)]:
                 shape=shape,
                 compiled=True,
             )
-add("random_crop-random", lambda **o: L.RandomCrop(5, 6, **o), random=True, compiled=True)
+add(
+    "random_crop-random",
+    lambda **o: L.RandomCrop(5, 6, **o),
+    random=True,
+    compiled=True,
+    every=True,
+)
 for mode in ["horizontal", "vertical", "horizontal_and_vertical"]:
     add(f"flip-{mode}", lambda m=mode, **o: L.RandomFlip(m, **o), random=True)
 
@@ -140,14 +173,24 @@ for name, low, high in [("bytes", 0.0, 255.0), ("unit", 0.0, 1.0), ("signed", -1
             lambda f=factor, v=values, **o: L.RandomContrast((-abs(f), abs(f)), **v, **o),
             **pixels_of,
         )
-    add(f"auto_contrast-{name}", lambda v=values, **o: L.AutoContrast(**v, **o), **pixels_of)
+    add(
+        f"auto_contrast-{name}",
+        lambda v=values, **o: L.AutoContrast(**v, **o),
+        every=True,
+        **pixels_of,
+    )
     for factor in [0.0, 1.0]:
         add(
             f"invert-{name}-{factor}",
             lambda f=factor, v=values, **o: L.RandomInvert((f, f), **v, **o),
             **pixels_of,
         )
-    add(f"solarization-{name}", lambda v=values, **o: L.Solarization(**v, **o), **pixels_of)
+    add(
+        f"solarization-{name}",
+        lambda v=values, **o: L.Solarization(**v, **o),
+        every=True,
+        **pixels_of,
+    )
     for bits in [1, 3, 8]:
         add(
             f"posterization-{name}-{bits}",
@@ -164,6 +207,8 @@ for name, low, high in [("bytes", 0.0, 255.0), ("unit", 0.0, 1.0), ("signed", -1
         add(
             f"sharpness-{name}-{factor}",
             lambda f=factor, v=values, **o: L.RandomSharpness((f, f), **v, **o),
+            # Rounding decides which pixels are clipped and have no gradient.
+            half="uint8",
             **pixels_of,
         )
     # A turn by half of the circle is the same both ways.
@@ -171,6 +216,7 @@ for name, low, high in [("bytes", 0.0, 255.0), ("unit", 0.0, 1.0), ("signed", -1
         add(
             f"hue-{name}-{factor}",
             lambda f=factor, v=values, **o: L.RandomHue((f, f), **v, **o),
+            half_tolerance=1e-2,
             **pixels_of,
         )
     for limit, tiles in [(4.0, (8, 8)), (0.0, (2, 3)), (1.5, (1, 4)), (2, (5, 5))]:
@@ -181,7 +227,7 @@ for name, low, high in [("bytes", 0.0, 255.0), ("unit", 0.0, 1.0), ("signed", -1
             ),
             **pixels_of,
         )
-    for fill in [0.25, (0.0, 0.5, 2.0), -4]:
+    for fill in [0.25, 200, -4]:
         add(
             f"erasing-{name}-{fill}",
             lambda f=fill, v=values, **o: L.RandomErasing(
@@ -189,32 +235,47 @@ for name, low, high in [("bytes", 0.0, 255.0), ("unit", 0.0, 1.0), ("signed", -1
             ),
             **pixels_of,
         )
+for dtype in ["float32", "uint8"]:
+    CASES.add(
+        f"erasing-each-{dtype}",
+        lambda d=dtype: sequential(
+            (10, 9, 3),
+            L.RandomErasing((1.0, 1.0), scale=(1.0, 1.0), fill_value=(0.0, 0.5, 2.0)),
+            dtype=d,
+        ),
+        compiled=dtype == "uint8",
+    )
 for factor in [0.0, 0.2, 0.5, 0.9]:
     add(
         f"saturation-{factor}",
         lambda f=factor, **o: L.RandomSaturation((f, f), **o),
         low=0.0,
         high=1.0,
+        every=True,
     )
 for factor in [0.0, 1.0]:
-    add(f"grayscale-{factor}", lambda f=factor, **o: L.RandomGrayscale(f, **o))
+    add(f"grayscale-{factor}", lambda f=factor, **o: L.RandomGrayscale(f, **o), every=True)
     add(f"grayscale-one-{factor}", lambda f=factor, **o: L.RandomGrayscale(f, **o), shape=(4, 5, 1))
 for kernel, sigma in [(3, 1.0), ((5, 3), 0.4), ((1, 3), 0.8)]:
     add(
         f"blur-{kernel}",
         lambda k=kernel, s=sigma, **o: L.RandomGaussianBlur((1.0, 1.0), k, (s, s), **o),
+        every=True,
     )
-add("perspective-still", lambda **o: L.RandomPerspective((1.0, 1.0), scale=0.0, **o))
-add("perspective-never", lambda **o: L.RandomPerspective((0.0, 0.0), scale=1.0, **o))
-add("elastic-never", lambda **o: L.RandomElasticTransform(0.0, **o))
-add("elastic-still", lambda **o: L.RandomElasticTransform((1.0, 1.0), (1e-6, 1e-6), **o))
-add("mix_up-one", lambda **o: L.MixUp(**o), rows=1)
-add("cut_mix-one", lambda **o: L.CutMix(**o), rows=1)
+add("perspective-still", lambda **o: L.RandomPerspective((1.0, 1.0), scale=0.0, **o), every=True)
+add("perspective-never", lambda **o: L.RandomPerspective((0.0, 0.0), scale=1.0, **o), every=True)
+add("elastic-never", lambda **o: L.RandomElasticTransform(0.0, **o), every=True)
+add(
+    "elastic-still", lambda **o: L.RandomElasticTransform((1.0, 1.0), (1e-6, 1e-6), **o), every=True
+)
+add("mix_up-one", lambda **o: L.MixUp(**o), rows=1, every=True)
+add("cut_mix-one", lambda **o: L.CutMix(**o), rows=1, every=True)
 add("rand_augment-none", lambda **o: L.RandAugment(num_ops=0, **o))
 
 # In float32 Keras gives back its own input, which no functional model takes.
 for dtype in ["mixed_float16", "mixed_bfloat16", "float64"]:
-    for bins, low, high in [(256, 0, 255), (64, 0, 255), (256, -1, 1), (300, 0, 1)]:
+    # More bins than values lead Keras beyond its table where pixels have few digits.
+    for bins, low, high in [(256, 0, 255), (64, 0, 255), (256, -1, 1), (200, 0, 1)]:
         for layout, shape in [("channels_last", (10, 9, 3)), ("channels_first", (3, 10, 9))]:
             CASES.add(
                 f"equalization-{dtype}-{bins}-{low}-{high}-{layout}",
@@ -271,6 +332,64 @@ for name, layer in {
     "aug_mix": lambda **o: L.AugMix(**o),
     "aug_mix-shapes": lambda **o: L.AugMix(all_ops=False, **o),
 }.items():
-    add(f"{name}-random", layer, random=True)
+    add(f"{name}-random", layer, random=True, every=True)
+
+
+def refuse(name, layer, *parts, **options):
+    """A case of a layer, one of whose options is made one that is refused."""
+    edit = change(type(layer()).__name__, **options)
+    REFUSALS.add(name, lambda: sequential((10, 9, 3), layer()), *parts, edit=edit)
+
+
+for fill in ["reflect", "wrap"]:
+    refuse(
+        f"resizing-{fill}",
+        lambda: L.Resizing(4, 4, name="r"),
+        'layer "r" (Resizing)',
+        f'fill_mode = "{fill}"',
+        fill_mode=fill,
+    )
+refuse(
+    "resizing-both",
+    lambda: L.Resizing(4, 4, crop_to_aspect_ratio=True),
+    "only one of crop_to_aspect_ratio and pad_to_aspect_ratio",
+    pad_to_aspect_ratio=True,
+)
+refuse("resizing-none", lambda: L.Resizing(4, 4), "height", height=0)
+refuse(
+    "jitter-first",
+    lambda: L.RandomColorJitter(hue_factor=0.2),
+    'data_format = "channels_first"',
+    data_format="channels_first",
+)
+refuse("factor", lambda: L.RandomRotation(0.1), "factor = [2.0,3.0]", factor=[2.0, 3.0])
+refuse("value_range", lambda: L.RandomHue(0.1), "two ascending", value_range=[1, 0])
+refuse("kernel", lambda: L.RandomGaussianBlur(), "kernel_size = 4", kernel_size=4)
+refuse("mirror", lambda: L.RandomElasticTransform(), 'fill_mode = "mirror"', fill_mode="mirror")
+REFUSALS.add(
+    "channels",
+    lambda: sequential((4, 4, 2), L.Identity(), L.Reshape((4, 4, 2))),
+    "needs images of [3] channels, got shape (None, 4, 4, 2)",
+    edit=lambda document: document["config"]["layers"][1].update(
+        class_name="RandomHue", config={"name": "h", "factor": 0.2}
+    ),
+)
+REFUSALS.add(
+    "boxes",
+    lambda: sequential((4, 4, 2), L.Identity(name="b")),
+    "MaxNumBoundingBoxes",
+    edit=lambda document: document["config"]["layers"][1].update(class_name="MaxNumBoundingBoxes"),
+)
+
+
+def labelled() -> keras.Model:
+    """A layer that takes images and labels in a dictionary."""
+    images, labels = keras.Input((4, 4, 3)), keras.Input((2,))
+    mixed = L.MixUp()({"images": images, "labels": labels})
+    return keras.Model([images, labels], [mixed["images"], mixed["labels"]])
+
+
+REFUSALS.add("labels", labelled, "(MixUp)", "one input, got 2")
 
 test_layers = CASES.test()
+test_refusals = REFUSALS.test()

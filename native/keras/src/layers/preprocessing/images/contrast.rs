@@ -78,7 +78,9 @@ impl Augmentation for AutoContrast {
         let bytes = self.values.to(ValueRange::BYTES, images)?;
         let low = bytes.f_amin(self.axes, true)?;
         let high = bytes.f_amax(self.axes, true)?;
-        let scale = high.f_sub(&low)?.f_reciprocal()?.f_mul_scalar(255.0)?;
+        // One division, whose gradient stays small enough for half precision.
+        let most = Tensor::f_full([1], 255.0, (bytes.f_kind()?, bytes.device()))?;
+        let scale = most.f_div(&high.f_sub(&low)?)?;
         let offset = low.f_neg()?.f_mul(&scale)?;
         let stretched = ValueRange::BYTES.clip(&bytes.f_mul(&scale)?.f_add(&offset)?)?;
         let results = ValueRange::BYTES.to(self.values, &stretched)?;

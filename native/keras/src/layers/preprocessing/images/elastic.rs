@@ -61,7 +61,7 @@ impl Augmentation for Elastic {
         let (x, y) = grid(images, Kind::Float)?;
         let columns = self.steps(&x.f_add(&moves)?, width)?;
         let rows = self.steps(&y.f_add(&moves)?, height)?;
-        let taps = Tap::grid(images, &rows, &columns)?;
+        let taps = Tap::grid(images, rows, &columns)?;
         let moved = sample(images, &taps, self.fill_value)?;
         self.values.clip(&moved.f_where_self(&happens, images)?)
     }
@@ -72,15 +72,13 @@ impl Elastic {
         let steps = if self.bilinear {
             Step::around(coordinates)?
         } else {
-            Step::nearest(coordinates, |x| Ok(x.f_round()?))?
+            Step::nearest(&coordinates.f_round()?)?
         };
-        let folded = |step: Step| {
-            Ok(Step {
-                at: self.folded(&step.at, length)?,
-                ..step
-            })
-        };
-        steps.into_iter().map(folded).collect()
+        let steps = steps.into_iter().map(|step| match self.fill {
+            Fill::Constant => step.or_none(length),
+            _ => step.moved(|at| self.folded(at, length)),
+        });
+        steps.collect()
     }
 
     /// Rows or columns brought into the image, as Keras's `map_coordinates` does it.

@@ -180,7 +180,8 @@ mod tests {
         for axis in [1, 2] {
             let line = inside.any_dim(3 - axis, true);
             let length = line.size()[usize::try_from(axis).unwrap()];
-            let ends = [line.narrow(axis, 0, 1), line.narrow(axis, length - 1, 1)];
+            // The first pixel is inside only of what begins exactly there.
+            let ends = [line.narrow(axis, 1, 1), line.narrow(axis, length - 1, 1)];
             for end in ends {
                 assert!(end.mean(Kind::Double).double_value(&[]) > 0.02);
             }

@@ -121,9 +121,12 @@ impl Augmentation for RandAugment {
         // A change that is chosen twice is twice the same.
         let seed = rng.next_u64();
         let mut images = images.shallow_clone();
+        // Keras chooses between all changes, so that one without gradient gives zeros.
+        let unchanged = Tensor::f_from_slice(&[false])?.f_to_device(images.device())?;
         for _ in 0..self.count {
             if let Some(change) = choice(&self.set, below(rng, count(&self.set))) {
-                images = change.apply(&images, &mut Rng::seed_from_u64(seed))?;
+                let changed = change.apply(&images, &mut Rng::seed_from_u64(seed))?;
+                images = images.f_where_self(&unchanged, &changed)?;
             }
         }
         Ok(images)
@@ -166,4 +169,77 @@ fn dirichlet(rng: &mut Rng, alpha: f64, count: i64) -> Vec<f64> {
     let parts: Vec<f64> = logs.iter().map(|log| (log - most).exp()).collect();
     let sum: f64 = parts.iter().sum();
     parts.iter().map(|part| part / sum).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tch::{Device, Kind};
+
+    /// Adds a number to all pixels.
+    #[derive(Debug)]
+    struct Added(f64);
+
+    impl Augmentation for Added {
+        fn apply(&self, images: &Tensor, _: &mut Rng) -> Result<Tensor> {
+            Ok(images.f_add_scalar(self.0)?)
+        }
+    }
+
+    /// The first pixel of what `change` makes of black images, many times.
+    fn pixels(change: &dyn Augmentation) -> Vec<f64> {
+        let images = Tensor::zeros([2, 1, 1, 1], (Kind::Float, Device::Cpu));
+        let rng = &mut Rng::seed_from_u64(3);
+        let pixel = |_| {
+            let changed = change.apply(&images, rng).unwrap();
+            assert_eq!(changed.get(0), changed.get(1));
+            changed.double_value(&[0, 0, 0, 0])
+        };
+        (0..3000).map(pixel).collect()
+    }
+
+    fn set() -> Set {
+        vec![Box::new(Added(1.0)), Box::new(Added(10.0))]
+    }
+
+    #[test]
+    fn rand_augment_chooses_each_change_as_often() {
+        let found = pixels(&RandAugment {
+            count: 2,
+            set: set(),
+        });
+        for (sum, share) in [(2.0, 0.25), (11.0, 0.5), (20.0, 0.25)] {
+            let count = found.iter().filter(|&&pixel| pixel == sum).count();
+            #[expect(clippy::cast_precision_loss, reason = "a count of some thousands")]
+            let found = count as f64 / 3000.0;
+            assert!((found - share).abs() < 0.03, "{sum} {found}");
+        }
+    }
+
+    #[test]
+    fn aug_mix_mixes_chains_with_the_images() {
+        let mix = AugMix {
+            chains: 3,
+            depth: 1,
+            alpha: 1.0,
+            set: set(),
+            values: ValueRange::BYTES,
+        };
+        let found = pixels(&mix);
+        assert!(found.iter().all(|pixel| (0.0..10.0).contains(pixel)));
+        // A third of the chains adds 1, a third 10; half of the weight is the images' own.
+        let mean = found.iter().sum::<f64>() / 3000.0;
+        assert!((mean - 11.0 / 6.0).abs() < 0.1, "{mean}");
+        assert_eq!(found, pixels(&mix));
+    }
+
+    #[test]
+    fn weights_of_chains_are_positive_and_sum_to_one() {
+        let rng = &mut Rng::seed_from_u64(3);
+        for alpha in [0.01, 1.0, 20.0] {
+            let weights = dirichlet(rng, alpha, 4);
+            assert!((weights.iter().sum::<f64>() - 1.0).abs() < 1e-9);
+            assert!(weights.iter().all(|&weight| weight >= 0.0));
+        }
+    }
 }

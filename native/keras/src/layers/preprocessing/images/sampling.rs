@@ -4,33 +4,20 @@ use tch::{Kind, Tensor};
 
 use crate::error::Result;
 
-/// One pixel for each place, of all images: which, how much of it, and whether it is in its image.
-#[derive(Debug)]
-pub(super) struct Tap {
-    /// Its number among the pixels of all images.
-    place: Tensor,
-    /// Its share in the result; `None` is all of it.
-    weight: Option<Tensor>,
-    /// False where the value for pixels outside is taken instead.
-    inside: Tensor,
-}
-
-/// Where something lies along one axis.
+/// Where something lies along one axis, `[batch, height, width]` or what extends to it.
 #[derive(Debug)]
 pub(super) struct Step {
-    /// The number of the row or column; it may lie outside.
-    pub(super) at: Tensor,
-    pub(super) weight: Option<Tensor>,
+    /// The number of the row or column, which is in the image.
+    at: Tensor,
+    /// How much of it; `None` is all.
+    weight: Option<Tensor>,
 }
 
 impl Step {
-    /// The nearest row or column, for coordinates that `round` makes whole.
-    pub(super) fn nearest(
-        coordinates: &Tensor,
-        round: impl Fn(&Tensor) -> Result<Tensor>,
-    ) -> Result<Vec<Self>> {
+    /// The row or column that whole coordinates name.
+    pub(super) fn nearest(coordinates: &Tensor) -> Result<Vec<Self>> {
         Ok(vec![Self {
-            at: round(coordinates)?.f_to_kind(Kind::Int64)?,
+            at: coordinates.f_to_kind(Kind::Int64)?,
             weight: None,
         }])
     }
@@ -51,73 +38,105 @@ impl Step {
             },
         ])
     }
-}
 
-impl Tap {
-    /// A tap for each pair of rows and columns, `[batch, height, width]` all of them.
-    pub(super) fn grid(images: &Tensor, rows: &[Step], columns: &[Step]) -> Result<Vec<Self>> {
-        let pairs = rows
-            .iter()
-            .flat_map(|row| columns.iter().map(move |column| (row, column)));
-        pairs
-            .map(|(row, column)| Self::at(images, row, column))
-            .collect()
-    }
-
-    fn at(images: &Tensor, row: &Step, column: &Step) -> Result<Self> {
-        let (batch, height, width, _) = images.size4()?;
-        let within = |at: &Tensor, length: i64| at.f_ge(0)?.f_logical_and(&at.f_lt(length)?);
-        let inside = within(&row.at, height)?.f_logical_and(&within(&column.at, width)?)?;
-        let first = Tensor::f_arange(batch, (Kind::Int64, images.device()))?;
-        let first = first.f_mul_scalar(height * width)?.f_view([batch, 1, 1])?;
-        let row_at = row.at.f_clamp(0, height - 1)?.f_mul_scalar(width)?;
-        let place = first
-            .f_add(&row_at)?
-            .f_add(&column.at.f_clamp(0, width - 1)?)?;
-        let weight = match (&row.weight, &column.weight) {
-            (Some(row), Some(column)) => Some(row.f_mul(column)?.f_reshape([-1, 1])?),
-            _ => None,
-        };
+    /// The same with another number.
+    pub(super) fn moved(self, change: impl FnOnce(&Tensor) -> Result<Tensor>) -> Result<Self> {
         Ok(Self {
-            place: place.f_flatten(0, -1)?,
-            weight,
-            inside: inside.f_reshape([-1, 1])?,
+            at: change(&self.at)?,
+            ..self
         })
     }
 
-    /// The same tap, outside wherever `inside` of shape `[batch, height, width]` is false.
+    /// The nearest in `0..length`.
+    pub(super) fn clamped(self, length: i64) -> Result<Self> {
+        self.moved(|at| Ok(at.f_clamp(0, length - 1)?))
+    }
+
+    /// As [`Self::clamped`], with no weight if that is another.
+    pub(super) fn or_none(self, length: i64) -> Result<Self> {
+        let clamped = self.at.f_clamp(0, length - 1)?;
+        let inside = self.at.f_eq_tensor(&clamped)?;
+        Self {
+            at: clamped,
+            ..self
+        }
+        .only(&inside)
+    }
+
+    /// The same with no weight where `inside` is false.
     pub(super) fn only(self, inside: &Tensor) -> Result<Self> {
-        let inside = inside.f_reshape([-1, 1])?;
+        let inside = inside.f_to_kind(Kind::Float)?;
+        let weight = match &self.weight {
+            Some(weight) => weight.f_mul(&inside)?,
+            None => inside,
+        };
         Ok(Self {
-            inside: self.inside.f_logical_and(&inside)?,
+            weight: Some(weight),
             ..self
         })
     }
 }
 
-/// The sums over the taps, `fill` standing for pixels outside; in float32 if taps have weights.
+/// One pixel for each place, of all images.
+#[derive(Debug)]
+pub(super) struct Tap {
+    /// Its number among the pixels of all images.
+    place: Tensor,
+    /// Its share in the result; `None` is all of it.
+    weight: Option<Tensor>,
+}
+
+impl Tap {
+    /// A tap for each pair of rows and columns.
+    pub(super) fn grid(images: &Tensor, rows: Vec<Step>, columns: &[Step]) -> Result<Vec<Self>> {
+        let (batch, height, width, _) = images.size4()?;
+        let first = Tensor::f_arange(batch, (Kind::Int64, images.device()))?;
+        let first = first.f_mul_scalar(height * width)?.f_view([batch, 1, 1])?;
+        let mut taps = Vec::new();
+        for row in rows {
+            let row = row.moved(|at| Ok(at.f_mul_scalar(width)?.f_add(&first)?))?;
+            for column in columns {
+                let weight = match (&row.weight, &column.weight) {
+                    (Some(row), Some(column)) => Some(row.f_mul(column)?.f_reshape([-1, 1])?),
+                    _ => None,
+                };
+                taps.push(Self {
+                    place: row.at.f_add(&column.at)?.f_flatten(0, -1)?,
+                    weight,
+                });
+            }
+        }
+        Ok(taps)
+    }
+}
+
+/// The sums over the taps in float32, in which `fill` has what is left of the weights.
 pub(super) fn sample(images: &Tensor, taps: &[Tap], fill: f64) -> Result<Tensor> {
     let kind = images.f_kind()?;
     let pixels = images.f_reshape([-1, channels(images)])?;
     let mut sum: Option<Tensor> = None;
+    let mut rest = Tensor::f_ones([1], (Kind::Float, images.device()))?;
     for tap in taps {
-        let found = pixels.f_index_select(0, &tap.place)?;
-        let fill = Tensor::f_full([1], fill, (kind, images.device()))?;
-        let found = found.f_where_self(&tap.inside, &fill)?;
-        let part = match &tap.weight {
-            Some(weight) => found.f_to_kind(Kind::Float)?.f_mul(weight)?,
-            None => found,
-        };
+        let mut part = pixels.f_index_select(0, &tap.place)?;
+        if let Some(weight) = &tap.weight {
+            part = part.f_to_kind(Kind::Float)?.f_mul_(weight)?;
+            if fill != 0.0 {
+                rest = rest.f_sub(weight)?;
+            }
+        }
         sum = Some(match sum {
-            Some(sum) => sum.f_add(&part)?,
+            Some(mut sum) => sum.f_add_(&part)?,
             None => part,
         });
     }
-    let sum = sum.unwrap_or(pixels);
+    let mut sum = sum.unwrap_or(pixels);
+    if fill != 0.0 && rest.dim() > 1 {
+        sum = sum.f_add_(&rest.f_mul_scalar(fill)?)?;
+    }
     Ok(sum.f_to_kind(kind)?.f_reshape(images.size())?)
 }
 
-/// The transpose of [`sample`], with nothing outside: each pixel is added to those that its taps
+/// The transpose of [`sample`] with nothing to fill: each pixel is added to those that its taps
 /// name.
 pub(super) fn scatter(images: &Tensor, taps: &[Tap]) -> Result<Tensor> {
     let kind = images.f_kind()?;
@@ -125,12 +144,11 @@ pub(super) fn scatter(images: &Tensor, taps: &[Tap]) -> Result<Tensor> {
     let pixels = pixels.f_to_kind(Kind::Float)?;
     let mut sum = pixels.f_zeros_like()?;
     for tap in taps {
-        let part = pixels.f_mul(&tap.inside.f_to_kind(Kind::Float)?)?;
         let part = match &tap.weight {
-            Some(weight) => part.f_mul(weight)?,
-            None => part,
+            Some(weight) => &pixels.f_mul(weight)?,
+            None => &pixels,
         };
-        sum = sum.f_index_add(0, &tap.place, &part)?;
+        sum = sum.f_index_add(0, &tap.place, part)?;
     }
     Ok(sum.f_to_kind(kind)?.f_reshape(images.size())?)
 }

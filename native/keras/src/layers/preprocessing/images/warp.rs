@@ -91,6 +91,9 @@ pub(super) fn bilinear(options: &Options<'_>) -> Result<bool> {
     Ok(found == "bilinear")
 }
 
+/// Of the images that are warped together: what they need meanwhile stays in the cache.
+const PIXELS_AT_A_TIME: i64 = 1 << 16;
+
 impl Warp {
     /// Reads options `interpolation`, `fill_mode` and `fill_value`.
     ///
@@ -114,6 +117,16 @@ impl Warp {
     /// The gradient is TensorFlow's, which is not that of the sums: the result's gradient seen
     /// through the inverse transform, with nothing outside under [`Fill::Constant`].
     pub(super) fn apply(&self, images: &Tensor, transforms: &Tensor) -> Result<Tensor> {
+        let (batch, height, width, _) = images.size4()?;
+        let some = (PIXELS_AT_A_TIME / (height * width).max(1)).max(1);
+        let parts = images.f_split(some, 0)?.into_iter();
+        let transforms = transforms.f_expand([batch, 8], false)?.f_split(some, 0)?;
+        let parts = parts.zip(&transforms);
+        let parts = parts.map(|(images, transforms)| self.warped(&images, transforms));
+        Ok(Tensor::f_cat(&parts.collect::<Result<Vec<_>>>()?, 0)?)
+    }
+
+    fn warped(&self, images: &Tensor, transforms: &Tensor) -> Result<Tensor> {
         let transforms = transforms.f_to_device(images.device())?;
         let taps = self.taps(images, &transforms)?;
         let warped = sample(&images.f_detach()?, &taps, self.value)?;
@@ -133,23 +146,27 @@ impl Warp {
             sum.f_add(&entry(first + 1)?.f_mul(&y)?)
         };
         let k = linear(6)?.f_add_scalar(1.0)?;
+        // Only what is constant outside is seen in perspective.
+        let finite = k.f_ne(0.0)?;
         let coordinate = |first, length| {
             let at = linear(first)?.f_add(&entry(first + 2)?)?.f_div(&k)?;
             // Far outside is as far as two pixels, and fits integers.
             Ok::<_, crate::error::Error>(self.fill.map(&at, length)?.f_clamp(-2, length + 1)?)
         };
-        let steps = |at: &Tensor| {
-            if self.bilinear {
-                Step::around(at)
+        let steps = |first, length| {
+            let at = coordinate(first, length)?;
+            let steps = if self.bilinear {
+                Step::around(&at)?
             } else {
-                Step::nearest(at, half_away)
-            }
+                Step::nearest(&half_away(&at)?)?
+            };
+            let steps = steps.into_iter().map(|step| match self.fill {
+                Fill::Constant => step.or_none(length)?.only(&finite),
+                _ => step.clamped(length),
+            });
+            steps.collect::<Result<Vec<_>>>()
         };
-        let columns = steps(&coordinate(0, width)?)?;
-        let rows = steps(&coordinate(3, height)?)?;
-        let finite = k.f_ne(0.0)?;
-        let taps = Tap::grid(images, &rows, &columns)?.into_iter();
-        taps.map(|tap| tap.only(&finite)).collect()
+        Tap::grid(images, steps(3, height)?, &steps(0, width)?)
     }
 }
 
