@@ -36,7 +36,8 @@ const SIGNED: [f64; 2] = [-1.0, 1.0];
 
 pub(super) fn build(scope: &mut Scope<'_>) -> Result<Built> {
     let options = scope.options;
-    let range = |key: &str| Range::read(options, key, SIGNED, 0.0);
+    let range = |key: &str| Range::read(options, key, SIGNED, None);
+    let shear = |key: &str| Range::read(options, key, SIGNED, Some(0.0));
     let affine = match scope.class {
         "RandomRotation" => Affine::Rotation(range("factor")?),
         "RandomZoom" => Affine::Zoom {
@@ -52,8 +53,8 @@ pub(super) fn build(scope: &mut Scope<'_>) -> Result<Built> {
         },
         // Keras takes no negative factor but writes a number as a range around zero.
         _ => Affine::Shear {
-            x: range("x_factor")?,
-            y: range("y_factor")?,
+            x: shear("x_factor")?,
+            y: shear("y_factor")?,
         },
     };
     let warp = Warp::read(options)?;
@@ -142,4 +143,66 @@ impl Affine {
 #[expect(clippy::cast_precision_loss, reason = "sizes of images are small")]
 fn middle(length: i64) -> f64 {
     (length - 1) as f64 / 2.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand_core::SeedableRng;
+    use tch::Device;
+
+    /// Entry `at` of the transforms that are drawn for many images of 10 by 20 pixels.
+    fn drawn(affine: &Affine, at: i64) -> Tensor {
+        let images = Tensor::zeros([20_000, 10, 20, 1], (Kind::Float, Device::Cpu));
+        let draw = || affine.draw(&images, &mut Rng::seed_from_u64(9)).unwrap();
+        assert_eq!(draw(), draw());
+        draw().select(1, at)
+    }
+
+    fn assert_spread(found: &Tensor, low: f64, high: f64) {
+        let (least, most) = (found.min().double_value(&[]), found.max().double_value(&[]));
+        assert!(least >= low - 1e-4 && most <= high + 1e-4, "{least} {most}");
+        let mean = found.mean(Kind::Double).double_value(&[]);
+        assert!(
+            (mean - (low + high) / 2.0).abs() < 0.02 * (high - low),
+            "{mean}"
+        );
+        let spread = found.std(true).double_value(&[]) * 12.0_f64.sqrt();
+        assert!(
+            (spread - (high - low)).abs() < 0.02 * (high - low),
+            "{spread}"
+        );
+    }
+
+    #[test]
+    fn each_image_has_its_own_transform_of_the_range() {
+        let range = |low, high| Range { low, high };
+        let turned = drawn(&Affine::Rotation(range(0.0, 0.25)), 3).asin();
+        assert_spread(&turned, 0.0, PI / 2.0);
+        let zoom = Affine::Zoom {
+            height: range(-0.2, 0.4),
+            width: None,
+        };
+        assert_spread(&drawn(&zoom, 4), 0.8, 1.4);
+        assert_eq!(drawn(&zoom, 0), drawn(&zoom, 4));
+        let translation = Affine::Translation {
+            height: range(0.0, 0.5),
+            width: range(-0.1, 0.1),
+        };
+        assert_spread(&drawn(&translation, 5), -5.0, 0.0);
+        assert_spread(&drawn(&translation, 2), -2.0, 2.0);
+    }
+
+    #[test]
+    fn shears_have_either_sign_but_the_same_both_ways() {
+        let range = |low, high| Range { low, high };
+        let shear = Affine::Shear {
+            x: range(0.0, 0.5),
+            y: range(0.2, 0.2),
+        };
+        let (x, y) = (drawn(&shear, 1), drawn(&shear, 3));
+        assert_spread(&x, -0.5, 0.5);
+        assert!(y.abs().allclose(&y.full_like(0.2), 1e-6, 1e-6, false));
+        assert!((&x * &y).min().double_value(&[]) >= 0.0);
+    }
 }

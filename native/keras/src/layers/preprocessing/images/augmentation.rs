@@ -28,7 +28,7 @@ pub(super) trait Augmentation: Debug + Send {
 
 /// A layer of one [`Augmentation`].
 #[derive(Debug)]
-struct Images<A> {
+pub(super) struct Images<A> {
     augmentation: A,
     layout: Layout,
     dtype: DType,
@@ -37,52 +37,17 @@ struct Images<A> {
     in_inference: bool,
 }
 
-/// A layer that changes images in training and leaves them as they are in inference.
+/// A layer that changes images in training, and leaves them as they are in inference.
 pub(super) fn in_training(
     scope: &Scope<'_>,
     augmentation: impl Augmentation + 'static,
 ) -> Result<Built> {
-    Ok(Built::unary(Images::read(scope, augmentation)?))
+    Ok(Images::read(scope, augmentation)?.built())
 }
 
-/// A layer that changes images in training and inference.
-pub(super) fn always(
-    scope: &Scope<'_>,
-    augmentation: impl Augmentation + 'static,
-) -> Result<Built> {
-    Ok(Built::unary(Images {
-        in_inference: true,
-        ..Images::read(scope, augmentation)?
-    }))
-}
-
-/// As [`always`] for results of a size.
-pub(super) fn always_sized(
-    scope: &Scope<'_>,
-    size: [i64; 2],
-    augmentation: impl Augmentation + 'static,
-) -> Result<Built> {
-    Ok(Built::unary(Images {
-        in_inference: true,
-        size: Some(size),
-        ..Images::read(scope, augmentation)?
-    }))
-}
-
-/// As [`in_training`] for results of a size.
-pub(super) fn in_training_sized(
-    scope: &Scope<'_>,
-    size: [i64; 2],
-    augmentation: impl Augmentation + 'static,
-) -> Result<Built> {
-    Ok(Built::unary(Images {
-        size: Some(size),
-        ..Images::read(scope, augmentation)?
-    }))
-}
-
-impl<A: Augmentation> Images<A> {
-    fn read(scope: &Scope<'_>, augmentation: A) -> Result<Self> {
+impl<A: Augmentation + 'static> Images<A> {
+    /// Reads the options that all such layers have.
+    pub(super) fn read(scope: &Scope<'_>, augmentation: A) -> Result<Self> {
         // As for Dropout, what is drawn depends on the run's seed. Boxes come only with
         // dictionaries, which no graph gives to a layer of one tensor.
         scope.options.ignore(&["seed", "bounding_box_format"]);
@@ -93,6 +58,26 @@ impl<A: Augmentation> Images<A> {
             size: None,
             in_inference: false,
         })
+    }
+
+    /// The same in inference too.
+    pub(super) fn always(self) -> Self {
+        Self {
+            in_inference: true,
+            ..self
+        }
+    }
+
+    /// The same with results of a size.
+    pub(super) fn sized(self, size: [i64; 2]) -> Self {
+        Self {
+            size: Some(size),
+            ..self
+        }
+    }
+
+    pub(super) fn built(self) -> Built {
+        Built::unary(self)
     }
 }
 

@@ -24,7 +24,7 @@ impl Brightness {
     /// Reads the factor that `key` names.
     pub(super) fn read(options: &Options<'_>, key: &str, values: ValueRange) -> Result<Self> {
         Ok(Self {
-            factor: Range::read(options, key, [-1.0, 1.0], 0.0)?,
+            factor: Range::read(options, key, [-1.0, 1.0], None)?,
             values,
         })
     }

@@ -3,7 +3,7 @@
 
 use tch::Tensor;
 
-use super::augmentation::{Augmentation, always, in_training};
+use super::augmentation::{Augmentation, Images, in_training};
 use super::range::{Range, ValueRange};
 use crate::config::Options;
 use crate::context::Rng;
@@ -34,7 +34,8 @@ pub(super) fn build_random(scope: &mut Scope<'_>) -> Result<Built> {
 pub(super) fn build_auto(scope: &mut Scope<'_>) -> Result<Built> {
     let values = ValueRange::read(scope.options)?;
     let layout = Layout::read(scope.options)?;
-    always(scope, AutoContrast::new(values, layout))
+    let contrast = AutoContrast::new(values, layout);
+    Ok(Images::read(scope, contrast)?.always().built())
 }
 
 impl Contrast {
@@ -48,7 +49,7 @@ impl Contrast {
 
     /// Reads the factor that `key` names.
     pub(super) fn read(options: &Options<'_>, key: &str, values: ValueRange) -> Result<Self> {
-        let factor = Range::read(options, key, [0.0, 1.0], 0.0)?;
+        let factor = Range::read(options, key, [0.0, 1.0], None)?;
         Ok(Self::new(factor, values))
     }
 }

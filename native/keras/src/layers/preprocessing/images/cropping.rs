@@ -2,7 +2,7 @@
 
 use tch::{Kind, Tensor};
 
-use super::augmentation::{Augmentation, always_sized, in_training_sized};
+use super::augmentation::{Augmentation, Images};
 use super::distributions::below;
 use super::resizing::size;
 use crate::context::Rng;
@@ -28,12 +28,15 @@ struct RandomCrop {
 
 pub(super) fn build_center(scope: &mut Scope<'_>) -> Result<Built> {
     let size = size(scope.options)?;
-    always_sized(scope, size, CenterCrop { size })
+    let crop = CenterCrop { size };
+    Ok(Images::read(scope, crop)?.sized(size).always().built())
 }
 
 pub(super) fn build_random(scope: &mut Scope<'_>) -> Result<Built> {
     let size = size(scope.options)?;
-    in_training_sized(scope, size, RandomCrop { size })
+    Ok(Images::read(scope, RandomCrop { size })?
+        .sized(size)
+        .built())
 }
 
 impl Augmentation for CenterCrop {

@@ -1,4 +1,5 @@
-//! `RandomElasticTransform`: pixels moved by smooth noise.
+//! `RandomElasticTransform`: pixels moved by smooth noise, of each image its own. In `fit` Keras 3.15
+//! replaces all images of a batch by the first one's transform; that is not followed.
 
 use tch::{Kind, Tensor};
 
@@ -25,8 +26,8 @@ struct Elastic {
 pub(super) fn build(scope: &mut Scope<'_>) -> Result<Built> {
     let options = scope.options;
     let elastic = Elastic {
-        factor: Range::read(options, "factor", [0.0, 1.0], 1.0)?,
-        scale: Range::read(options, "scale", [0.0, 1.0], 1.0)?,
+        factor: Range::read(options, "factor", [0.0, 1.0], Some(1.0))?,
+        scale: Range::read(options, "scale", [0.0, 1.0], Some(1.0))?,
         bilinear: bilinear(options)?,
         fill: Fill::read(options)?,
         fill_value: options.f64("fill_value", 0.0)?,
@@ -129,6 +130,38 @@ mod tests {
         assert_eq!(folded(Fill::Wrap), [3, 3, 0, 3, 0, 1]);
         assert_eq!(folded(Fill::Nearest), [0, 0, 0, 3, 3, 3]);
         assert_eq!(folded(Fill::Constant), [-5, -1, 0, 3, 4, 9]);
+    }
+
+    /// What Keras's `ops.image.map_coordinates` gives.
+    #[test]
+    fn pixels_are_those_of_map_coordinates() {
+        let images = (Tensor::arange(12, (Kind::Float, Device::Cpu)) + 1.0).view([1, 3, 4, 1]);
+        let at = |at: &[f32]| Tensor::from_slice(at).expand([1, 3, 4], false);
+        let y = at(&[-1.25, 0.5, 2.75, 3.5]);
+        let x = at(&[0.25, -0.75, 4.25, 1.5]);
+        for (fill, nearest, linear) in [
+            (
+                Fill::Reflect,
+                [5.0, 2.0, 12.0, 7.0],
+                [6.25, 3.75, 11.75, 8.5],
+            ),
+            (Fill::Wrap, [9.0, 4.0, 1.0, 7.0], [8.25, 5.25, 3.25, 4.5]),
+            (
+                Fill::Nearest,
+                [1.0, 1.0, 12.0, 11.0],
+                [1.25, 3.0, 12.0, 10.5],
+            ),
+            (Fill::Constant, [-1.0; 4], [-1.0, 0.0, -1.0, -1.0]),
+        ] {
+            for (bilinear, expected) in [(false, nearest), (true, linear)] {
+                let elastic = elastic(bilinear, fill);
+                let (rows, columns) = (elastic.steps(&y, 3), elastic.steps(&x, 4));
+                let taps = Tap::grid(&images, rows.unwrap(), &columns.unwrap()).unwrap();
+                let found = sample(&images, &taps, -1.0).unwrap();
+                let found = Vec::<f32>::try_from(found.get(0).get(0).flatten(0, -1)).unwrap();
+                assert_eq!(found, expected, "{fill:?} {bilinear}");
+            }
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use tch::{Device, Kind, Tensor};
 
-use super::augmentation::{Augmentation, always, in_training};
+use super::augmentation::{Augmentation, Images, in_training};
 use super::range::ValueRange;
 use crate::context::Rng;
 use crate::error::{Error, Result};
@@ -45,7 +45,7 @@ pub(super) fn build_adaptive(scope: &mut Scope<'_>) -> Result<Built> {
         limit: options.number("clip_limit", 4.0)?,
         tiles: options.pair("tile_grid_size")?.unwrap_or([8, 8]),
     };
-    always(scope, adaptive)
+    Ok(Images::read(scope, adaptive)?.always().built())
 }
 
 impl Augmentation for Equalization {

@@ -29,7 +29,7 @@ struct GaussianBlur {
 }
 
 pub(super) fn build_sharpness(scope: &mut Scope<'_>) -> Result<Built> {
-    let factor = Range::read(scope.options, "factor", [0.0, 1.0], 0.0)?;
+    let factor = Range::read(scope.options, "factor", [0.0, 1.0], None)?;
     let values = ValueRange::read(scope.options)?;
     in_training(scope, Sharpness { factor, values })
 }
@@ -37,9 +37,9 @@ pub(super) fn build_sharpness(scope: &mut Scope<'_>) -> Result<Built> {
 pub(super) fn build_blur(scope: &mut Scope<'_>) -> Result<Built> {
     let options = scope.options;
     let blur = GaussianBlur {
-        factor: Range::read(options, "factor", [0.0, 1.0], 1.0)?,
+        factor: Range::read(options, "factor", [0.0, 1.0], Some(1.0))?,
         size: kernel_size(options)?,
-        sigma: Range::read(options, "sigma", [0.0, 1.0], 1.0)?,
+        sigma: Range::read(options, "sigma", [0.0, 1.0], Some(1.0))?,
         values: ValueRange::read(options)?,
     };
     in_training(scope, blur)

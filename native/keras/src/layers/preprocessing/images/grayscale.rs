@@ -32,7 +32,7 @@ pub(super) fn build_grayscale(scope: &mut Scope<'_>) -> Result<Built> {
 }
 
 pub(super) fn build_degeneration(scope: &mut Scope<'_>) -> Result<Built> {
-    let factor = Range::read(scope.options, "factor", [-1.0, 1.0], 0.0)?;
+    let factor = Range::read(scope.options, "factor", [-1.0, 1.0], None)?;
     let values = ValueRange::read(scope.options)?;
     in_training(scope, Degeneration { factor, values })
 }

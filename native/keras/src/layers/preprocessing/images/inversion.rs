@@ -24,13 +24,13 @@ pub(super) struct Solarization {
 }
 
 pub(super) fn build_invert(scope: &mut Scope<'_>) -> Result<Built> {
-    let factor = Range::read(scope.options, "factor", [0.0, 1.0], 1.0)?;
+    let factor = Range::read(scope.options, "factor", [0.0, 1.0], Some(1.0))?;
     let values = ValueRange::read(scope.options)?;
     in_training(scope, Invert { factor, values })
 }
 
 pub(super) fn build_solarization(scope: &mut Scope<'_>) -> Result<Built> {
-    let factor = |key| Range::read(scope.options, key, [0.0, 1.0], 0.0);
+    let factor = |key| Range::read(scope.options, key, [0.0, 1.0], Some(0.0));
     let (addition, threshold) = (factor("addition_factor")?, factor("threshold_factor")?);
     let values = ValueRange::read(scope.options)?;
     in_training(scope, Solarization::new(addition, threshold, values))

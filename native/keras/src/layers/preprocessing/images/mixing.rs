@@ -49,7 +49,7 @@ pub(super) fn build_mix_up(scope: &mut Scope<'_>) -> Result<Built> {
 }
 
 pub(super) fn build_cut_mix(scope: &mut Scope<'_>) -> Result<Built> {
-    let factor = Range::read(scope.options, "factor", [0.0, 1.0], 1.0)?;
+    let factor = Range::read(scope.options, "factor", [0.0, 1.0], Some(1.0))?;
     in_training(scope, CutMix { factor })
 }
 
@@ -60,10 +60,10 @@ pub(super) fn build_erasing(scope: &mut Scope<'_>) -> Result<Built> {
             low: 0.02,
             high: 0.33,
         },
-        _ => Range::read(options, "scale", [0.0, 1.0], 0.0)?,
+        _ => Range::read(options, "scale", [0.0, 1.0], None)?,
     };
     let erasing = Erasing {
-        factor: Range::read(options, "factor", [0.0, 1.0], 1.0)?,
+        factor: Range::read(options, "factor", [0.0, 1.0], Some(1.0))?,
         scale,
         fill: fill(options)?,
         values: ValueRange::read(options)?,

@@ -24,7 +24,7 @@ pub(super) fn build(scope: &mut Scope<'_>) -> Result<Built> {
         return Err(options.invalid(format!("scale = {scale} must be in 0..=1")));
     }
     let perspective = Perspective {
-        factor: Range::read(options, "factor", [0.0, 1.0], 1.0)?,
+        factor: Range::read(options, "factor", [0.0, 1.0], Some(1.0))?,
         moves: Range {
             low: -0.5 * scale,
             high: 0.5 * scale,
@@ -81,21 +81,86 @@ fn homography(from: &Tensor, to: &Tensor) -> Result<Tensor> {
 mod tests {
     use super::*;
 
+    const FROM: [f32; 8] = [0.0, 0.0, 2.5, 0.0, 0.0, 1.5, 3.5, 2.25];
+    const TO: [f32; 8] = [0.0, 0.0, 3.0, 0.0, 0.0, 2.0, 3.0, 2.0];
+
+    fn transform() -> Tensor {
+        let points = |points: &[f32]| Tensor::from_slice(points).view([1, 4, 2]);
+        homography(&points(&FROM), &points(&TO)).unwrap()
+    }
+
+    fn assert_close(found: &Tensor, expected: &[f32]) {
+        let found = found.flatten(0, -1);
+        let expected = Tensor::from_slice(expected);
+        assert!(found.allclose(&expected, 1e-5, 1e-5, false), "{found}");
+    }
+
     #[test]
     fn a_homography_leads_each_point_to_its_other() {
-        let from = [0.0_f32, 1.0, 9.5, 0.5, 0.5, 8.0, 7.0, 9.0];
-        let to = [0.0_f32, 0.0, 9.0, 0.0, 0.0, 9.0, 9.0, 9.0];
-        let points = |points: &[f32]| Tensor::from_slice(points).view([1, 4, 2]);
-        let transform = homography(&points(&from), &points(&to)).unwrap();
-        let t = Vec::<f32>::try_from(transform.flatten(0, -1)).unwrap();
-        for (from, to) in from.chunks(2).zip(to.chunks(2)) {
+        let t = Vec::<f32>::try_from(transform().flatten(0, -1)).unwrap();
+        for (from, to) in FROM.chunks(2).zip(TO.chunks(2)) {
             let k = t[6] * from[0] + t[7] * from[1] + 1.0;
             let x = (t[0] * from[0] + t[1] * from[1] + t[2]) / k;
             let y = (t[3] * from[0] + t[4] * from[1] + t[5]) / k;
-            assert!(
-                (x - to[0]).abs() < 1e-3 && (y - to[1]).abs() < 1e-3,
-                "{x} {y} {to:?}"
-            );
+            assert!((x - to[0]).abs() < 1e-4 && (y - to[1]).abs() < 1e-4);
+        }
+    }
+
+    /// What Keras's `ops.image.perspective_transform` gives for these points, and its gradient.
+    #[test]
+    fn images_and_gradients_are_those_of_tensorflow() {
+        let numbers = Tensor::arange(12, (Kind::Float, tch::Device::Cpu)) + 1.0;
+        let numbers = numbers.view([1, 3, 4, 1]);
+        for (bilinear, expected, gradient) in [
+            (
+                true,
+                [
+                    1.0,
+                    2.425,
+                    3.533_333_5,
+                    1.900_001,
+                    6.735_849_4,
+                    7.348_557_5,
+                    7.841_648_6,
+                    7.823_488,
+                    4.081_966_4,
+                    7.268_171_3,
+                    10.289_099,
+                    11.311_388,
+                ],
+                [
+                    1.0,
+                    1.673_077,
+                    2.489_361_5,
+                    3.5,
+                    3.647_059,
+                    4.695_652_5,
+                    6.0,
+                    7.666_666_9,
+                    7.0,
+                    8.625,
+                    10.714_286,
+                    4.499_994_3,
+                ],
+            ),
+            (
+                false,
+                [
+                    1.0, 2.0, 4.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11.0, 12.0,
+                ],
+                [1.0, 2.0, 2.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11.0, 0.0],
+            ),
+        ] {
+            let warp = Warp {
+                bilinear,
+                fill: Fill::Constant,
+                value: -1.0,
+            };
+            let images = numbers.copy().set_requires_grad(true);
+            let warped = warp.apply(&images, &transform()).unwrap();
+            assert_close(&warped.detach(), &expected);
+            (&warped * &numbers).sum(Kind::Float).backward();
+            assert_close(&images.grad(), &gradient);
         }
     }
 }

@@ -42,14 +42,14 @@ struct AugMix {
 
 pub(super) fn build_rand_augment(scope: &mut Scope<'_>) -> Result<Built> {
     let count = scope.options.integer("num_ops", 2)?;
-    let factor = Range::read(scope.options, "factor", [0.0, 1.0], 0.5)?;
+    let factor = Range::read(scope.options, "factor", [0.0, 1.0], Some(0.5))?;
     let set = set(scope, factor, true)?;
     in_training(scope, RandAugment { count, set })
 }
 
 pub(super) fn build_aug_mix(scope: &mut Scope<'_>) -> Result<Built> {
     let options = scope.options;
-    let factor = Range::read(options, "factor", [0.0, 1.0], 0.3)?;
+    let factor = Range::read(options, "factor", [0.0, 1.0], Some(0.3))?;
     let alpha = options.number("alpha", 1.0)?;
     if alpha <= 0.0 {
         return Err(options.invalid(format!("alpha = {alpha} must be positive")));

@@ -16,7 +16,7 @@ pub(super) struct Posterization {
 }
 
 pub(super) fn build(scope: &mut Scope<'_>) -> Result<Built> {
-    let bits = Range::read(scope.options, "factor", [1.0, 8.0], 8.0)?;
+    let bits = Range::read(scope.options, "factor", [1.0, 8.0], None)?;
     if bits.low.fract() != 0.0 || bits.high.fract() != 0.0 {
         let reason = format!("factor = {bits:?} must be whole numbers of bits");
         return Err(scope.options.invalid(reason));

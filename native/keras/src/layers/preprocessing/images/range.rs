@@ -18,7 +18,7 @@ pub(super) struct Range {
 impl Range {
     /// Keras's `_set_factor`: two numbers of which neither lies wholly beyond `bounds`, or one in
     /// them that stands for itself and its negative, as far as that is in them. Absent it is
-    /// `default`.
+    /// `default`, or else an error.
     ///
     /// # Errors
     /// The value is neither.
@@ -26,7 +26,7 @@ impl Range {
         options: &Options<'_>,
         key: &str,
         bounds: [f64; 2],
-        default: f64,
+        default: Option<f64>,
     ) -> Result<Self> {
         let [least, most] = bounds;
         let value = options.value(key);
@@ -35,7 +35,7 @@ impl Range {
             high: number.abs(),
         };
         let found = match value {
-            None => Some(around(default)),
+            None => default.map(around),
             Some(Json::Array(_)) => pair(options, key)?
                 .filter(|[low, high]| *low <= most && *high >= least)
                 .map(|[low, high]| Self {
@@ -169,7 +169,7 @@ mod tests {
     fn read(value: Json, bounds: [f64; 2]) -> Result<Range> {
         let config = json!({ "factor": value });
         let options = Options::new("layer", config.as_object().unwrap());
-        Range::read(&options, "factor", bounds, 0.0)
+        Range::read(&options, "factor", bounds, None)
     }
 
     #[test]
@@ -182,7 +182,13 @@ mod tests {
             read(json!([0.5, 0.2]), [0.0, 1.0]).unwrap(),
             range(0.2, 0.5)
         );
-        for wrong in [json!(1.5), json!("x"), json!([1.0]), json!([2.0, 3.0])] {
+        for wrong in [
+            json!(null),
+            json!(1.5),
+            json!("x"),
+            json!([1.0]),
+            json!([2.0, 3.0]),
+        ] {
             assert!(read(wrong, [0.0, 1.0]).is_err());
         }
     }

@@ -2,7 +2,7 @@
 
 use tch::Tensor;
 
-use super::augmentation::{Augmentation, always_sized};
+use super::augmentation::{Augmentation, Images};
 use crate::config::Options;
 use crate::context::Rng;
 use crate::error::Result;
@@ -11,7 +11,8 @@ use crate::resize::Resize;
 
 pub(super) fn build(scope: &mut Scope<'_>) -> Result<Built> {
     let size = size(scope.options)?;
-    always_sized(scope, size, Resize::read(scope.options, size)?)
+    let resize = Resize::read(scope.options, size)?;
+    Ok(Images::read(scope, resize)?.sized(size).always().built())
 }
 
 /// Options `height` and `width`.
