@@ -334,6 +334,30 @@ for name, layer in {
 }.items():
     add(f"{name}-random", layer, random=True, every=True)
 
+# Other dtypes. TensorFlow has no gradient of affine transforms in bfloat16.
+for dtype, tolerance in [("mixed_bfloat16", 3e-2), ("float64", 1e-5)]:
+    for name, layer in {
+        "resizing": lambda d: L.Resizing(14, 4, dtype=d),
+        "nearest": lambda d: L.Resizing(14, 4, "nearest", dtype=d),
+        "crop": lambda d: L.CenterCrop(4, 14, dtype=d),
+        "rotation": lambda d: L.RandomRotation((0.1, 0.1), dtype=d),
+        "zoom": lambda d: L.RandomZoom((0.3, 0.3), interpolation="nearest", dtype=d),
+        "contrast": lambda d: L.RandomContrast((-0.3, 0.3), dtype=d),
+        "invert": lambda d: L.RandomInvert((1.0, 1.0), dtype=d),
+        "sharpness": lambda d: L.RandomSharpness((0.3, 0.3), dtype=d),
+        "hue": lambda d: L.RandomHue((1.0, 1.0), dtype=d),
+        "grayscale": lambda d: L.RandomGrayscale(1.0, dtype=d),
+    }.items():
+        CASES.add(
+            f"{name}-{dtype}",
+            lambda f=layer, d=dtype: sequential(
+                (10, 9, 3), f(d), dtype="float32" if d == "float64" else "uint8"
+            ),
+            inputs=pixels(0, 255, 4),
+            tolerance=tolerance,
+            compiled=dtype != "float64",
+        )
+
 
 def refuse(name, layer, *parts, **options):
     """A case of a layer, one of whose options is made one that is refused."""
