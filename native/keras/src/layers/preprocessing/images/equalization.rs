@@ -69,7 +69,9 @@ impl Equalization {
         let histogram = counted.f_bincount(None::<Tensor>, self.bins)?;
         let kinds = histogram.f_count_nonzero(0)?;
         let sums = histogram.f_cumsum(0, Kind::Double)?;
-        let first = sums.f_masked_select(&sums.f_gt(0.0)?)?.f_narrow(0, 0, 1)?;
+        let first = sums
+            .f_masked_fill(&sums.f_eq(0.0)?, f64::INFINITY)?
+            .f_min()?;
         let rest = sums.f_narrow(0, last, 1)?.f_sub(&first)?;
         // 0 where there is one value only, which then stays.
         let rest = rest.f_clamp_min(1.0)?;
