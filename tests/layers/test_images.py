@@ -359,6 +359,39 @@ for dtype, tolerance in [("mixed_bfloat16", 3e-2), ("float64", 1e-5)]:
         )
 
 
+# Images whose size is known only when they come, and layers around that learn.
+for name, layer in {
+    "resizing": lambda: L.Resizing(4, 6),
+    "resizing-crop": lambda: L.Resizing(4, 6, crop_to_aspect_ratio=True),
+    "center_crop": lambda: L.CenterCrop(3, 4),
+}.items():
+    CASES.add(
+        f"{name}-unknown",
+        lambda f=layer: sequential((None, None, 3), f(), L.Flatten(), L.Dense(2)),
+    )
+for name, layer in {
+    "rotation": lambda: L.RandomRotation((0.1, 0.1), "constant"),
+    "zoom": lambda: L.RandomZoom((0.3, 0.3), (-0.2, -0.2)),
+    "translation": lambda: L.RandomTranslation((0.2, 0.2), (0.1, 0.1), "wrap"),
+    "perspective": lambda: L.RandomPerspective((1.0, 1.0), 0.0),
+    "brightness": lambda: L.RandomBrightness((0.1, 0.1), value_range=(-1, 1)),
+    "contrast": lambda: L.RandomContrast((-0.2, 0.2), value_range=(-1, 1)),
+    "resizing": lambda: L.Resizing(7, 7, "bicubic"),
+    "hue": lambda: L.RandomHue((1.0, 1.0), value_range=(-1, 1)),
+}.items():
+    CASES.add(
+        f"{name}-between",
+        lambda f=layer: sequential(
+            (8, 9, 2),
+            L.Conv2D(3, 3, activation="tanh"),
+            f(),
+            L.Conv2D(2, 3),
+            L.Flatten(),
+            L.Dense(2),
+        ),
+    )
+
+
 def refuse(name, layer, *parts, **options):
     """A case of a layer, one of whose options is made one that is refused."""
     edit = change(type(layer()).__name__, **options)
