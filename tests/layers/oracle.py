@@ -65,6 +65,9 @@ class Case:
     rows: int = 5
     # Whether stock Keras can open the export (it cannot where the case is about its own defects).
     export: bool = True
+    # Whether Keras runs it in a graph, as `fit` and `predict` do: there, preprocessing layers cast
+    # integers too.
+    compiled: bool = False
 
 
 @dataclass
@@ -274,17 +277,23 @@ def feed(model: keras.Model, inputs: list) -> object:
     return keras.tree.pack_sequence_as(functional._inputs_struct, inputs)
 
 
+def called(ran: Ran, model: keras.Model, values: list, *, training: bool) -> list:
+    """The outputs of the model, as the case says how Keras runs it."""
+    call = tf.function(model) if ran.case.compiled else model
+    return keras.tree.flatten(call(feed(model, values), training=training))
+
+
 def run_keras(ran: Ran, tensors: dict[str, np.ndarray]) -> None:
     """Fill in what Keras finds, and the factors `g` of the outputs in the loss."""
     model, expected = ran.model, ran.expected
     rng = np.random.default_rng(2)
     values = [tf.constant(x) for x in ran.inputs]
-    for at, y in enumerate(keras.tree.flatten(model(feed(model, values), training=False))):
+    for at, y in enumerate(called(ran, model, values, training=False)):
         expected[f"y/{at}"] = y.numpy()
     with tf.GradientTape(persistent=True) as tape:
         floats = {at: value for at, value in enumerate(values) if value.dtype.is_floating}
         tape.watch(list(floats.values()))
-        outputs = keras.tree.flatten(model(feed(model, values), training=True))
+        outputs = called(ran, model, values, training=True)
         loss = tf.constant(0.0)
         for at, y in enumerate(outputs):
             expected[f"training/{at}"] = y.numpy()
@@ -379,8 +388,8 @@ def check_export(ran: Ran) -> None:
     """Stock Keras opens what the example exports, and predicts the same after the updates."""
     opened = keras.models.load_model(ran.folder / "exported.keras")
     values = [tf.constant(x) for x in ran.inputs]
-    expected = keras.tree.flatten(ran.model(feed(ran.model, values), training=False))
-    actual = keras.tree.flatten(opened(feed(opened, values), training=False))
+    expected = called(ran, ran.model, values, training=False)
+    actual = called(ran, opened, values, training=False)
     for a, e in zip(actual, expected, strict=True):
         assert error_of(a.numpy(), e.numpy()) <= max(ran.case.tolerance, 1e-5)
     text = (ran.folder / "exported.json").read_text()

@@ -236,5 +236,38 @@ for interpolation in ["nearest", "bilinear"]:
             lambda x, i=interpolation, s=size: ops.image.resize(x, s, interpolation=i),
             IMAGE,
         )
+RESIZED = {
+    "bicubic": {"interpolation": "bicubic"},
+    "lanczos3": {"interpolation": "lanczos3", "antialias": True},
+    "lanczos5": {"interpolation": "lanczos5"},
+    "antialias": {"antialias": True},
+    "crop": {"crop_to_aspect_ratio": True},
+    "pad": {"pad_to_aspect_ratio": True, "fill_value": 2},
+}
+for name, options in RESIZED.items():
+    for size in [(8, 12), (3, 3), (7, 5)]:
+        CASES.op(
+            f"resize-{name}-{size}",
+            lambda x, y, s=size, o=options: [
+                ops.image.resize(x, s, **o),
+                ops.image.resize(y, s, data_format="channels_first", **o),
+            ],
+            IMAGE,
+            ((2, 5, 6), "float32"),
+        )
+        if size == (7, 5):
+            # Halves, which rounding in float32 takes up or down before they are rounded.
+            continue
+        CASES.op(
+            f"resize-{name}-{size}-integers",
+            lambda x, s=size, o=options: ops.image.resize(x, s, **o),
+            ((4, 6, 3), "uint8"),
+            inputs=lambda m: [np.random.default_rng(3).integers(0, 256, (5, 4, 6, 3), "uint8")],
+        )
+CASES.op(
+    "resize-area",
+    lambda x: ops.image.resize(x, (2, 3), interpolation="area"),
+    ((4, 6, 3), "uint8"),
+)
 
 test_operations = CASES.test()

@@ -8,6 +8,7 @@ pub(crate) mod convolution;
 mod core;
 pub(crate) mod layout;
 mod merging;
+mod noise;
 mod normalization;
 pub(crate) mod pooling;
 mod preprocessing;
@@ -33,6 +34,7 @@ pub(crate) const FAMILIES: &[Family] = &[
     attention::LAYERS,
     merging::LAYERS,
     preprocessing::LAYERS,
+    preprocessing::IMAGES,
     recurrent::LAYERS,
     applications::LAYERS,
 ];

@@ -1,6 +1,5 @@
 //! `keras.ops` on images: `[batch, height, width, channels]`, or channels second.
 
-use serde_json::Value as Json;
 use tch::Tensor;
 
 use super::operand::Checked;
@@ -8,6 +7,7 @@ use super::{Family, shaped};
 use crate::config::Options;
 use crate::error::Result;
 use crate::layer::{Built, Scope};
+use crate::resize::Resize;
 use crate::spec::Spec;
 
 pub(super) const OPS: Family = &[
@@ -87,17 +87,11 @@ fn moved_blocks(x: &Tensor, size: i64, to_space: bool) -> Result<Tensor> {
     Ok(y.f_reshape([batch, height, width, size * size * channels])?)
 }
 
-/// `Resize` to `size`, by the nearest pixel or linearly between the pixels around.
+/// `Resize` to `size`.
 fn resize(scope: &mut Scope<'_>) -> Result<Built> {
     let options = scope.options;
-    for key in ["antialias", "crop_to_aspect_ratio", "pad_to_aspect_ratio"] {
-        options.require(key, &Json::Bool(false))?;
-    }
-    // These say what is padded with, which nothing is.
-    options.ignore(&["fill_mode", "fill_value"]);
-    let nearest = options.choice("interpolation", "bilinear", &["bilinear", "nearest"])?;
-    let nearest = nearest == "nearest";
-    let [height, width] = options.required_pair("size")?;
+    let resize = Resize::read(options, options.required_pair("size")?)?;
+    let [height, width] = resize.size;
     let first = channels_first(options)?;
     Ok(shaped(
         move |x: &Spec| -> Checked<Vec<Option<i64>>> {
@@ -108,39 +102,11 @@ fn resize(scope: &mut Scope<'_>) -> Result<Built> {
             Ok(dims)
         },
         move |x| {
-            let second = if first {
-                x.shallow_clone()
-            } else {
-                x.f_permute([0, 3, 1, 2])?
-            };
-            let resized = if nearest {
-                let rows = near(&second, 2, height)?;
-                near(&rows, 3, width)?
-            } else {
-                second.f_upsample_bilinear2d([height, width], false, None, None)?
-            };
-            Ok(if first {
-                resized
-            } else {
-                resized.f_permute([0, 2, 3, 1])?
-            })
+            if !first {
+                return resize.resized(x);
+            }
+            let resized = resize.resized(&x.f_permute([0, 2, 3, 1])?)?;
+            Ok(resized.f_permute([0, 3, 1, 2])?)
         },
     ))
-}
-
-/// The pixels whose centres are nearest along `axis`, as TensorFlow finds them in float32.
-fn near(x: &Tensor, axis: i64, count: i64) -> Result<Tensor> {
-    let size = x.size()[usize::try_from(axis).unwrap_or(0)];
-    #[expect(
-        clippy::cast_precision_loss,
-        clippy::cast_possible_truncation,
-        reason = "sizes of images are small"
-    )]
-    let place = |at: i64| {
-        let scale = size as f32 / count as f32;
-        (((at as f32 + 0.5) * scale).floor() as i64).min(size - 1)
-    };
-    let places: Vec<i64> = (0..count).map(place).collect();
-    let places = Tensor::f_from_slice(&places)?.f_to_device(x.device())?;
-    Ok(x.f_index_select(axis, &places)?)
 }

@@ -1,4 +1,4 @@
-//! `keras.layers`, preprocessing: numbers, categories and text. What `adapt` found comes with the
+//! `keras.layers`, preprocessing: numbers, categories, text and images. What `adapt` found comes with the
 //! model, as variables, in the config or as a vocabulary in its archive.
 
 mod category_encoding;
@@ -7,6 +7,7 @@ mod encoding;
 mod fingerprint;
 mod hashed_crossing;
 mod hashing;
+mod images;
 mod lookup;
 mod normalization;
 mod rescaling;
@@ -15,6 +16,7 @@ mod text_vectorization;
 mod tokens;
 mod vocabulary;
 
+pub(super) use self::images::LAYERS as IMAGES;
 use super::Family;
 
 pub(super) const LAYERS: Family = &[

@@ -4,12 +4,12 @@
 use tch::Tensor;
 
 use super::dropout::rate;
-use super::noise::uniform;
 use super::noise_shape::NoiseShape;
 use crate::arguments::{Args, Tree};
 use crate::context::{Context, Rng};
 use crate::error::{Error, Result};
 use crate::layer::{Built, Inferred, Layer, Scope, first_mask};
+use crate::layers::noise::uniform;
 use crate::spec::Spec;
 use crate::value::Value;
 
@@ -61,8 +61,8 @@ impl Layer for AlphaDropout {
 
 #[cfg(test)]
 mod tests {
-    use super::super::noise::normal;
     use super::*;
+    use crate::layers::noise::normal;
     use rand_core::SeedableRng;
     use tch::Kind;
 

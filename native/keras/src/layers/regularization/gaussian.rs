@@ -4,11 +4,11 @@
 use tch::Tensor;
 
 use super::dropout::rate;
-use super::noise::normal;
 use crate::arguments::{Args, Tree};
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::layer::{Built, Inferred, Layer, Scope, first_mask};
+use crate::layers::noise::normal;
 use crate::spec::Spec;
 use crate::value::Value;
 

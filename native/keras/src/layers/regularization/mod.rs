@@ -4,7 +4,6 @@ mod activity_regularization;
 mod alpha_dropout;
 pub(in crate::layers) mod dropout;
 mod gaussian;
-mod noise;
 mod noise_shape;
 
 pub(in crate::layers) use self::dropout::dropout_mask;

@@ -7,7 +7,7 @@ use crate::context::Context;
 use crate::error::Result;
 use crate::layer::{Built, Scope, Unary};
 use crate::layers::layout::{Layout, sizes, spatial_rank};
-use crate::resize::{Interpolation, resize};
+use crate::resize::{Interpolation, Resize};
 use crate::spec::{Spec, SpecResult};
 
 #[derive(Debug)]
@@ -56,7 +56,7 @@ impl Unary for UpSampling {
         };
         let size = images.size();
         let target = [size[1] * self.size[0], size[2] * self.size[1]];
-        let resized = resize(&images, target, self.interpolation)?;
+        let resized = Resize::stretched(target, self.interpolation).resized(&images)?;
         Ok(if first {
             resized.f_permute([0, 3, 1, 2])?
         } else {

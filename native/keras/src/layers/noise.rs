@@ -8,7 +8,7 @@ use crate::context::Rng;
 use crate::error::Result;
 
 /// Numbers in `[0, 1)`, all multiples of 2^-24 equally likely.
-pub(super) fn uniform(rng: &mut Rng, shape: &[i64]) -> Result<Tensor> {
+pub(in crate::layers) fn uniform(rng: &mut Rng, shape: &[i64]) -> Result<Tensor> {
     let len = usize::try_from(shape.iter().product::<i64>()).unwrap_or(0);
     Ok(Tensor::f_from_slice(&unit(rng, len))?.f_view(shape)?)
 }
@@ -20,7 +20,7 @@ fn unit(rng: &mut Rng, len: usize) -> Vec<f32> {
 }
 
 /// Standard normal numbers, by Box and Muller's transform of pairs.
-pub(super) fn normal(rng: &mut Rng, shape: &[i64]) -> Result<Tensor> {
+pub(in crate::layers) fn normal(rng: &mut Rng, shape: &[i64]) -> Result<Tensor> {
     let len = shape.iter().product::<i64>();
     let half = (len + 1) / 2;
     // In (0, 1], for the logarithm.
