@@ -26,7 +26,7 @@ pub enum Error {
     },
     /// The model, its loss, its metrics or its optimizer.
     #[error(transparent)]
-    Keras(#[from] flambeau_keras::Error),
+    Keras(flambeau_keras::Error),
     /// Another rank, or the way to it.
     #[error(transparent)]
     Collective(#[from] flambeau_collective::Error),
@@ -49,6 +49,21 @@ pub enum Error {
     /// A native thread panicked: a bug.
     #[error("a bug in Flambeau, please report it: native panic: {0}")]
     Panic(String),
+}
+
+/// Ranks exchange within a pass too: what they fail with there is an error of theirs, not of the
+/// layer that asked.
+impl From<flambeau_keras::Error> for Error {
+    fn from(error: flambeau_keras::Error) -> Self {
+        let failure = match error.into_failure() {
+            Ok(failure) => failure,
+            Err(error) => return Self::Keras(error),
+        };
+        match failure.downcast::<flambeau_collective::Error>() {
+            Ok(error) => Self::Collective(*error),
+            Err(failure) => Self::Keras(flambeau_keras::Error::Replicas(failure)),
+        }
+    }
 }
 
 impl Error {

@@ -1,0 +1,149 @@
+//! Sums over the rows of all replicas, for layers that look at the whole batch in training.
+//!
+//! libtorch's graph cannot lead to another replica, so a pass is cut where replicas exchange: layers
+//! go on from the joined sum as a new leaf, and [`Model::gradients_over`] carries gradients across
+//! the cuts, from the last to the first. What depends on a joined sum depends on every replica's own
+//! sum, so the gradients of the leaves are summed over the replicas too.
+//!
+//! [`Model::gradients_over`]: crate::Model::gradients_over
+
+use std::error::Error as StdError;
+use std::fmt::Debug;
+
+use tch::{Kind, Tensor};
+
+use crate::error::{Error, Result};
+
+/// Why replicas could not exchange.
+pub type Failure = Box<dyn StdError + Send + Sync>;
+
+/// All replicas of a training pass, this one among them. Each of them runs the same model, and so
+/// asks for the same sums in the same order.
+pub trait Replicas: Debug {
+    /// Replaces `values` by their sums over all replicas.
+    ///
+    /// # Errors
+    /// Another replica is lost.
+    fn sum(&mut self, values: &mut [f64]) -> Result<(), Failure>;
+}
+
+/// The replicas of a pass over rows that do not count, for a replica that has none left: it takes
+/// part in every sum with zeros.
+#[derive(Debug)]
+pub struct WithoutRows<'a>(pub &'a mut dyn Replicas);
+
+impl Replicas for WithoutRows<'_> {
+    fn sum(&mut self, values: &mut [f64]) -> Result<(), Failure> {
+        values.fill(0.0);
+        self.0.sum(values)
+    }
+}
+
+/// A replica that has the whole batch.
+#[derive(Debug)]
+pub(crate) struct Alone;
+
+impl Replicas for Alone {
+    fn sum(&mut self, _values: &mut [f64]) -> Result<(), Failure> {
+        Ok(())
+    }
+}
+
+/// A sum that a pass took over all replicas, and where its graph is cut.
+#[derive(Debug)]
+pub struct Cut {
+    /// What this replica's rows add: float64, the end of a graph.
+    own: Tensor,
+    /// The sum: a leaf of the graph that goes on.
+    joined: Tensor,
+}
+
+impl Cut {
+    /// Takes part in the exchange of the backward pass for a replica without rows; the cuts of a pass
+    /// are skipped from the last to the first.
+    ///
+    /// # Errors
+    /// Another replica is lost.
+    pub fn skip(&self, replicas: &mut dyn Replicas) -> Result<()> {
+        self.carry(&Tensor::new(), replicas).map(drop)
+    }
+
+    /// A scalar whose gradients are those that the own sum hands on, given what this replica has of
+    /// the gradient of the joined one.
+    fn carry(&self, gradient: &Tensor, replicas: &mut dyn Replicas) -> Result<Tensor> {
+        let gradient = if gradient.defined() {
+            over(gradient, replicas)?
+        } else {
+            over(&self.joined.f_detach()?.f_zeros_like()?, replicas)?
+        };
+        Ok(self.own.f_mul(&gradient)?.f_sum(Kind::Double)?)
+    }
+}
+
+/// The gradients of a scalar `loss` for `variables`, undefined where it does not depend on one,
+/// across the cuts of a pass.
+pub(crate) fn gradients(
+    loss: &Tensor,
+    variables: &[Tensor],
+    cuts: &[Cut],
+    replicas: &mut dyn Replicas,
+) -> Result<Vec<Tensor>> {
+    let leaves = cuts.iter().map(|cut| &cut.joined);
+    let leaves: Vec<&Tensor> = variables.iter().chain(leaves).collect();
+    let mut gradients: Vec<Tensor> = leaves.iter().map(|_| Tensor::new()).collect();
+    add_gradients(loss, &leaves, &mut gradients, !cuts.is_empty())?;
+    // The leaf of a cut has its whole gradient once all later ones are carried over.
+    for (at, cut) in cuts.iter().enumerate().rev() {
+        let at = variables.len() + at;
+        let carried = cut.carry(&gradients[at], replicas)?;
+        add_gradients(&carried, &leaves[..at], &mut gradients[..at], true)?;
+    }
+    gradients.truncate(variables.len());
+    Ok(gradients)
+}
+
+fn add_gradients(
+    scalar: &Tensor,
+    leaves: &[&Tensor],
+    gradients: &mut [Tensor],
+    keep_graph: bool,
+) -> Result<()> {
+    if !scalar.requires_grad() || leaves.is_empty() {
+        return Ok(());
+    }
+    let found = Tensor::f_run_backward(&[scalar], leaves, keep_graph, false)?;
+    for (gradient, found) in gradients.iter_mut().zip(found) {
+        if !gradient.defined() {
+            *gradient = found;
+        } else if found.defined() {
+            *gradient = gradient.f_add(&found)?;
+        }
+    }
+    Ok(())
+}
+
+/// Joins what all replicas' rows add. Only a sum that depends on variables cuts the graph.
+pub(crate) fn joined(own: &Tensor, replicas: &mut dyn Replicas) -> Result<(Tensor, Option<Cut>)> {
+    let joined = over(&own.f_detach()?, replicas)?;
+    if !own.requires_grad() {
+        return Ok((joined, None));
+    }
+    let joined = joined.set_requires_grad(true);
+    let cut = Cut {
+        own: own.shallow_clone(),
+        joined: joined.shallow_clone(),
+    };
+    Ok((joined, Some(cut)))
+}
+
+/// The sum of a float64 tensor over all replicas.
+fn over(own: &Tensor, replicas: &mut dyn Replicas) -> Result<Tensor> {
+    let mut values: Vec<f64> = Vec::try_from(own.f_flatten(0, -1)?)?;
+    replicas.sum(&mut values).map_err(Error::Replicas)?;
+    Ok(Tensor::f_from_slice(&values)?
+        .f_view(own.size().as_slice())?
+        .f_to_device(own.device())?)
+}
+
+#[cfg(test)]
+mod tests;
