@@ -3,9 +3,11 @@
 
 use tch::{Kind, Tensor};
 
+use crate::arguments::Tree;
 use crate::dtype::{DType, Policy};
 use crate::error::Result;
 use crate::replicas::{Cut, Replicas, joined};
+use crate::value::Value;
 use crate::variables::{Handle, Variables};
 
 /// The crate's random number generator: seeded, reproducible on every machine.
@@ -22,7 +24,7 @@ pub struct Pass {
     pub updates: Vec<Update>,
     /// Scalars that layers add to the loss (activity regularization, `add_loss`).
     pub losses: Vec<Tensor>,
-    /// The sums that layers took over all replicas, in the order of the graph.
+    /// Where the graph is cut for sums over all replicas, in its order.
     pub cuts: Vec<Cut>,
 }
 
@@ -149,6 +151,25 @@ impl<'a> Context<'a> {
         let (sum, cut) = joined(own, *replicas)?;
         self.pass.cuts.extend(cut);
         Ok(sum)
+    }
+
+    /// A layer's outputs, cut off where others share the batch.
+    pub(crate) fn cut(&mut self, outputs: Tree<Value>) -> Result<Tree<Value>> {
+        if !(self.training && self.shares_batch()) {
+            return Ok(outputs);
+        }
+        let leaves = outputs.leaves().into_iter();
+        let ends = leaves.filter_map(Value::end).map(Tensor::shallow_clone);
+        let cut = Cut::new(ends.collect())?;
+        let mut next = cut.leaves().iter();
+        let outputs = outputs.try_map(&mut |value| {
+            Ok(match value.end().and_then(|_| next.next()) {
+                Some(leaf) => value.continued(leaf.shallow_clone()),
+                None => value.clone(),
+            })
+        });
+        self.pass.cuts.push(cut);
+        outputs
     }
 
     /// Adds a scalar to the loss.

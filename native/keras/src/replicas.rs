@@ -5,6 +5,9 @@
 //! the cuts, from the last to the first. What depends on a joined sum depends on every replica's own
 //! sum, so the gradients of the leaves are summed over the replicas too.
 //!
+//! Such a pass is also cut behind every layer. Else the way back from each sum would lead through
+//! all layers before it; so it ends at the layer's inputs, and every layer is passed once.
+//!
 //! [`Model::gradients_over`]: crate::Model::gradients_over
 
 use std::error::Error as StdError;
@@ -49,34 +52,64 @@ impl Replicas for Alone {
     }
 }
 
-/// A sum that a pass took over all replicas, and where its graph is cut.
+/// Where the graph of a pass is cut.
 #[derive(Debug)]
 pub struct Cut {
-    /// What this replica's rows add: float64, the end of a graph.
-    own: Tensor,
-    /// The sum: a leaf of the graph that goes on.
-    joined: Tensor,
+    /// Ends of a graph.
+    own: Vec<Tensor>,
+    /// What takes their places: leaves of the graph that goes on.
+    leaves: Vec<Tensor>,
+    /// Whether the leaves are sums over all replicas of the own ones, which are float64.
+    joined: bool,
 }
 
 impl Cut {
-    /// Takes part in the exchange of the backward pass for a replica without rows; the cuts of a pass
-    /// are skipped from the last to the first.
+    /// Cuts the graph of tensors that have one.
+    pub(crate) fn new(own: Vec<Tensor>) -> Result<Self> {
+        let leaf = |tensor: &Tensor| Ok(tensor.f_detach()?.set_requires_grad(true));
+        Ok(Self {
+            leaves: own.iter().map(leaf).collect::<Result<_>>()?,
+            own,
+            joined: false,
+        })
+    }
+
+    /// Takes part in the exchange of the backward pass for a replica without rows; the cuts of a
+    /// pass are skipped from the last to the first.
     ///
     /// # Errors
     /// Another replica is lost.
     pub fn skip(&self, replicas: &mut dyn Replicas) -> Result<()> {
-        self.carry(&Tensor::new(), replicas).map(drop)
+        if self.joined {
+            self.carry(&[Tensor::new()], replicas)?;
+        }
+        Ok(())
     }
 
-    /// A scalar whose gradients are those that the own sum hands on, given what this replica has of
-    /// the gradient of the joined one.
-    fn carry(&self, gradient: &Tensor, replicas: &mut dyn Replicas) -> Result<Tensor> {
-        let gradient = if gradient.defined() {
-            over(gradient, replicas)?
-        } else {
-            over(&self.joined.f_detach()?.f_zeros_like()?, replicas)?
-        };
-        Ok(self.own.f_mul(&gradient)?.f_sum(Kind::Double)?)
+    /// What takes the places of the ends.
+    pub(crate) fn leaves(&self) -> &[Tensor] {
+        &self.leaves
+    }
+
+    /// A scalar whose gradients are those that the ends hand on, given what this replica has of the
+    /// leaves' gradients; none if they hand on nothing.
+    fn carry(&self, gradients: &[Tensor], replicas: &mut dyn Replicas) -> Result<Option<Tensor>> {
+        let mut carried: Option<Tensor> = None;
+        for ((own, leaf), gradient) in self.own.iter().zip(&self.leaves).zip(gradients) {
+            let gradient = match (self.joined, gradient.defined()) {
+                (true, true) => over(gradient, replicas)?,
+                (true, false) => over(&leaf.f_detach()?.f_zeros_like()?, replicas)?,
+                (false, true) => gradient.shallow_clone(),
+                (false, false) => continue,
+            };
+            let product = own.f_mul(&gradient)?.f_sum(own.kind())?;
+            let product = product.f_to_kind(Kind::Double)?;
+            carried = Some(match carried {
+                Some(sum) => sum.f_add(&product)?,
+                None => product,
+            });
+        }
+        Ok(carried)
     }
 }
 
@@ -88,15 +121,18 @@ pub(crate) fn gradients(
     cuts: &[Cut],
     replicas: &mut dyn Replicas,
 ) -> Result<Vec<Tensor>> {
-    let leaves = cuts.iter().map(|cut| &cut.joined);
+    let leaves = cuts.iter().flat_map(Cut::leaves);
     let leaves: Vec<&Tensor> = variables.iter().chain(leaves).collect();
     let mut gradients: Vec<Tensor> = leaves.iter().map(|_| Tensor::new()).collect();
     add_gradients(loss, &leaves, &mut gradients, !cuts.is_empty())?;
-    // The leaf of a cut has its whole gradient once all later ones are carried over.
-    for (at, cut) in cuts.iter().enumerate().rev() {
-        let at = variables.len() + at;
-        let carried = cut.carry(&gradients[at], replicas)?;
-        add_gradients(&carried, &leaves[..at], &mut gradients[..at], true)?;
+    // The leaves of a cut have their whole gradients once all later cuts are carried over.
+    let mut end = leaves.len();
+    for cut in cuts.iter().rev() {
+        let start = end - cut.leaves.len();
+        if let Some(carried) = cut.carry(&gradients[start..end], replicas)? {
+            add_gradients(&carried, &leaves[..start], &mut gradients[..start], true)?;
+        }
+        end = start;
     }
     gradients.truncate(variables.len());
     Ok(gradients)
@@ -130,8 +166,9 @@ pub(crate) fn joined(own: &Tensor, replicas: &mut dyn Replicas) -> Result<(Tenso
     }
     let joined = joined.set_requires_grad(true);
     let cut = Cut {
-        own: own.shallow_clone(),
-        joined: joined.shallow_clone(),
+        own: vec![own.shallow_clone()],
+        leaves: vec![joined.shallow_clone()],
+        joined: true,
     };
     Ok((joined, Some(cut)))
 }

@@ -207,3 +207,21 @@ pub enum DataError {
         partitions: usize,
     },
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rank_that_is_lost_within_a_layer_is_an_error_of_the_ranks() {
+        let lost = flambeau_collective::Error::Config {
+            what: "a stand-in".to_owned(),
+        };
+        let error = flambeau_keras::Error::Layer {
+            layer: "norm".to_owned(),
+            class: "BatchNormalization".to_owned(),
+            source: Box::new(flambeau_keras::Error::Replicas(Box::new(lost))),
+        };
+        assert!(matches!(Error::from(error), Error::Collective(_)));
+    }
+}

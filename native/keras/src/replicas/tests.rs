@@ -29,13 +29,14 @@ impl Meeting {
     }
 }
 
-/// One of them.
+/// One of them, and how often they met.
 #[derive(Debug)]
-struct Member<'a>(&'a Meeting);
+struct Member<'a>(&'a Meeting, usize);
 
 impl Replicas for Member<'_> {
     fn sum(&mut self, values: &mut [f64]) -> Result<(), Failure> {
         let Meeting { barrier, sums } = self.0;
+        self.1 += 1;
         {
             let mut sums = sums.lock().unwrap();
             sums.resize(values.len(), 0.0);
@@ -69,7 +70,6 @@ struct Stepped {
     outputs: Vec<f32>,
     gradients: Vec<f32>,
     updates: Vec<f32>,
-    cuts: usize,
 }
 
 /// A step over some of the rows, or over one that does not count if there are none.
@@ -127,7 +127,6 @@ fn step(
             .iter()
             .flat_map(|update| flat(&update.value))
             .collect(),
-        cuts: pass.cuts.len(),
     }
 }
 
@@ -152,7 +151,7 @@ fn sequential(shape: &[i64], layers: &[Json]) -> String {
     json!({"class_name": "Sequential", "config": {"name": "m", "layers": layers}}).to_string()
 }
 
-/// Layers with the layers that each is called on, once for each list.
+/// Layers with the layers that each is called on, once for each list; `b:1` is the second call of b.
 fn functional(layers: &[(Json, &[&[&str]])], output: &str) -> String {
     let mut all = vec![
         json!({"class_name": "InputLayer", "name": "x", "inbound_nodes": [],
@@ -161,8 +160,11 @@ fn functional(layers: &[(Json, &[&[&str]])], output: &str) -> String {
     for (layer, calls) in layers {
         let mut layer = layer.clone();
         layer["name"] = layer["config"]["name"].clone();
-        let node =
-            |call: &&[&str]| -> Json { call.iter().map(|of| json!([of, 0, 0, {}])).collect() };
+        let tensor = |of: &&str| match of.split_once(':') {
+            Some((of, call)) => json!([of, call.parse::<u32>().unwrap(), 0, {}]),
+            None => json!([of, 0, 0, {}]),
+        };
+        let node = |call: &&[&str]| -> Json { call.iter().map(tensor).collect() };
         layer["inbound_nodes"] = calls.iter().map(node).collect();
         all.push(layer);
     }
@@ -171,7 +173,8 @@ fn functional(layers: &[(Json, &[&[&str]])], output: &str) -> String {
     .to_string()
 }
 
-/// Models, their inputs and how many sums a pass takes that depend on variables.
+/// Models, their inputs and how often replicas meet in a step: for the sums of the forward pass, and
+/// for the gradients of those that depend on variables.
 fn cases() -> Vec<(String, Tensor, usize)> {
     tch::manual_seed(3);
     let x =
@@ -190,6 +193,16 @@ fn cases() -> Vec<(String, Tensor, usize)> {
         (add, &[&["a", "d"]]),
         (dense("e"), &[&["add"]]),
     ];
+    let shared: [(Json, &[&[&str]]); 4] = [
+        (dense("a"), &[&["x"]]),
+        (bn("b"), &[&["a"], &["c"]]),
+        (dense("c"), &[&["b"]]),
+        (dense("e"), &[&["b:1"]]),
+    ];
+    let lstm = json!({"class_name": "LSTM", "config": {
+        "name": "lstm", "units": 4, "return_sequences": true}});
+    let in_steps = json!({"class_name": "TimeDistributed", "config": {
+        "name": "steps", "layer": bn("b")}});
     let masking = json!({"class_name": "Masking", "config": {"name": "mask", "mask_value": 0.0}});
     let steps = x(&[3, 4]);
     let keep = Tensor::rand([ROWS, 3, 1], (Kind::Float, tch::Device::Cpu)).gt(0.4);
@@ -198,23 +211,29 @@ fn cases() -> Vec<(String, Tensor, usize)> {
         "name": "conv", "filters": 3, "kernel_size": 2}});
     let first_axis = batch_normalization("n", json!({"axis": 1}));
     vec![
-        (sequential(&[4], &deep), x(&[4]) * 3.0 + 50.0, 2),
-        (sequential(&[4], &on_inputs), x(&[4]), 1),
-        (functional(&residual, "e"), x(&[4]), 2),
+        (sequential(&[4], &deep), x(&[4]) * 3.0 + 50.0, 4),
+        (sequential(&[4], &on_inputs), x(&[4]), 3),
+        (functional(&residual, "e"), x(&[4]), 4),
+        (functional(&shared, "e"), x(&[4]), 4),
+        (
+            sequential(&[3, 4], &[lstm, in_steps, dense("c")]),
+            x(&[3, 4]),
+            6,
+        ),
         (
             sequential(&[3, 4], &[masking, dense("a"), bn("b"), dense("c")]),
             steps * keep,
-            1,
+            2,
         ),
         (
             sequential(&[4], &[dense("a"), batch_normalization("b", renorm)]),
             x(&[4]),
-            1,
+            2,
         ),
         (
             sequential(&[4, 5, 2], &[conv, first_axis]),
             x(&[4, 5, 2]),
-            1,
+            2,
         ),
     ]
 }
@@ -232,15 +251,17 @@ fn close(actual: &[f32], expected: &[f32], what: &str) {
 
 #[test]
 fn replicas_with_some_rows_each_are_one_replica_with_all_of_them() {
-    for (at, (config, x, cuts)) in cases().into_iter().enumerate() {
+    for (at, (config, x, meetings)) in cases().into_iter().enumerate() {
         let one = step(&config, &x, 0..ROWS, None);
-        assert_eq!(one.cuts, 0);
         for bounds in [vec![0, 5, 12], vec![0, 1, 1, 4, 12], vec![0, 0, 12, 12]] {
             let meeting = Meeting::of(bounds.len() - 1);
             let x = &Mutex::new(x.shallow_clone());
             let run = |rows: Range<i64>| {
                 let x = x.lock().unwrap().copy();
-                step(&config, &x, rows, Some(&mut Member(&meeting)))
+                let mut member = Member(&meeting, 0);
+                let stepped = step(&config, &x, rows, Some(&mut member));
+                assert_eq!(member.1, meetings, "{config}");
+                stepped
             };
             let all: Vec<_> = std::thread::scope(|scope| {
                 let threads: Vec<_> = bounds
@@ -261,7 +282,6 @@ fn replicas_with_some_rows_each_are_one_replica_with_all_of_them() {
             close(&outputs, &one.outputs, &what("outputs"));
             let mut gradients = vec![0.0; one.gradients.len()];
             for step in &all {
-                assert_eq!(step.cuts, cuts, "{}", what("cuts"));
                 close(&step.updates, &one.updates, &what("updates"));
                 for (sum, gradient) in gradients.iter_mut().zip(&step.gradients) {
                     *sum += gradient;
