@@ -96,11 +96,14 @@ impl Cut {
     fn carry(&self, gradients: &[Tensor], replicas: &mut dyn Replicas) -> Result<Option<Tensor>> {
         let mut carried: Option<Tensor> = None;
         for ((own, leaf), gradient) in self.own.iter().zip(&self.leaves).zip(gradients) {
-            let gradient = match (self.joined, gradient.defined()) {
-                (true, true) => over(gradient, replicas)?,
-                (true, false) => over(&leaf.f_detach()?.f_zeros_like()?, replicas)?,
-                (false, true) => gradient.shallow_clone(),
-                (false, false) => continue,
+            let gradient = gradient.defined().then(|| gradient.shallow_clone());
+            let gradient = if self.joined {
+                all_gradients(leaf, gradient, replicas)?
+            } else {
+                gradient
+            };
+            let Some(gradient) = gradient else {
+                continue;
             };
             let product = own.f_mul(&gradient)?.f_sum(own.kind())?;
             let product = product.f_to_kind(Kind::Double)?;
@@ -111,6 +114,30 @@ impl Cut {
         }
         Ok(carried)
     }
+}
+
+/// The gradient of a leaf over all replicas; none if the loss of none depends on it.
+fn all_gradients(
+    leaf: &Tensor,
+    own: Option<Tensor>,
+    replicas: &mut dyn Replicas,
+) -> Result<Option<Tensor>> {
+    let depends = if own.is_some() { 1.0 } else { 0.0 };
+    let depends = Tensor::f_from_slice(&[depends])?.f_to_device(leaf.device())?;
+    let own = match own {
+        Some(own) => own,
+        None => leaf.f_detach()?.f_zeros_like()?,
+    };
+    let all = over(
+        &Tensor::f_cat(&[own.f_flatten(0, -1)?, depends], 0)?,
+        replicas,
+    )?;
+    let count = all.size()[0] - 1;
+    if all.f_double_value(&[count])? == 0.0 {
+        return Ok(None);
+    }
+    let gradient = all.f_narrow(0, 0, count)?;
+    Ok(Some(gradient.f_view(leaf.size().as_slice())?))
 }
 
 /// The gradients of a scalar `loss` for `variables`, undefined where it does not depend on one,

@@ -70,6 +70,8 @@ struct Stepped {
     outputs: Vec<f32>,
     gradients: Vec<f32>,
     updates: Vec<f32>,
+    /// Which variables the loss depends on; none for want of rows.
+    reached: Vec<bool>,
 }
 
 /// A step over some of the rows, or over one that does not count if there are none.
@@ -89,10 +91,11 @@ fn step(
         let y = output.y().unwrap();
         (y * y * y + y.sigmoid()).sum(Kind::Double)
     };
+    let mut reached = Vec::new();
     let outputs = match replicas {
         None => {
             let outputs = model.forward(&input(rows), &mut pass).unwrap();
-            model.gradients(&loss(&outputs[0]), &mut gradients).unwrap();
+            reached = model.gradients(&loss(&outputs[0]), &mut gradients).unwrap();
             outputs
         }
         Some(replicas) if rows.is_empty() => {
@@ -109,7 +112,7 @@ fn step(
             let outputs = outputs.unwrap();
             let loss = loss(&outputs[0]);
             let cuts = &pass.cuts;
-            model
+            reached = model
                 .gradients_over(replicas, cuts, &loss, &mut gradients)
                 .unwrap();
             outputs
@@ -117,11 +120,13 @@ fn step(
     };
     let flat = |tensor: &Tensor| Vec::<f32>::try_from(tensor.flatten(0, -1)).unwrap();
     let values = outputs
-        .iter()
+        .first()
+        .into_iter()
         .flat_map(|output| flat(output.values().unwrap()));
     Stepped {
         outputs: values.collect(),
         gradients,
+        reached,
         updates: pass
             .updates
             .iter()
@@ -152,7 +157,7 @@ fn sequential(shape: &[i64], layers: &[Json]) -> String {
 }
 
 /// Layers with the layers that each is called on, once for each list; `b:1` is the second call of b.
-fn functional(layers: &[(Json, &[&[&str]])], output: &str) -> String {
+fn functional(layers: &[(Json, &[&[&str]])], outputs: &[&str]) -> String {
     let mut all = vec![
         json!({"class_name": "InputLayer", "name": "x", "inbound_nodes": [],
         "config": {"batch_input_shape": [null, 4], "dtype": "float32", "name": "x"}}),
@@ -168,8 +173,9 @@ fn functional(layers: &[(Json, &[&[&str]])], output: &str) -> String {
         layer["inbound_nodes"] = calls.iter().map(node).collect();
         all.push(layer);
     }
+    let outputs: Vec<Json> = outputs.iter().map(|of| json!([of, 0, 0])).collect();
     json!({"class_name": "Functional", "config": {"name": "m", "layers": all,
-        "input_layers": [["x", 0, 0]], "output_layers": [[output, 0, 0]]}})
+        "input_layers": [["x", 0, 0]], "output_layers": outputs}})
     .to_string()
 }
 
@@ -199,6 +205,14 @@ fn cases() -> Vec<(String, Tensor, usize)> {
         (dense("c"), &[&["b"]]),
         (dense("e"), &[&["b:1"]]),
     ];
+    // No loss depends on the second output.
+    let aside: [(Json, &[&[&str]]); 5] = [
+        (dense("a"), &[&["x"]]),
+        (bn("b"), &[&["a"]]),
+        (dense("c"), &[&["x"]]),
+        (bn("d"), &[&["c"]]),
+        (dense("e"), &[&["d"]]),
+    ];
     let lstm = json!({"class_name": "LSTM", "config": {
         "name": "lstm", "units": 4, "return_sequences": true}});
     let in_steps = json!({"class_name": "TimeDistributed", "config": {
@@ -213,8 +227,9 @@ fn cases() -> Vec<(String, Tensor, usize)> {
     vec![
         (sequential(&[4], &deep), x(&[4]) * 3.0 + 50.0, 4),
         (sequential(&[4], &on_inputs), x(&[4]), 3),
-        (functional(&residual, "e"), x(&[4]), 4),
-        (functional(&shared, "e"), x(&[4]), 4),
+        (functional(&residual, &["e"]), x(&[4]), 4),
+        (functional(&shared, &["e"]), x(&[4]), 4),
+        (functional(&aside, &["e", "b"]), x(&[4]), 4),
         (
             sequential(&[3, 4], &[lstm, in_steps, dense("c")]),
             x(&[3, 4]),
@@ -283,6 +298,11 @@ fn replicas_with_some_rows_each_are_one_replica_with_all_of_them() {
             let mut gradients = vec![0.0; one.gradients.len()];
             for step in &all {
                 close(&step.updates, &one.updates, &what("updates"));
+                assert!(
+                    step.reached.is_empty() || step.reached == one.reached,
+                    "{}",
+                    what("reach")
+                );
                 for (sum, gradient) in gradients.iter_mut().zip(&step.gradients) {
                     *sum += gradient;
                 }
