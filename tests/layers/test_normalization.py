@@ -132,16 +132,16 @@ def inference_call() -> keras.Model:
     return keras.Model(x, L.BatchNormalization()(x, training=False))
 
 
+for options in [{}, {"renorm": True}, {"axis": 1, "momentum": 0.5}]:
+    CASES.add(
+        f"batch-synchronized-{options}",
+        lambda o=options: sequential((4, 6), L.BatchNormalization(synchronized=True, **o)),
+        tolerance=TOLERANCE,
+    )
 CASES.add("batch-explicit_mask", explicit_mask, tolerance=TOLERANCE)
 CASES.add("batch-shared", shared_statistics, tolerance=TOLERANCE)
 CASES.add("batch-told_not_to_train", inference_call, tolerance=TOLERANCE)
 
-REFUSALS.add(
-    "batch-synchronized",
-    lambda: sequential((6,), L.BatchNormalization(synchronized=True, name="b")),
-    'layer "b" (BatchNormalization)',
-    "synchronized = true",
-)
 REFUSALS.add(
     "batch-renorm_initializer",
     lambda: sequential(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 import numpy as np
 from keras import ops
-from operations import FLOAT, OperationCases, with_ties
+from operations import FLOAT, OperationCases, with_specials, with_ties
 
 CASES = OperationCases()
 ran = CASES.fixture()
@@ -190,6 +190,11 @@ UNIQUE = lambda _: [  # noqa: E731
 ]
 UPDATE = [((4,), "float32"), ((1,), "int32"), ((4,), "float32")]
 CASES.op("scatter_update", ops.scatter_update, *UPDATE, inputs=UNIQUE)
+CASES.op(
+    "extremes-specials",
+    lambda x: [f(x, axis=a) for f in (ops.argmax, ops.argmin, ops.max, ops.min) for a in (1, -1)],
+    inputs=with_specials,
+)
 for reduction in ["add", "max", "min", "mul"]:
     CASES.op(
         f"scatter_update-{reduction}",

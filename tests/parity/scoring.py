@@ -91,17 +91,17 @@ def ask(kind: str, case: Case) -> dict:
     return {**settings, "parts": case.parts, "tensors": case.tensors()}
 
 
-def keras_object(module: str, name: str, **config) -> dict:
+def keras_object(module: str, name: str, /, **config) -> dict:
     """An object as Keras serializes it."""
     return {"module": module, "class_name": name, "config": config, "registered_name": None}
 
 
-def loss_object(name: str, **config) -> dict:
+def loss_object(name: str, /, **config) -> dict:
     """A loss as Keras serializes it."""
     return keras_object("keras.losses", name, **config)
 
 
-def metric_object(name: str, **config) -> dict:
+def metric_object(name: str, /, **config) -> dict:
     """A metric as Keras serializes it."""
     return keras_object("keras.metrics", name, **config)
 
@@ -121,11 +121,13 @@ def from_config(config: Any) -> Any:
     return keras.saving.deserialize_keras_object(config)
 
 
-def close(actual: np.ndarray, expected: np.ndarray, tolerance: float, what: str) -> None:
-    """Every element within `tolerance` of the greatest one, or of 0.01 if that is more; NaN and
+def close(
+    actual: np.ndarray, expected: np.ndarray, tolerance: float, what: str, least: float = 1e-2
+) -> None:
+    """Every element within `tolerance` of the greatest one, or of `least` if that is more; NaN and
     infinities in the same places.
     """
     actual, expected = np.asarray(actual, np.float64), np.asarray(expected, np.float64)
     finite = np.abs(expected[np.isfinite(expected)])
-    atol = tolerance * max(finite.max(initial=0.0), 1e-2)
+    atol = tolerance * max(finite.max(initial=0.0), least)
     np.testing.assert_allclose(actual, expected, rtol=tolerance, atol=atol, err_msg=what)

@@ -3,8 +3,11 @@
 
 use tch::{Kind, Tensor};
 
+use crate::arguments::Tree;
 use crate::dtype::{DType, Policy};
 use crate::error::Result;
+use crate::replicas::{Cut, Replicas, joined};
+use crate::value::Value;
 use crate::variables::{Handle, Variables};
 
 /// The crate's random number generator: seeded, reproducible on every machine.
@@ -21,6 +24,8 @@ pub struct Pass {
     pub updates: Vec<Update>,
     /// Scalars that layers add to the loss (activity regularization, `add_loss`).
     pub losses: Vec<Tensor>,
+    /// Where the graph is cut for sums over all replicas, in its order.
+    pub cuts: Vec<Cut>,
 }
 
 impl Pass {
@@ -31,6 +36,7 @@ impl Pass {
             rng,
             updates: Vec::new(),
             losses: Vec::new(),
+            cuts: Vec::new(),
         }
     }
 
@@ -58,17 +64,24 @@ pub struct Update {
 pub(crate) struct Context<'a> {
     variables: &'a Variables,
     pass: &'a mut Pass,
+    /// Those that share the batch; none where this replica has all of it.
+    replicas: Option<&'a mut dyn Replicas>,
     /// Whether the pass trains.
     pub(crate) training: bool,
     policy: Policy,
 }
 
 impl<'a> Context<'a> {
-    pub(crate) fn new(variables: &'a Variables, pass: &'a mut Pass) -> Self {
+    pub(crate) fn new(
+        variables: &'a Variables,
+        pass: &'a mut Pass,
+        replicas: Option<&'a mut dyn Replicas>,
+    ) -> Self {
         let training = pass.training;
         Self {
             variables,
             pass,
+            replicas,
             training,
             policy: Policy::FLOAT32,
         }
@@ -123,6 +136,40 @@ impl<'a> Context<'a> {
     /// variable that can be trained only through a value that depends on it.
     pub(crate) fn assign(&mut self, handle: Handle, value: Tensor) {
         self.pass.updates.push(Update { handle, value });
+    }
+
+    /// Whether others have rows of this batch too.
+    pub(crate) fn shares_batch(&self) -> bool {
+        self.replicas.is_some()
+    }
+
+    /// The sum over all replicas of what the rows of each add: float64, differentiable.
+    pub(crate) fn sum(&mut self, own: &Tensor) -> Result<Tensor> {
+        let Some(replicas) = &mut self.replicas else {
+            return Ok(own.shallow_clone());
+        };
+        let (sum, cut) = joined(own, *replicas)?;
+        self.pass.cuts.extend(cut);
+        Ok(sum)
+    }
+
+    /// A layer's outputs, cut off where others share the batch.
+    pub(crate) fn cut(&mut self, outputs: Tree<Value>) -> Result<Tree<Value>> {
+        if !(self.training && self.shares_batch()) {
+            return Ok(outputs);
+        }
+        let leaves = outputs.leaves().into_iter();
+        let ends = leaves.filter_map(Value::end).map(Tensor::shallow_clone);
+        let cut = Cut::new(ends.collect())?;
+        let mut next = cut.leaves().iter();
+        let outputs = outputs.try_map(&mut |value| {
+            Ok(match value.end().and_then(|_| next.next()) {
+                Some(leaf) => value.continued(leaf.shallow_clone()),
+                None => value.clone(),
+            })
+        });
+        self.pass.cuts.push(cut);
+        outputs
     }
 
     /// Adds a scalar to the loss.

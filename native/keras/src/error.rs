@@ -89,12 +89,36 @@ pub enum Error {
         source: Box<Error>,
     },
 
+    /// Replicas could not add something up within a pass: another one is lost.
+    #[error("a sum over all replicas failed")]
+    Replicas(#[source] crate::replicas::Failure),
+
     /// An operation of libtorch failed, for example because memory ran out.
     #[error("libtorch: {0}")]
     Torch(#[from] TchError),
 }
 
 impl Error {
+    /// What made replicas fail to exchange, if that is the reason, whatever layer asked for it.
+    ///
+    /// # Errors
+    /// This error, if it has another reason.
+    pub fn into_failure(self) -> Result<crate::replicas::Failure, Self> {
+        match self {
+            Self::Replicas(failure) => Ok(failure),
+            Self::Layer {
+                layer,
+                class,
+                source,
+            } => source.into_failure().map_err(|source| Self::Layer {
+                layer,
+                class,
+                source: Box::new(source),
+            }),
+            error => Err(error),
+        }
+    }
+
     /// An error about a call's arguments while a model runs; the graph adds the layer.
     pub(crate) fn values(reason: impl Into<String>) -> Self {
         Self::Values {

@@ -270,6 +270,8 @@ pub(crate) struct Declared {
     pub(crate) frozen: bool,
     /// Whether training passes change it, and ranks take the mean of theirs weighted by rows.
     pub(crate) averaged: bool,
+    /// Whether its layer adds up something over the rows of all replicas in training.
+    pub(crate) summed: bool,
     /// What it adds to the loss while gradients change it.
     pub(crate) regularizer: Option<Regularizer>,
     /// What it is brought back to after each step.
@@ -434,6 +436,13 @@ impl<'a> Scope<'a> {
         Ok(self.initialized_state(name, shape, initializer))
     }
 
+    /// Says that the layer of `handle` adds up something over the rows of all replicas.
+    pub(crate) fn sums_over_replicas(&mut self, handle: Handle) {
+        if let Some(declared) = self.place.declared.get_mut(handle.0) {
+            declared.summed = true;
+        }
+    }
+
     /// As [`Self::moving_state`] where no option names the initializer.
     pub(crate) fn initialized_state(
         &mut self,
@@ -492,6 +501,7 @@ impl<'a> Scope<'a> {
             trainable,
             frozen: !place.trainable,
             averaged: !trainable && place.trainable,
+            summed: false,
             regularizer: None,
             constraint: None,
         });

@@ -1,7 +1,7 @@
 //! A Keras model: its graph, its variables, and how it runs.
 
 use serde_json::Value as Json;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use crate::archive::Loaded;
 use crate::assets::Assets;
@@ -13,7 +13,9 @@ use crate::flat::gather;
 use crate::graph::{Graph, convert};
 use crate::layer::Declared;
 use crate::python_json;
+use crate::replicas::{self, Alone, Cut, Replicas};
 use crate::spec::Spec;
+use crate::strings::Strings;
 use crate::value::Value;
 use crate::variables::{Handle, Slot, VariableStore, Variables};
 use crate::weights::Targets;
@@ -217,13 +219,60 @@ impl Model {
         &self.moving
     }
 
+    /// Whether layers look at the whole batch in training, the rows of other replicas too, and so
+    /// need [`Self::forward_over`] to be exact.
+    pub fn sums_over_replicas(&self) -> bool {
+        self.declared
+            .iter()
+            .any(|declared| declared.summed && !declared.frozen)
+    }
+
+    /// One row of zeros and empty strings, with axes of 1 where their size is unknown.
+    pub fn blank_row(&self) -> Result<Vec<Value>> {
+        let inputs = self.inputs.iter().map(|input| {
+            let mut size: Vec<i64> = input.spec.dims.iter().map(|dim| dim.unwrap_or(1)).collect();
+            size[0] = 1;
+            match input.spec.dtype {
+                DType::Tensor(kind) => Ok(Value::new(Tensor::f_zeros(size, (kind, Device::Cpu))?)),
+                DType::String => {
+                    let count = size.iter().product::<i64>();
+                    let items = (0..count).map(|_| Box::default()).collect();
+                    Ok(Value::from_strings(Strings::new(size, items)?))
+                }
+            }
+        });
+        inputs.collect()
+    }
+
     /// Runs the model on one batch: a value for each of [`Self::inputs`], of N rows, in the
     /// input's shape or flat. Gives a value for each of [`Self::outputs`]. Only a training pass
     /// records a graph for gradients.
     pub fn forward(&self, inputs: &[Value], pass: &mut Pass) -> Result<Vec<Value>> {
+        self.run(inputs, pass, None)
+    }
+
+    /// As [`Self::forward`] where the batch is that of all `replicas` together, and this one has some
+    /// of its rows.
+    pub fn forward_over(
+        &self,
+        replicas: &mut dyn Replicas,
+        inputs: &[Value],
+        pass: &mut Pass,
+    ) -> Result<Vec<Value>> {
+        self.run(inputs, pass, Some(replicas))
+    }
+
+    fn run(
+        &self,
+        inputs: &[Value],
+        pass: &mut Pass,
+        replicas: Option<&mut dyn Replicas>,
+    ) -> Result<Vec<Value>> {
         let inputs = self.admit(inputs)?;
         let _guard = (!pass.training).then(tch::no_grad_guard);
-        let mut context = Context::new(&self.variables, pass);
+        // Lent for a shorter time than the caller's, so that the pass is free again below.
+        let replicas = replicas.map(|replicas| -> &mut dyn Replicas { replicas });
+        let mut context = Context::new(&self.variables, pass, replicas);
         let outputs = self.graph.run(inputs, &mut context)?;
         self.regularize(pass)?;
         Ok(outputs.leaves().into_iter().cloned().collect())
@@ -272,6 +321,19 @@ impl Model {
     /// whether the loss depends on it; one that it does not depend on gets zeros. The loss's graph
     /// is freed.
     pub fn gradients(&self, loss: &Tensor, out: &mut [f32]) -> Result<Vec<bool>> {
+        self.gradients_over(&mut Alone, &[], loss, out)
+    }
+
+    /// As [`Self::gradients`] after [`Self::forward_over`], which gave the `cuts`: also of what the
+    /// losses of other replicas owe to this one's rows. Each of them must call this or, for want of
+    /// rows, [`Cut::skip`].
+    pub fn gradients_over(
+        &self,
+        replicas: &mut dyn Replicas,
+        cuts: &[Cut],
+        loss: &Tensor,
+        out: &mut [f32],
+    ) -> Result<Vec<bool>> {
         let store = &self.variables.trainable;
         if out.len() != store.len() {
             return Err(Error::LengthMismatch {
@@ -280,11 +342,7 @@ impl Model {
                 actual: out.len(),
             });
         }
-        if !loss.requires_grad() || store.variables().is_empty() {
-            out.fill(0.0);
-            return Ok(vec![false; store.variables().len()]);
-        }
-        let gradients = Tensor::f_run_backward(&[loss], store.tensors(), false, false)?;
+        let gradients = replicas::gradients(loss, store.tensors(), cuts, replicas)?;
         gather(&gradients, &store.spans(), out)?;
         Ok(gradients.iter().map(Tensor::defined).collect())
     }

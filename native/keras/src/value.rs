@@ -152,6 +152,26 @@ impl Value {
         }
     }
 
+    /// What this value depends on variables by: the tensor, or the logits of a pending activation.
+    pub(crate) fn end(&self) -> Option<&Tensor> {
+        let (Data::Tensor(tensor) | Data::Pending { logits: tensor, .. }) = &self.data else {
+            return None;
+        };
+        tensor.requires_grad().then_some(tensor)
+    }
+
+    /// The same value with another tensor for its [`Self::end`].
+    pub(crate) fn continued(&self, tensor: Tensor) -> Self {
+        let value = match &self.data {
+            Data::Pending { activation, .. } => Self::from_logits(tensor, *activation),
+            _ => Self::new(tensor),
+        };
+        Self {
+            mask: self.mask.clone(),
+            ..value
+        }
+    }
+
     /// Rows `start..start + count`.
     ///
     /// # Errors
@@ -194,6 +214,15 @@ impl Value {
     }
 }
 
+impl Clone for Mask {
+    fn clone(&self) -> Self {
+        Self {
+            tensor: self.tensor.shallow_clone(),
+            taken: Arc::clone(&self.taken),
+        }
+    }
+}
+
 /// Shares the tensors; no element is copied.
 impl Clone for Value {
     fn clone(&self) -> Self {
@@ -217,10 +246,7 @@ impl Clone for Value {
         };
         Self {
             data,
-            mask: self.mask.as_ref().map(|mask| Mask {
-                tensor: mask.tensor.shallow_clone(),
-                taken: Arc::clone(&mask.taken),
-            }),
+            mask: self.mask.clone(),
             values: share(&self.values),
         }
     }

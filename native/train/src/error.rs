@@ -26,7 +26,7 @@ pub enum Error {
     },
     /// The model, its loss, its metrics or its optimizer.
     #[error(transparent)]
-    Keras(#[from] flambeau_keras::Error),
+    Keras(flambeau_keras::Error),
     /// Another rank, or the way to it.
     #[error(transparent)]
     Collective(#[from] flambeau_collective::Error),
@@ -49,6 +49,21 @@ pub enum Error {
     /// A native thread panicked: a bug.
     #[error("a bug in Flambeau, please report it: native panic: {0}")]
     Panic(String),
+}
+
+/// Ranks exchange within a pass too: what they fail with there is an error of theirs, not of the
+/// layer that asked.
+impl From<flambeau_keras::Error> for Error {
+    fn from(error: flambeau_keras::Error) -> Self {
+        let failure = match error.into_failure() {
+            Ok(failure) => failure,
+            Err(error) => return Self::Keras(error),
+        };
+        match failure.downcast::<flambeau_collective::Error>() {
+            Ok(error) => Self::Collective(*error),
+            Err(failure) => Self::Keras(flambeau_keras::Error::Replicas(failure)),
+        }
+    }
 }
 
 impl Error {
@@ -191,4 +206,22 @@ pub enum DataError {
         /// Ranks asked.
         partitions: usize,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rank_that_is_lost_within_a_layer_is_an_error_of_the_ranks() {
+        let lost = flambeau_collective::Error::Config {
+            what: "a stand-in".to_owned(),
+        };
+        let error = flambeau_keras::Error::Layer {
+            layer: "norm".to_owned(),
+            class: "BatchNormalization".to_owned(),
+            source: Box::new(flambeau_keras::Error::Replicas(Box::new(lost))),
+        };
+        assert!(matches!(Error::from(error), Error::Collective(_)));
+    }
 }

@@ -15,18 +15,22 @@
 //! So the mean is exact however unevenly the rows, masks and weights are spread: a rank that ran
 //! dry contributes zeros. BatchNormalization normalizes with each rank's own rows and its moving
 //! statistics are the ranks' mean weighted by rows, which is what Keras does under data
-//! parallelism.
+//! parallelism. Where it is synchronized, each such layer adds an exchange of its sums to the
+//! forward pass and one of their gradients to the backward pass; a rank that ran dry runs a row
+//! that does not count, to take part in them.
 
 use crate::batch::{Batch, BatchShape};
 use crate::block::Block;
 use crate::dataset::random;
 use crate::error::Error;
 use crate::event::Logs;
+use crate::exchange::{Exchange, add};
 use crate::objective::Objective;
+use crate::ranks::Ranks;
 use flambeau_collective::Communicator;
 use flambeau_keras::losses::LabelSpec;
 use flambeau_keras::optimizers::{Optimizer, OptimizerValueMut};
-use flambeau_keras::{Model, Pass, Value};
+use flambeau_keras::{Cut, Model, Pass, Value, WithoutRows};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use tch::{Kind, Tensor};
@@ -43,6 +47,8 @@ pub struct Trainer {
     buffer: Vec<f32>,
     /// Where the moving statistics lie in the store of non-trainable variables.
     moving: Vec<Range<usize>>,
+    /// One row of the last batch, for steps without rows in a model that sums over ranks.
+    stand_in: Option<Vec<Value>>,
 }
 
 /// Sums over rows: of one step over all ranks, or of several steps.
@@ -75,12 +81,6 @@ impl Totals {
     }
 }
 
-fn add(sums: &mut [f64], values: &[f64]) {
-    for (sum, value) in sums.iter_mut().zip(values) {
-        *sum += value;
-    }
-}
-
 /// What one step gave.
 #[derive(Debug)]
 pub struct Stepped {
@@ -107,50 +107,8 @@ struct Forward {
     added: Option<Tensor>,
 }
 
-/// The sums of the first exchange.
-struct Exchange {
-    values: Vec<f64>,
-    losses: usize,
-}
-
-impl Exchange {
-    fn zeros(objective: &Objective) -> Self {
-        let losses = objective.loss_count();
-        Self {
-            values: vec![0.0; losses + 3 + objective.metric_count()],
-            losses,
-        }
-    }
-
-    fn losses(&self) -> &[f64] {
-        &self.values[..self.losses]
-    }
-
-    /// Sum over ranks of added losses times rows.
-    fn added(&self) -> f64 {
-        self.values[self.losses]
-    }
-
-    fn rows(&self) -> f64 {
-        self.values[self.losses + 1]
-    }
-
-    fn more(&self) -> f64 {
-        self.values[self.losses + 2]
-    }
-
-    fn metrics(&self) -> &[f64] {
-        &self.values[self.losses + 3..]
-    }
-
-    /// Adds the sums of one pass.
-    fn add(&mut self, losses: &[f64], added: f64, rows: f64, metrics: &[f64]) {
-        add(&mut self.values[..self.losses], losses);
-        self.values[self.losses] += added * rows;
-        self.values[self.losses + 1] += rows;
-        add(&mut self.values[self.losses + 3..], metrics);
-    }
-}
+/// Where the graph of a forward pass is cut by sums over ranks.
+type Cuts = Vec<Cut>;
 
 /// Rows that go through the model at once when evaluating: few enough to stay in the cache.
 const MICRO_BATCH: usize = 64;
@@ -178,6 +136,7 @@ impl Trainer {
             seed,
             buffer,
             moving,
+            stand_in: None,
         }
     }
 
@@ -281,13 +240,16 @@ impl Trainer {
         at: Position,
     ) -> Result<Stepped, Error> {
         let mut exchange = Exchange::zeros(&self.objective);
-        let mut forward = None;
-        if let Some(batch) = batch {
-            forward = Some(self.forward(batch, at, &mut exchange)?);
-        }
-        exchange.values[exchange.losses + 2] = if more { 1.0 } else { 0.0 };
+        let (forward, cuts) = match batch {
+            Some(batch) => {
+                let (forward, cuts) = self.forward(batch, at, &mut exchange)?;
+                (Some(forward), cuts)
+            }
+            None => (None, self.forward_without_rows(at)?),
+        };
+        exchange.set_more(more);
         if self.communicator.world_size() > 1 {
-            self.communicator.allreduce_f64(&mut exchange.values)?;
+            self.communicator.allreduce_f64(exchange.values_mut())?;
         }
         let rows = exchange.rows();
         let totals = self.totals(&exchange);
@@ -301,7 +263,7 @@ impl Trainer {
                 });
             }
             let local = batch.map_or(0.0, |batch| batch.rows as f64);
-            self.backward(forward.as_ref(), &exchange, local)?;
+            self.backward(forward.as_ref(), &cuts, &exchange, local)?;
             self.update(rows)?;
         }
         Ok(Stepped {
@@ -332,7 +294,7 @@ impl Trainer {
                 }
             }
         }
-        self.communicator.allreduce_f64(&mut exchange.values)?;
+        self.communicator.allreduce_f64(exchange.values_mut())?;
         Ok(self.totals(&exchange))
     }
 
@@ -356,13 +318,46 @@ impl Trainer {
         batch: &Batch,
         at: Position,
         exchange: &mut Exchange,
-    ) -> Result<Forward, Error> {
-        let rank = self.communicator.rank() as u64;
-        let mut pass = Pass::training(random(self.seed, &[rank, at.step]));
-        let outputs = self.model.forward(&batch.inputs, &mut pass)?;
+    ) -> Result<(Forward, Cuts), Error> {
+        let mut pass = self.pass(at);
+        let outputs = if self.sums_over_ranks() {
+            let first = batch.inputs.iter().map(|input| input.narrow(0, 1));
+            self.stand_in = Some(first.collect::<Result<_, _>>()?);
+            let mut ranks = Ranks(&mut self.communicator);
+            self.model
+                .forward_over(&mut ranks, &batch.inputs, &mut pass)?
+        } else {
+            self.model.forward(&batch.inputs, &mut pass)?
+        };
         let forward = self.measure(batch, &outputs, &pass, exchange)?;
         self.model.apply_updates(&pass.updates)?;
-        Ok(forward)
+        Ok((forward, pass.cuts))
+    }
+
+    /// Takes part in what other ranks sum up in their forward passes.
+    fn forward_without_rows(&mut self, at: Position) -> Result<Cuts, Error> {
+        let mut pass = self.pass(at);
+        if self.sums_over_ranks() {
+            let row = match self.stand_in.take() {
+                Some(row) => row,
+                None => self.model.blank_row()?,
+            };
+            let mut ranks = Ranks(&mut self.communicator);
+            self.model
+                .forward_over(&mut WithoutRows(&mut ranks), &row, &mut pass)?;
+            self.stand_in = Some(row);
+        }
+        Ok(pass.cuts)
+    }
+
+    fn pass(&self, at: Position) -> Pass {
+        let rank = self.communicator.rank() as u64;
+        Pass::training(random(self.seed, &[rank, at.step]))
+    }
+
+    /// Whether ranks exchange within passes.
+    fn sums_over_ranks(&self) -> bool {
+        self.communicator.world_size() > 1 && self.model.sums_over_replicas()
     }
 
     fn measure(
@@ -406,13 +401,18 @@ impl Trainer {
     fn backward(
         &mut self,
         forward: Option<&Forward>,
+        cuts: &[Cut],
         exchange: &Exchange,
         local: f64,
     ) -> Result<(), Error> {
         let gradients = self.model.trainable().len();
         let flags = self.flags();
+        let mut ranks = Ranks(&mut self.communicator);
         let Some(Forward { loss_sums, added }) = forward else {
             self.buffer.fill(0.0);
+            for cut in cuts.iter().rev() {
+                cut.skip(&mut ranks)?;
+            }
             return Ok(());
         };
         let slopes = self.objective.loss_values(exchange.losses()).slopes;
@@ -422,7 +422,10 @@ impl Trainer {
             let share = local / exchange.rows();
             loss = loss.f_add(&added.f_to_kind(Kind::Double)?.f_mul_scalar(share)?)?;
         }
-        let reached = self.model.gradients(&loss, &mut self.buffer[..gradients])?;
+        let gradients_of = &mut self.buffer[..gradients];
+        let reached = self
+            .model
+            .gradients_over(&mut ranks, cuts, &loss, gradients_of)?;
         let mut end = gradients;
         for span in &self.moving {
             let values = &self.model.non_trainable().as_slice()[span.clone()];

@@ -7,7 +7,7 @@ mod ranks;
 use arrow_array::RecordBatch;
 use flambeau_formats::pointer::Pointer;
 use flambeau_train::event::FitResult;
-use ranks::{Job, dense, partition, perceptron};
+use ranks::{Job, dense, normalized, partition, perceptron};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
@@ -151,6 +151,37 @@ fn equal_global_batches_give_the_result_of_one_worker() {
             }
         }
     }
+}
+
+#[test]
+fn synchronized_normalization_is_over_the_rows_of_all_ranks() {
+    let train = |synchronized: bool, ranks: usize, idle: usize| {
+        let directory = tempfile::tempdir().unwrap();
+        let settings = json!({"shuffle": false, "batch_size": 96 / ranks, "epochs": 3});
+        let job = Job::new(normalized(synchronized), settings);
+        // The last batch of an epoch is spread unevenly, and some ranks have nothing at all.
+        let mut partitions = dealt(ranks, 1000, 96 / ranks);
+        partitions.extend((0..idle).map(|_| Vec::new()));
+        let result = fit(&job, &partitions, directory.path());
+        (weights(directory.path()), losses(&result))
+    };
+    let (one, one_loss) = train(true, 1, 0);
+    for (ranks, idle) in [(2, 0), (3, 0), (1, 1), (2, 1), (3, 2)] {
+        let (many, many_loss) = train(true, ranks, idle);
+        let difference = relative_difference(&many, &one);
+        assert!(
+            difference < 1e-5,
+            "{ranks} ranks, {idle} idle: weights {difference}"
+        );
+        for (a, b) in many_loss.iter().zip(&one_loss) {
+            assert!(
+                (a - b).abs() < 1e-5 * b,
+                "{ranks} ranks, {idle} idle: loss {a}, {b}"
+            );
+        }
+    }
+    let (apart, _) = train(false, 2, 0);
+    assert!(relative_difference(&apart, &one) > 1e-3);
 }
 
 fn with_randomness() -> Value {

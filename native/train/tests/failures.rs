@@ -5,8 +5,8 @@ mod ranks;
 
 use arrow_array::{ArrayRef, Float32Array, Int32Array, RecordBatch};
 use flambeau_train::Error;
-use ranks::{Job, Outcome, dense, partition, perceptron, rows};
-use serde_json::json;
+use ranks::{Job, Outcome, dense, normalized, partition, perceptron, rows};
+use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -35,51 +35,62 @@ fn replace(batch: &RecordBatch, name: &str, column: ArrayRef) -> RecordBatch {
     RecordBatch::try_from_iter_with_nullable(columns.collect::<Vec<_>>()).unwrap()
 }
 
+/// One whose ranks exchange between passes only, and one whose ranks do so within them.
+fn models() -> [Value; 2] {
+    [perceptron(), normalized(true)]
+}
+
 #[test]
 fn a_label_out_of_range_on_one_rank_ends_all_ranks_with_that_cause() {
     let label: ArrayRef = Arc::new(Int32Array::from(vec![0, 1, 2]));
     let bad = replace(&rows(0, 3), "label", label);
-    let job = Job::new(perceptron(), json!({}));
-    let errors = fail(&job, &[partition(0, 500), vec![rows(0, 10), bad]]);
-    assert_eq!(
-        errors[1].to_string(),
-        "label 2 of column 'label' in row 12 of the partition is out of range [0, 2): the model's \
-         output has 2 classes"
-    );
-    let peer = errors[0].to_string();
-    assert!(
-        peer.contains("rank 1 (127.0.0.1) failed: label 2 of column 'label'"),
-        "{peer}"
-    );
-    assert!(
-        errors.iter().all(|error| error.is_deterministic()),
-        "{errors:?}"
-    );
+    for model in models() {
+        let job = Job::new(model, json!({}));
+        let errors = fail(&job, &[partition(0, 500), vec![rows(0, 10), bad.clone()]]);
+        assert_eq!(
+            errors[1].to_string(),
+            "label 2 of column 'label' in row 12 of the partition is out of range [0, 2): the \
+             model's output has 2 classes"
+        );
+        let peer = errors[0].to_string();
+        assert!(
+            peer.contains("rank 1 (127.0.0.1) failed: label 2 of column 'label'"),
+            "{peer}"
+        );
+        assert!(
+            errors.iter().all(|error| error.is_deterministic()),
+            "{errors:?}"
+        );
+    }
 }
 
 #[test]
 fn a_loss_that_is_no_number_ends_all_ranks_at_the_same_step() {
     let column: ArrayRef = Arc::new(Float32Array::from(vec![f32::NAN; 10]));
     let bad = replace(&rows(0, 10), "a", column);
-    let job = Job::new(perceptron(), json!({"shuffle": false}));
-    let errors = fail(&job, &[partition(0, 64), vec![bad]]);
-    for error in errors {
-        assert_eq!(
-            error.to_string(),
-            "the loss is NaN in epoch 1 at step 1: lower the learning rate, set clipnorm, or look \
-             for NaN and huge values in the data"
-        );
+    for model in models() {
+        let job = Job::new(model, json!({"shuffle": false}));
+        let errors = fail(&job, &[partition(0, 64), vec![bad.clone()], vec![]]);
+        for error in errors {
+            assert_eq!(
+                error.to_string(),
+                "the loss is NaN in epoch 1 at step 1: lower the learning rate, set clipnorm, or \
+                 look for NaN and huge values in the data"
+            );
+        }
     }
 }
 
 #[test]
 fn no_rows_at_all_is_an_error_on_every_rank() {
-    let job = Job::new(perceptron(), json!({}));
-    for error in fail(&job, &[vec![], vec![], vec![]]) {
-        assert_eq!(
-            error.to_string(),
-            "the training data has no rows in any of the 3 partitions"
-        );
+    for model in models() {
+        let job = Job::new(model, json!({}));
+        for error in fail(&job, &[vec![], vec![], vec![]]) {
+            assert_eq!(
+                error.to_string(),
+                "the training data has no rows in any of the 3 partitions"
+            );
+        }
     }
 }
 

@@ -108,7 +108,7 @@ impl Graph {
                 }
             };
             drop(args);
-            assign(&call.outputs, outputs, &mut values);
+            assign(&call.outputs, context.cut(outputs)?, &mut values);
             finished.iter().for_each(|&value| values[value] = None);
         }
         self.outputs.try_map(&mut |&id| take(&values, id))

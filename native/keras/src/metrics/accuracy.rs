@@ -2,11 +2,13 @@
 
 use tch::{Kind, Tensor};
 
+use super::value::single;
 use crate::error::Result;
 use crate::losses::LabelSpec;
 use crate::losses::arguments::Arguments;
 use crate::losses::function::{Elements, Function};
 use crate::losses::prediction::Prediction;
+use crate::ops::argmax;
 
 /// The output equals the label, element by element.
 #[derive(Debug)]
@@ -26,9 +28,9 @@ pub(super) struct Binary {
 
 impl Binary {
     pub(super) fn build(arguments: &Arguments<'_>) -> Result<Box<dyn Function>> {
-        Ok(Box::new(Self {
-            threshold: arguments.f64("threshold")?,
-        }))
+        // Keras compares with a float32 whatever the outputs are.
+        let threshold = f64::from(single(arguments.f64("threshold")?));
+        Ok(Box::new(Self { threshold }))
     }
 }
 
@@ -45,8 +47,7 @@ pub(super) struct Categorical;
 
 impl Function for Categorical {
     fn elements(&self, y_true: &Tensor, y: &Prediction<'_>) -> Result<Elements> {
-        let ids = y_true.f_argmax(-1, false)?;
-        hits(&y.y()?.f_argmax(-1, false)?.f_eq_tensor(&ids)?)
+        hits(&argmax(&y.y()?, -1)?.f_eq_tensor(&argmax(y_true, -1)?)?)
     }
 }
 
@@ -60,7 +61,7 @@ impl Function for SparseCategorical {
     }
 
     fn elements(&self, ids: &Tensor, y: &Prediction<'_>) -> Result<Elements> {
-        hits(&y.y()?.f_argmax(-1, false)?.f_eq_tensor(ids)?)
+        hits(&argmax(&y.y()?, -1)?.f_eq_tensor(ids)?)
     }
 }
 
@@ -79,7 +80,8 @@ impl TopK {
 
 impl Function for TopK {
     fn elements(&self, y_true: &Tensor, y: &Prediction<'_>) -> Result<Elements> {
-        hits(&in_top_k(&y_true.f_argmax(-1, false)?, &y.y()?, self.k)?)
+        let ids = argmax(y_true, -1)?.f_to_kind(Kind::Int64)?;
+        hits(&in_top_k(&ids, &y.y()?, self.k)?)
     }
 }
 

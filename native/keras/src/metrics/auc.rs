@@ -58,7 +58,7 @@ impl Auc {
             .optional_i64("num_labels")?
             .filter(|&number| number != 0);
         let (thresholds, even) = thresholds(arguments)?;
-        let mut buckets = Buckets::new(&thresholds, even, arguments.kind()?);
+        let mut buckets = Buckets::new(&thresholds, even);
         if multi_label {
             let &[labels] = output_shape else {
                 return Err(arguments.invalid(format!(

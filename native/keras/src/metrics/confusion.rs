@@ -18,6 +18,9 @@ pub(super) const NEG_INF: f64 = -1e10;
 /// `keras.backend.epsilon()`.
 pub(super) const EPSILON: f64 = 1e-7;
 
+/// Keras keeps these counts in float32 and compares in it, whatever the metric's `dtype`.
+const KIND: Kind = Kind::Float;
+
 /// Buckets between thresholds.
 #[derive(Debug)]
 pub(super) struct Buckets {
@@ -27,8 +30,6 @@ pub(super) struct Buckets {
     places: Vec<usize>,
     /// Whether Keras computes the bucket from the value, the thresholds being equally far apart.
     even: bool,
-    /// The kind that values are compared in.
-    pub(super) kind: Kind,
     /// Labels that have buckets of their own; none if all share them.
     labels: Option<usize>,
     top_k: Option<i64>,
@@ -46,7 +47,7 @@ pub(super) struct Counts {
 
 impl Buckets {
     /// Buckets for `thresholds`, given in the precision of Keras's own; `even` as Keras decides it.
-    pub(super) fn new(thresholds: &[f64], even: bool, kind: Kind) -> Self {
+    pub(super) fn new(thresholds: &[f64], even: bool) -> Self {
         let mut order: Vec<usize> = (0..thresholds.len()).collect();
         order.sort_by(|&a, &b| thresholds[a].total_cmp(&thresholds[b]));
         let mut places = vec![0; thresholds.len()];
@@ -57,7 +58,6 @@ impl Buckets {
             sorted: order.iter().map(|&index| thresholds[index]).collect(),
             places,
             even,
-            kind,
             labels: None,
             top_k: None,
             class_id: None,
@@ -118,8 +118,10 @@ impl Buckets {
         label_weights: Option<&[f64]>,
     ) -> Result<Tensor> {
         let label = LabelSpec::values(batch.output_shape());
-        let (mut y_true, y) = batch.fit(&label, Some(self.kind))?;
-        let mut y = y.y()?;
+        let (mut y_true, y) = batch.fit(&label, Some(KIND))?;
+        let y = y.y()?;
+        // TensorFlow takes what is less than a normal float32 for zero.
+        let mut y = y.f_masked_fill(&y.f_abs()?.f_lt(f64::from(f32::MIN_POSITIVE))?, 0.0)?;
         let weights = match batch.sample_weight {
             None => None,
             Some(weights) => {
@@ -200,7 +202,7 @@ impl Buckets {
             }
         } else {
             let sorted = Tensor::f_from_slice(&self.sorted)?
-                .f_to_kind(self.kind)?
+                .f_to_kind(KIND)?
                 .f_to_device(y.device())?;
             y.f_contiguous()?.f_bucketize(&sorted, false, false)?
         };

@@ -8,6 +8,7 @@ use super::value::MetricValue;
 use crate::error::{Error, Result};
 use crate::losses::LabelSpec;
 use crate::losses::arguments::{Arguments, list, nullable};
+use crate::ops::argmax;
 
 /// `keras.backend.epsilon()`.
 const EPSILON: f64 = 1e-7;
@@ -172,7 +173,7 @@ impl Accumulator for Iou {
             let ids = if sparse {
                 values.shallow_clone()
             } else {
-                values.f_argmax(-1, false)?
+                argmax(values, -1)?
             };
             Ok(ids.f_to_kind(Kind::Int64)?.f_flatten(0, -1)?)
         };

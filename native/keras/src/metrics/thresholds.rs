@@ -5,7 +5,7 @@ use tch::Tensor;
 
 use super::accumulator::{Accumulator, Batch};
 use super::confusion::{Buckets, Counts, NEG_INF};
-use super::value::MetricValue;
+use super::value::{MetricValue, single};
 use crate::error::Result;
 use crate::losses::LabelSpec;
 use crate::losses::arguments::Arguments;
@@ -109,7 +109,7 @@ fn buckets(arguments: &Arguments<'_>, default: f64) -> Result<Buckets> {
     }
     let thresholds = given.unwrap_or_else(|| vec![default]);
     let even = Buckets::is_even(&thresholds);
-    Ok(Buckets::new(&thresholds, even, arguments.kind()?))
+    Ok(Buckets::new(&thresholds, even))
 }
 
 impl Accumulator for AtThresholds {
@@ -207,7 +207,7 @@ impl AtMeasure {
                 [0.0].into_iter().chain(inner).chain([1.0]).collect()
             }
         };
-        let buckets = Buckets::new(&thresholds, thresholds.len() > 1, arguments.kind()?);
+        let buckets = Buckets::new(&thresholds, thresholds.len() > 1);
         Ok(Box::new(Self {
             buckets: buckets.restricted(arguments, false)?,
             label: LabelSpec::values(output_shape),
@@ -253,9 +253,4 @@ fn shares(one: &[f64], other: &[f64]) -> Vec<f64> {
     pairs
         .map(|(one, other)| divide_no_nan(*one, one + other))
         .collect()
-}
-
-#[expect(clippy::cast_possible_truncation, reason = "rounding is the purpose")]
-fn single(value: f64) -> f32 {
-    value as f32
 }

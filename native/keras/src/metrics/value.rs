@@ -43,3 +43,9 @@ impl From<MetricValue> for Value {
         }
     }
 }
+
+/// As Keras has it in float32.
+#[expect(clippy::cast_possible_truncation, reason = "rounding is the purpose")]
+pub(super) fn single(value: f64) -> f32 {
+    value as f32
+}

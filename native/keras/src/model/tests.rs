@@ -255,7 +255,7 @@ fn errors_name_the_layer_the_option_and_what_is_supported() {
         config[key] = value;
         vec![input(&[8, 8, 3]), layer("Conv2D", config)]
     };
-    let bn = json!({"name": "bn", "synchronized": true});
+    let bn = json!({"name": "bn", "synchronized": "yes"});
     let unknown = layer("Crystal", json!({"name": "crystal"}));
     let cases = [
         (
@@ -289,7 +289,7 @@ fn errors_name_the_layer_the_option_and_what_is_supported() {
         ),
         (
             vec![input(&[8]), layer("BatchNormalization", bn)],
-            vec!["\"bn\"", "synchronized = true"],
+            vec!["\"bn\"", "synchronized = \"yes\""],
         ),
         (
             vec![input(&[8]), unknown],

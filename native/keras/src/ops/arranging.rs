@@ -91,8 +91,23 @@ fn rotate(scope: &mut Scope<'_>) -> Result<Built> {
             }
             Ok(dims)
         },
-        move |x| Ok(x.f_rot90(k, of_call.as_slice())?),
+        move |x| match (k.rem_euclid(4), of_call.as_slice()) {
+            (2, axes) => half_turn(x, axes),
+            (_, axes) => Ok(x.f_rot90(k, axes)?),
+        },
     ))
+}
+
+/// Two quarters as Keras turns them on TensorFlow: after each it lays the elements out in the shape
+/// that the result will have, so that only squares are turned by a half.
+fn half_turn(x: &Tensor, axes: &[i64]) -> Result<Tensor> {
+    let last = [-2, -1];
+    let mut x = x.f_movedim(axes, last)?;
+    let shape = x.size();
+    for _ in 0..2 {
+        x = x.f_rot90(1, last)?.f_reshape(shape.as_slice())?;
+    }
+    Ok(x.f_movedim(last, axes)?)
 }
 
 fn tile(scope: &mut Scope<'_>) -> Result<Built> {

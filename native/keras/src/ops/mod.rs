@@ -32,6 +32,8 @@ use std::fmt;
 
 use tch::{Kind, TchError, Tensor};
 
+pub(crate) use self::reduction::argmax;
+
 use self::operand::{Checked, checked};
 use crate::arguments::{Args, Tree};
 use crate::context::Context;

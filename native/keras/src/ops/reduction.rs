@@ -249,18 +249,10 @@ fn argument(scope: &mut Scope<'_>, max: bool, skip_nan: bool) -> Result<Built> {
         },
         move |x| {
             let x = x.f_detach()?;
-            if !is_float(x.kind()) {
-                return extreme_position(&x, axis, keepdims, max);
+            let found = extreme_position(&x, axis, keepdims, max)?;
+            if !(skip_nan && is_float(x.kind())) {
+                return Ok(found);
             }
-            if !skip_nan {
-                return extreme_position(&ordered_zeros(&x)?, axis, keepdims, max);
-            }
-            let limit = if max {
-                f64::NEG_INFINITY
-            } else {
-                f64::INFINITY
-            };
-            let found = extreme_position(&without_nan(&x, limit)?, axis, keepdims, max)?;
             let axes = axis.map_or_else(
                 || (0..x.dim()).collect(),
                 |axis| position(axis, x.dim()).into_iter().collect::<Vec<_>>(),
@@ -271,11 +263,19 @@ fn argument(scope: &mut Scope<'_>, max: bool, skip_nan: bool) -> Result<Built> {
     ))
 }
 
+/// Keras's `argmax` along an axis.
+pub(crate) fn argmax(x: &Tensor, axis: i64) -> Result<Tensor> {
+    extreme_position(x, Some(axis), false, true)
+}
+
+/// Where the first of the greatest or least is. TensorFlow never takes NaN, unless there is nothing
+/// else; then it is the first.
 fn extreme_position(x: &Tensor, axis: Option<i64>, keepdims: bool, max: bool) -> Result<Tensor> {
-    let x = if x.kind() == Kind::Bool {
-        x.f_to_kind(Kind::Uint8)?
-    } else {
-        x.shallow_clone()
+    let x = match x.kind() {
+        Kind::Bool => x.f_to_kind(Kind::Uint8)?,
+        kind if is_float(kind) && max => without_nan(&ordered_zeros(x)?, f64::NEG_INFINITY)?,
+        kind if is_float(kind) => without_nan(&ordered_zeros(x)?, f64::INFINITY)?,
+        _ => x.shallow_clone(),
     };
     let found = if max {
         x.f_argmax(axis, keepdims)?

@@ -162,3 +162,19 @@ pub(crate) fn dense(name: &str, units: i64, activation: &str) -> Value {
 pub(crate) fn perceptron() -> Value {
     json!([dense("hidden", 16, "relu"), dense("logits", 2, "linear")])
 }
+
+/// BatchNormalization before, behind and between layers that learn.
+pub(crate) fn normalized(synchronized: bool) -> Value {
+    let batch_normalization = |name: &str| {
+        json!({"class_name": "BatchNormalization", "config": {
+            "name": name, "momentum": 0.9, "synchronized": synchronized}})
+    };
+    json!([
+        batch_normalization("inputs"),
+        dense("hidden", 16, "linear"),
+        batch_normalization("norm"),
+        dense("deep", 8, "relu"),
+        batch_normalization("deep_norm"),
+        dense("logits", 2, "linear")
+    ])
+}

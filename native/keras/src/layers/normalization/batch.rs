@@ -1,10 +1,12 @@
 //! `BatchNormalization`, with Keras's rules: the moving variance takes the batch's biased variance,
-//! a frozen layer runs in inference mode, and masked steps are left out of the statistics.
+//! a frozen layer runs in inference mode, masked steps are left out of the statistics, and these are
+//! over the rows of all replicas if synchronized.
 //! Everything is computed in float32, whatever the policy.
 
 use serde_json::Value as Json;
 use tch::{Kind, Tensor};
 
+use super::moments::Moments;
 use super::renorm::Renorm;
 use crate::arguments::{Args, Tree};
 use crate::context::Context;
@@ -25,6 +27,8 @@ struct BatchNormalization {
     moving_mean: Handle,
     moving_variance: Handle,
     renorm: Option<Renorm>,
+    /// Whether statistics are of the rows of all replicas.
+    synchronized: bool,
     frozen: bool,
 }
 
@@ -40,7 +44,7 @@ pub(super) struct Statistics {
 
 pub(super) fn build(scope: &mut Scope<'_>) -> Result<Built> {
     let options = scope.options;
-    options.require("synchronized", &Json::Bool(false))?;
+    let synchronized = options.bool("synchronized", false)?;
     // Keras 2's, which change nothing in Keras 3.
     options.ignore(&["virtual_batch_size", "fused"]);
     let axis = match options.value("axis") {
@@ -56,6 +60,9 @@ pub(super) fn build(scope: &mut Scope<'_>) -> Result<Built> {
     let beta = scope.weight_if(center, "beta", "beta", &shape, "zeros")?;
     let moving_mean = scope.moving_state("moving_mean", &shape, "zeros")?;
     let moving_variance = scope.moving_state("moving_variance", &shape, "ones")?;
+    if synchronized {
+        scope.sums_over_replicas(moving_mean);
+    }
     Ok(Built::layer(BatchNormalization {
         axis,
         channels,
@@ -66,6 +73,7 @@ pub(super) fn build(scope: &mut Scope<'_>) -> Result<Built> {
         moving_mean,
         moving_variance,
         renorm: Renorm::read(scope, &shape)?,
+        synchronized,
         frozen: !scope.place.trainable,
     }))
 }
@@ -96,9 +104,11 @@ impl Layer for BatchNormalization {
                 "a mask must have one axis less than the input, got {mask:?} for {x:?}"
             )));
         }
-        let y = match mask {
-            Some(mask) if self.trains(context) => self.masked(x, mask, context)?,
-            _ => self.whole(x, context)?,
+        let synchronized = self.synchronized && context.shares_batch();
+        let y = if self.trains(context) && (mask.is_some() || synchronized) {
+            self.counted(x, mask, context)?
+        } else {
+            self.whole(x, context)?
         };
         Ok(Tree::Leaf(y.f_to_kind(context.compute())?.into()))
     }
@@ -113,7 +123,7 @@ impl BatchNormalization {
         context.training && !self.frozen
     }
 
-    /// All elements count.
+    /// All elements of this replica's rows count.
     fn whole(&self, x: &Tensor, context: &mut Context<'_>) -> Result<Tensor> {
         let size = x.size();
         let axis = position(self.axis, size.len()).unwrap_or(0);
@@ -157,29 +167,23 @@ impl BatchNormalization {
         Ok(y.f_permute(inverse(&order))?)
     }
 
-    /// Only elements whose step is not masked count (`_moments` with a mask).
-    fn masked(&self, x: &Tensor, mask: &Tensor, context: &mut Context<'_>) -> Result<Tensor> {
-        let rank = x.dim();
-        let axis = position(self.axis, rank).unwrap_or(0);
-        let axes: Vec<i64> = (0..rank)
-            .filter(|&at| at != axis)
-            .filter_map(|at| i64::try_from(at).ok())
-            .collect();
-        let x32 = x.f_to_kind(Kind::Float)?;
-        let weights = mask.f_to_kind(Kind::Float)?.f_unsqueeze(-1)?;
-        let sum = |x: &Tensor| x.f_sum_dim_intlist(axes.as_slice(), true, Kind::Float);
-        let weighted = sum(&x32.f_mul(&weights)?)?;
-        // Keras adds its epsilon so that a batch without a valid step divides by no zero.
-        let total = sum(&weights.f_expand_as(&x32)?)?.f_add_scalar(1e-7)?;
-        let mean = weighted.f_div(&total)?;
-        let centered = x32.f_sub(&mean)?;
-        let variance = sum(&centered.f_square()?.f_mul(&weights)?)?.f_div(&total)?;
-        let y = centered.f_mul(&variance.f_add_scalar(self.epsilon)?.f_rsqrt()?)?;
-        let flat = |x: &Tensor| x.f_detach()?.f_reshape([self.channels]);
+    /// Only elements whose step is not masked count, and those of all replicas if synchronized.
+    fn counted(
+        &self,
+        x: &Tensor,
+        mask: Option<&Tensor>,
+        context: &mut Context<'_>,
+    ) -> Result<Tensor> {
+        let axis = position(self.axis, x.dim()).unwrap_or(0);
+        let x = x.f_to_kind(Kind::Float)?;
+        let Moments { mean, variance } = Moments::new(&x, axis, mask, self.synchronized, context)?;
         let statistics = Statistics {
-            mean: flat(&mean)?,
-            variance: flat(&variance)?,
+            mean: mean.f_detach()?,
+            variance: variance.f_detach()?,
         };
+        let inverse = variance.f_add_scalar(self.epsilon)?.f_rsqrt()?;
+        let centered = x.f_sub(&along(&mean, axis, x.dim())?)?;
+        let y = scaled(&centered, axis, Some(&inverse), None)?;
         if self.renorm.is_some() {
             return self.finish(&y, axis, &statistics, context);
         }
@@ -241,17 +245,22 @@ fn scaled(
     gamma: Option<&Tensor>,
     beta: Option<&Tensor>,
 ) -> Result<Tensor> {
-    let shape: Vec<i64> = (0..y.dim())
-        .map(|at| if at == axis { -1 } else { 1 })
-        .collect();
     let mut y = y.shallow_clone();
     if let Some(gamma) = gamma {
-        y = y.f_mul(&gamma.f_view(shape.as_slice())?)?;
+        y = y.f_mul(&along(gamma, axis, y.dim())?)?;
     }
     if let Some(beta) = beta {
-        y = y.f_add(&beta.f_view(shape.as_slice())?)?;
+        y = y.f_add(&along(beta, axis, y.dim())?)?;
     }
     Ok(y)
+}
+
+/// A value of each channel, shaped to be broadcast with `rank` axes.
+fn along(values: &Tensor, axis: usize, rank: usize) -> Result<Tensor> {
+    let shape: Vec<i64> = (0..rank)
+        .map(|at| if at == axis { -1 } else { 1 })
+        .collect();
+    Ok(values.f_view(shape.as_slice())?)
 }
 
 /// The order of axes that brings `axis` to the second place.

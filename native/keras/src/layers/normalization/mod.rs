@@ -4,6 +4,7 @@ mod axes;
 mod batch;
 mod group;
 mod layer;
+mod moments;
 mod renorm;
 mod rms;
 mod spectral;

@@ -1,0 +1,88 @@
+//! Mean and variance of each channel, of what a mask lets through and over the rows of all replicas.
+
+use tch::{Kind, Tensor};
+
+use crate::context::Context;
+use crate::error::Result;
+
+/// What Keras adds to the number of elements that a mask lets through, so that it divides by no
+/// zero.
+const EPSILON: f64 = 1e-7;
+
+/// Float32 `[channels]`, differentiable.
+#[derive(Debug)]
+pub(super) struct Moments {
+    pub(super) mean: Tensor,
+    pub(super) variance: Tensor,
+}
+
+impl Moments {
+    /// Those of the float32 `x` with channels at `axis`; `synchronized` over all replicas. The bool
+    /// `mask` has the axes of `x` but the last.
+    pub(super) fn new(
+        x: &Tensor,
+        axis: usize,
+        mask: Option<&Tensor>,
+        synchronized: bool,
+        context: &mut Context<'_>,
+    ) -> Result<Self> {
+        let own = sums(x, axis, mask)?;
+        let all = if synchronized {
+            context.sum(&own)?
+        } else {
+            own
+        };
+        let part = |at: i64| all.f_get(at);
+        let (total, squares, count) = (part(0)?, part(1)?, part(2)?);
+        let divisor = match mask {
+            Some(_) => count.f_add_scalar(EPSILON)?,
+            None => count.shallow_clone(),
+        };
+        let mean = total.f_div(&divisor)?;
+        // Of the squares of differences: `sum x^2 - 2 mean sum x + count mean^2`.
+        let squares = squares
+            .f_sub(&mean.f_mul(&total)?.f_mul_scalar(2.0)?)?
+            .f_add(&mean.f_square()?.f_mul(&count)?)?;
+        let variance = squares.f_clamp_min(0.0)?.f_div(&divisor)?;
+        Ok(Self {
+            mean: mean.f_to_kind(Kind::Float)?,
+            variance: variance.f_to_kind(Kind::Float)?,
+        })
+    }
+}
+
+/// Sums of the elements, of their squares and of ones: float64 `[3, channels]`.
+fn sums(x: &Tensor, axis: usize, mask: Option<&Tensor>) -> Result<Tensor> {
+    let axes: Vec<i64> = (0..x.dim())
+        .filter(|&at| at != axis)
+        .filter_map(|at| i64::try_from(at).ok())
+        .collect();
+    let hidden = match mask {
+        Some(mask) => Some(
+            mask.f_to_kind(Kind::Bool)?
+                .f_logical_not()?
+                .f_unsqueeze(-1)?,
+        ),
+        None => None,
+    };
+    let sum = |values: &Tensor| -> Result<Tensor> {
+        let values = match &hidden {
+            Some(hidden) => values.f_masked_fill(hidden, 0.0)?,
+            None => values.shallow_clone(),
+        };
+        Ok(values.f_sum_dim_intlist(axes.as_slice(), true, Kind::Double)?)
+    };
+    let one = Tensor::f_ones([1], (Kind::Float, x.device()))?;
+    let (total, count) = (sum(x)?, sum(&one.f_expand_as(x)?)?);
+    // Squares around any number give those around 0; this one leaves float32 all of its digits.
+    let center = total.f_detach()?.f_div(&count.f_clamp_min(1.0)?)?;
+    let center = center.f_to_kind(Kind::Float)?;
+    let around = sum(&x.f_sub(&center)?.f_square()?)?;
+    let center = center.f_to_kind(Kind::Double)?;
+    let squares = around
+        .f_add(&total.f_mul(&center)?.f_mul_scalar(2.0)?)?
+        .f_sub(&center.f_square()?.f_mul(&count)?)?;
+    let flat = [total, squares, count].map(|sums| sums.f_flatten(0, -1));
+    let [total, squares, count] = flat;
+    Ok(Tensor::f_stack(&[total?, squares?, count?], 0)?)
+}

@@ -1,0 +1,66 @@
+//! What ranks add up between the forward and the backward pass of a step.
+
+use crate::objective::Objective;
+
+/// The sums of the first exchange.
+#[derive(Debug)]
+pub(crate) struct Exchange {
+    values: Vec<f64>,
+    losses: usize,
+}
+
+impl Exchange {
+    pub(crate) fn zeros(objective: &Objective) -> Self {
+        let losses = objective.loss_count();
+        Self {
+            values: vec![0.0; losses + 3 + objective.metric_count()],
+            losses,
+        }
+    }
+
+    pub(crate) fn losses(&self) -> &[f64] {
+        &self.values[..self.losses]
+    }
+
+    /// Sum over ranks of added losses times rows.
+    pub(crate) fn added(&self) -> f64 {
+        self.values[self.losses]
+    }
+
+    pub(crate) fn rows(&self) -> f64 {
+        self.values[self.losses + 1]
+    }
+
+    pub(crate) fn more(&self) -> f64 {
+        self.values[self.losses + 2]
+    }
+
+    pub(crate) fn metrics(&self) -> &[f64] {
+        &self.values[self.losses + 3..]
+    }
+
+    /// Says whether this rank has rows left in the epoch.
+    pub(crate) fn set_more(&mut self, more: bool) {
+        self.values[self.losses + 2] = if more { 1.0 } else { 0.0 };
+    }
+
+    /// What the ranks add up.
+    pub(crate) fn values_mut(&mut self) -> &mut [f64] {
+        &mut self.values
+    }
+
+    /// Adds the sums of one pass.
+    pub(crate) fn add(&mut self, losses: &[f64], added: f64, rows: f64, metrics: &[f64]) {
+        add(&mut self.values[..self.losses], losses);
+        self.values[self.losses] += added * rows;
+        self.values[self.losses + 1] += rows;
+        add(&mut self.values[self.losses + 3..], metrics);
+    }
+}
+
+/// Adds values to sums.
+pub(crate) fn add(sums: &mut [f64], values: &[f64]) {
+    for (sum, value) in sums.iter_mut().zip(values) {
+        *sum += value;
+    }
+}
