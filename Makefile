@@ -9,7 +9,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := build
 .DELETE_ON_ERROR:
-.PHONY: setup build mnist packages flights check test test-native test-jvm test-python parity matrix wheel bench clean FORCE
+.PHONY: setup build mnist packages flights check test test-native test-jvm test-python parity matrix wheel bench bench-keras clean FORCE
 
 # Where rustup puts cargo, for shells that have not read its profile.
 export PATH := $(PATH):$(HOME)/.cargo/bin
@@ -42,7 +42,7 @@ check: | setup
 	$(VENV)/ruff check $(PYTHON_FILES)
 	$(VENV)/ruff format --check $(PYTHON_FILES)
 	cd python && ../$(VENV)/mypy
-	$(VENV)/shellcheck .ci/run scripts/*.sh examples/*.sh examples/*/*.sh
+	$(VENV)/shellcheck .ci/run scripts/*.sh examples/*.sh examples/*/*.sh tests/bench/*.sh tests/bench/*/*.sh
 
 test: test-native test-jvm test-python
 
@@ -74,6 +74,10 @@ wheel: $(JAR)
 
 bench: $(JAR)
 	tests/bench/run.sh
+
+# Training and prediction of six models beside Keras, PyTorch and onnxruntime, on one core.
+bench-keras: | setup
+	tests/bench/keras/run.sh
 
 clean:
 	cargo clean

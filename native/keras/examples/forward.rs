@@ -13,7 +13,7 @@ use std::collections::HashMap;
 use std::error::Error;
 use std::path::Path;
 
-use flambeau_keras::{Model, Pass, Rng, Strings, Value};
+use flambeau_keras::{Inference, Model, Pass, Rng, Strings, Value};
 use rand_core::SeedableRng;
 use serde::Deserialize;
 use tch::{Kind, Tensor};
@@ -62,21 +62,27 @@ fn run(case: &Path, seed: Option<u64>) -> Result<(), Failure> {
     } else {
         case.join("model.json")
     };
-    let (mut model, _) = Model::from_bytes(&std::fs::read(source)?)?;
-    if let Some(seed) = seed {
-        model.initialize(seed)?;
-    }
+    let source = std::fs::read(source)?;
     let weights = case.join("weights.safetensors");
-    if weights.exists() {
-        load(&mut model, &Tensor::read_safetensors(weights)?)?;
-    }
+    let read = || -> Result<Model, Failure> {
+        let (mut model, _) = Model::from_bytes(&source)?;
+        if let Some(seed) = seed {
+            model.initialize(seed)?;
+        }
+        if weights.exists() {
+            load(&mut model, &Tensor::read_safetensors(&weights)?)?;
+        }
+        Ok(model)
+    };
+    let mut model = read()?;
     let given = Tensor::read_safetensors(case.join("inputs.safetensors"))?;
     let strings = read_strings(&case.join("strings.json"))?;
     let inputs = (0..model.inputs().len()).map(|at| input(&given, &strings, at));
     let inputs = inputs.collect::<Result<Vec<_>, _>>()?;
 
     let mut outputs: Named = Vec::new();
-    for (at, y) in model.predict(&inputs)?.into_iter().enumerate() {
+    let predicted = Inference::new(read()?)?.predict(&inputs)?;
+    for (at, y) in predicted.into_iter().enumerate() {
         outputs.push((format!("y/{at}"), y));
     }
     train(&mut model, &given, &inputs, &mut outputs)?;

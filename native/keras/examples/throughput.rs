@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use flambeau_keras::losses::Loss;
 use flambeau_keras::optimizers::Optimizer;
-use flambeau_keras::{Model, Pass, Rng, Value as Input};
+use flambeau_keras::{Inference, Model, Pass, Rng, Value as Input};
 use rand_core::SeedableRng;
 use serde_json::{Value, json};
 use tch::{Kind, Tensor};
@@ -70,13 +70,12 @@ impl Case {
         }
         Ok(steps * batch)
     }
+}
 
-    /// Predicts the first `rows`.
-    fn predict(&self, rows: i64) -> Result<i64, Failure> {
-        self.model
-            .predict(&[Input::new(self.x.f_narrow(0, 0, rows)?)])?;
-        Ok(rows)
-    }
+/// Predicts the first `rows` of `x`.
+fn predict(model: &Inference, x: &Tensor, rows: i64) -> Result<i64, Failure> {
+    model.predict(&[Input::new(x.f_narrow(0, 0, rows)?)])?;
+    Ok(rows)
 }
 
 struct Trainer {
@@ -103,9 +102,11 @@ fn main() -> Result<(), Failure> {
         let steps = case.number("steps");
         (case.fit(&mut trainer, steps)?, start.elapsed())
     } else {
-        case.predict(case.number("predict_batch"))?;
+        let (warm_up, rows) = (case.number("predict_batch"), case.number("predicted"));
+        let model = Inference::new(case.model)?;
+        predict(&model, &case.x, warm_up)?;
         let start = Instant::now();
-        (case.predict(case.number("predicted"))?, start.elapsed())
+        (predict(&model, &case.x, rows)?, start.elapsed())
     };
     #[expect(clippy::cast_precision_loss, reason = "rows are few")]
     let rate = rows as f64 / elapsed.as_secs_f64();

@@ -20,7 +20,7 @@ use crate::registry;
 use crate::regularizers::Regularizer;
 use crate::spec::{Spec, SpecResult};
 use crate::value::Value;
-use crate::variables::Handle;
+use crate::variables::{Handle, Variables};
 
 /// Specs of a call's outputs, or why there are none; the graph adds the layer's name.
 pub(crate) type Inferred = std::result::Result<Tree<Spec>, String>;
@@ -37,6 +37,11 @@ pub(crate) trait Layer: Any + Debug + Send {
     /// does not support masking: it ends here.
     fn mask(&self, _args: &Args<Value>) -> Result<Option<Tensor>> {
         Ok(None)
+    }
+
+    /// Brings the graph of a model that is a layer to the form that inference runs.
+    fn fuse(&mut self, _variables: &Variables) -> Result<()> {
+        Ok(())
     }
 }
 

@@ -1,7 +1,7 @@
 //! A Keras model: its graph, its variables, and how it runs.
 
 use serde_json::Value as Json;
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Tensor};
 
 use crate::archive::Loaded;
 use crate::assets::Assets;
@@ -19,13 +19,6 @@ use crate::strings::Strings;
 use crate::value::Value;
 use crate::variables::{Handle, Slot, VariableStore, Variables};
 use crate::weights::Targets;
-
-/// Bytes that the largest value of a part of a prediction may take: few enough for the results to
-/// stay in the cache.
-const MICRO_BATCH_BYTES: i64 = 11 << 20;
-
-/// Rows that a part of a prediction has at most.
-const MICRO_BATCH_ROWS: i64 = 1024;
 
 /// One input of a model.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -278,42 +271,20 @@ impl Model {
         Ok(outputs.leaves().into_iter().cloned().collect())
     }
 
-    /// The outputs for `inputs` (see [`Self::forward`]) in inference mode, computed in parts that
-    /// suit the cache whatever the size of the batch.
-    pub fn predict(&self, inputs: &[Value]) -> Result<Vec<Tensor>> {
-        let rows = inputs
-            .first()
-            .and_then(|value| value.size().first().copied());
-        let rows = rows.unwrap_or(0);
-        let micro_batch = self.micro_batch();
-        let mut parts: Vec<Vec<Tensor>> = self.outputs.iter().map(|_| Vec::new()).collect();
-        let mut start = 0;
-        while start < rows || start == 0 {
-            let count = (rows - start).min(micro_batch);
-            let part = inputs.iter().map(|value| value.narrow(start, count));
-            let part = part.collect::<Result<Vec<_>>>()?;
-            let outputs = self.forward(&part, &mut Pass::inference())?;
-            for (parts, output) in parts.iter_mut().zip(outputs) {
-                parts.push(output.values()?.shallow_clone());
-            }
-            start += count.max(1);
-        }
-        let whole = parts.iter().map(|parts| match parts.as_slice() {
-            [part] => Ok(part.shallow_clone()),
-            parts => Ok(Tensor::f_cat(parts, 0)?),
-        });
-        whole.collect()
+    /// Brings the graph to the form that inference runs; no pass may train any more.
+    pub(crate) fn fuse(&mut self) -> Result<()> {
+        self.graph.fuse(&self.variables)
     }
 
-    /// Rows whose values stay in the cache, by the largest of the graph.
-    fn micro_batch(&self) -> i64 {
-        let bytes = |spec: &Spec| {
-            let width = spec.dtype.kind().map_or(8, Kind::elt_size_in_bytes);
-            let elements = spec.row_elements()?;
-            elements.checked_mul(i64::try_from(width).ok()?)
-        };
-        let largest = self.graph.specs.iter().filter_map(bytes).max();
-        (MICRO_BATCH_BYTES / largest.unwrap_or(1).max(1)).clamp(1, MICRO_BATCH_ROWS)
+    /// Number of steps of a pass.
+    #[cfg(test)]
+    pub(crate) fn step_count(&self) -> usize {
+        self.graph.plan.steps.len()
+    }
+
+    /// The specs of all values of the graph.
+    pub(crate) fn value_specs(&self) -> &[Spec] {
+        &self.graph.specs
     }
 
     /// Runs the backward pass of the scalar `loss` and writes the gradients of all trainable

@@ -7,13 +7,13 @@ use crate::error::Error;
 use crate::libtorch::keep_freed_memory;
 use arrow_array::RecordBatch;
 use arrow_schema::Schema;
-use flambeau_keras::{Model, ReadOptions};
+use flambeau_keras::{Inference, Model, ReadOptions};
 use tch::Kind;
 
 /// A model ready to predict.
 #[derive(Debug)]
 pub struct Predictor {
-    model: Model,
+    model: Inference,
     decoder: Decoder,
     shape: BatchShape,
     threads: i32,
@@ -58,7 +58,7 @@ impl Predictor {
         };
         Ok(Self {
             decoder: Decoder::new(schema, &config.columns, wanted)?,
-            model,
+            model: Inference::new(model)?,
             shape,
             threads: config.threads,
         })

@@ -2,9 +2,10 @@
 //! itself, so that models nest.
 
 mod constants;
+mod fused_convolutions;
 mod network;
 mod order;
-mod plan;
+pub(crate) mod plan;
 mod pool_before_relu;
 #[cfg(test)]
 mod tests;
@@ -24,6 +25,7 @@ use crate::literals;
 use crate::registry::{self, Family};
 use crate::spec::Spec;
 use crate::value::Value;
+use crate::variables::Variables;
 
 /// A value of the graph: the place of its spec.
 pub(crate) type ValueId = usize;
@@ -35,6 +37,8 @@ pub(crate) enum Step {
     Layer(usize),
     /// An activation of the only argument.
     Activation(Activation),
+    /// The fused convolution of this index: of the first argument, plus the second if there is one.
+    Fused(usize),
 }
 
 /// A step, the values it takes and those it gives.
@@ -75,7 +79,9 @@ pub(crate) struct Graph {
     pub(crate) specs: Vec<Spec>,
     /// Values that are the same in every pass.
     constants: Vec<(ValueId, Tensor)>,
-    plan: Plan,
+    /// What inference runs in place of several calls.
+    fused: Vec<fused_convolutions::Fused>,
+    pub(crate) plan: Plan,
 }
 
 impl Graph {
@@ -106,6 +112,7 @@ impl Graph {
                     let value = args.only().map_err(Error::values)?;
                     Tree::Leaf(activation.apply_to(value)?)
                 }
+                Step::Fused(fused) => self.run_fused(fused, &args)?,
             };
             drop(args);
             assign(&call.outputs, context.cut(outputs)?, &mut values);
@@ -134,6 +141,35 @@ impl Graph {
         })
     }
 
+    fn run_fused(&self, fused: usize, args: &Args<Value>) -> Result<Tree<Value>> {
+        let (convolution, layer) = &self.fused[fused];
+        let values = args.leaves().into_iter().map(Value::y);
+        let y = values
+            .collect::<Result<Vec<_>>>()
+            .and_then(|values| match values.as_slice() {
+                [x] => convolution.call(x, None),
+                [x, other] => convolution.call(x, Some(other)),
+                _ => Err(Error::values("a convolution takes one value, or two")),
+            });
+        let Node { name, class, .. } = &self.nodes[*layer];
+        let y = y.map_err(|source| Error::Layer {
+            layer: name.clone(),
+            class: class.clone(),
+            source: Box::new(source),
+        })?;
+        Ok(Tree::Leaf(y.into()))
+    }
+
+    /// Brings the graph, and those of models in it, to the form that inference runs.
+    pub(crate) fn fuse(&mut self, variables: &Variables) -> Result<()> {
+        for node in &mut self.nodes {
+            node.built.layer.fuse(variables)?;
+        }
+        fused_convolutions::apply(self, variables)?;
+        self.plan = Plan::new(&self.calls, &self.outputs, self.specs.len());
+        Ok(())
+    }
+
     /// The specs of the outputs for inputs of other specs than those it was built for.
     fn infer(&self, inputs: Vec<Spec>) -> Inferred {
         let mut specs: Vec<Option<Spec>> = self.specs.iter().map(|_| None).collect();
@@ -154,6 +190,7 @@ impl Graph {
             let outputs = match call.step {
                 Step::Layer(layer) => self.nodes[layer].built.infer(&args)?,
                 Step::Activation(activation) => Tree::Leaf(activation.infer(args.only()?)?),
+                Step::Fused(_) => call.outputs.map(|&id| self.specs[id].clone()),
             };
             assign(&call.outputs, outputs, &mut specs);
         }
@@ -385,6 +422,7 @@ impl<'a> Builder<'a> {
             output_names,
             specs: self.specs,
             constants: self.constants,
+            fused: Vec::new(),
         })
     }
 }
@@ -453,6 +491,10 @@ impl Layer for Nested {
         let inputs = inputs.into_iter().zip(&self.0.inputs);
         let inputs = inputs.map(|(value, input)| convert(value, self.0.specs[input.value].dtype));
         self.0.run(inputs.collect::<Result<_>>()?, context)
+    }
+
+    fn fuse(&mut self, variables: &Variables) -> Result<()> {
+        self.0.fuse(variables)
     }
 }
 

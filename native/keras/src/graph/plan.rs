@@ -5,9 +5,9 @@ use crate::arguments::Tree;
 
 /// The calls needed for the outputs, in order.
 #[derive(Debug)]
-pub(super) struct Plan {
+pub(crate) struct Plan {
     /// A call, and the values that can be dropped after it.
-    pub(super) steps: Vec<(usize, Vec<ValueId>)>,
+    pub(crate) steps: Vec<(usize, Vec<ValueId>)>,
 }
 
 impl Plan {

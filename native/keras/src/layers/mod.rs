@@ -1,15 +1,15 @@
 //! The layers of Keras, by its own families. A new layer is one file, and one line in the list of
 //! its family.
 
-mod activation;
+pub(crate) mod activation;
 mod applications;
 mod attention;
 pub(crate) mod convolution;
 mod core;
 pub(crate) mod layout;
-mod merging;
+pub(crate) mod merging;
 mod noise;
-mod normalization;
+pub(crate) mod normalization;
 pub(crate) mod pooling;
 mod preprocessing;
 mod recurrent;

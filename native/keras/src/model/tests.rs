@@ -19,7 +19,8 @@ fn batch(x: &Tensor) -> [Batch; 1] {
 
 /// The output of a model with one, in inference.
 fn predict(model: &Model, x: &Tensor) -> Result<Tensor> {
-    Ok(model.predict(&batch(x))?.swap_remove(0))
+    let outputs = model.forward(&batch(x), &mut Pass::inference())?;
+    Ok(outputs[0].values()?.shallow_clone())
 }
 
 fn dims(sizes: &[i64]) -> Vec<Option<i64>> {

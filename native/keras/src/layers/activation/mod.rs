@@ -4,6 +4,7 @@ mod p_relu;
 mod plain;
 mod softmax;
 
+pub(crate) use self::plain::is_plain;
 use super::Family;
 
 pub(super) const LAYERS: Family = &[

@@ -20,6 +20,11 @@ pub(super) fn build(scope: &mut Scope<'_>) -> Result<Built> {
     Ok(Built::layer(Pass).then(activation.unwrap_or(Activation::Linear)))
 }
 
+/// Whether a layer is nothing but its activation.
+pub(crate) fn is_plain(built: &Built) -> bool {
+    built.downcast::<Pass>().is_some()
+}
+
 impl Layer for Pass {
     fn infer(&self, args: &Args<Spec>) -> Inferred {
         Ok(Tree::Leaf(args.only()?.clone()))

@@ -2,6 +2,7 @@
 
 pub(crate) mod conv;
 mod depthwise;
+pub(crate) mod fused;
 pub(crate) mod geometry;
 mod separable;
 mod transpose;

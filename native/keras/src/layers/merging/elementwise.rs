@@ -39,6 +39,11 @@ pub(super) fn build(scope: &mut Scope<'_>) -> Result<Built> {
     Ok(Built::layer(merge))
 }
 
+/// Whether a layer adds its inputs up.
+pub(crate) fn is_sum(built: &Built) -> bool {
+    built.downcast::<Merge>() == Some(&Merge::Add)
+}
+
 /// An input, and its mask with an axis of 1 for the features.
 struct Masked {
     x: Tensor,

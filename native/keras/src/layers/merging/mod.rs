@@ -5,6 +5,7 @@ mod dot;
 mod elementwise;
 mod promotion;
 
+pub(crate) use self::elementwise::is_sum;
 use super::Family;
 
 pub(super) const LAYERS: Family = &[

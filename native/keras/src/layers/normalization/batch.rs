@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::layer::{Built, Inferred, Layer, Scope, first_mask};
 use crate::spec::{Spec, position};
 use crate::value::Value;
-use crate::variables::Handle;
+use crate::variables::{Handle, Variables};
 
 #[derive(Debug)]
 struct BatchNormalization {
@@ -76,6 +76,32 @@ pub(super) fn build(scope: &mut Scope<'_>) -> Result<Built> {
         synchronized,
         frozen: !scope.place.trainable,
     }))
+}
+
+/// What a BatchNormalization of the last axis does in inference: what each channel is multiplied by,
+/// and what is added then; none for other layers.
+///
+/// # Errors
+/// libtorch fails.
+pub(crate) fn scale_and_shift(
+    built: &Built,
+    variables: &Variables,
+) -> Result<Option<(Tensor, Tensor)>> {
+    let layer = built.downcast::<BatchNormalization>();
+    let Some(layer) = layer.filter(|layer| layer.axis == -1 || layer.axis == 3) else {
+        return Ok(None);
+    };
+    let tensor = |handle: Handle| variables.tensor(handle).f_detach();
+    let variance = tensor(layer.moving_variance)?;
+    let mut scale = variance.f_add_scalar(layer.epsilon)?.f_rsqrt()?;
+    if let Some(gamma) = layer.gamma {
+        scale = scale.f_mul(&tensor(gamma)?)?;
+    }
+    let mut shift = tensor(layer.moving_mean)?.f_mul(&scale)?.f_neg()?;
+    if let Some(beta) = layer.beta {
+        shift = shift.f_add(&tensor(beta)?)?;
+    }
+    Ok(Some((scale, shift)))
 }
 
 impl Layer for BatchNormalization {

@@ -10,6 +10,7 @@ mod rms;
 mod spectral;
 mod unit;
 
+pub(crate) use self::batch::scale_and_shift;
 use super::Family;
 
 pub(super) const LAYERS: Family = &[

@@ -1,0 +1,21 @@
+//! Compiles the door to oneDNN's operators, for which tch has no binding, against libtorch.
+
+use std::path::PathBuf;
+
+fn main() {
+    println!("cargo::rerun-if-changed=src/onednn.cpp");
+    println!("cargo::rerun-if-env-changed=LIBTORCH");
+    let abi = std::env::var("LIBTORCH_CXX11_ABI").unwrap_or_else(|_| "1".to_owned());
+    let libtorch = std::env::var_os("LIBTORCH").map(PathBuf::from);
+    let libtorch = libtorch.expect("LIBTORCH is not set: run scripts/setup.sh, and cargo in here");
+    cc::Build::new()
+        .cpp(true)
+        .std("c++17")
+        .opt_level(2)
+        .debug(false)
+        .define("_GLIBCXX_USE_CXX11_ABI", abi.as_str())
+        .flag("-isystem")
+        .flag(libtorch.join("include"))
+        .file("src/onednn.cpp")
+        .compile("flambeau_onednn");
+}
