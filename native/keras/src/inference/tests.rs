@@ -1,3 +1,5 @@
+//! Predictions of a model made ready are those of the model.
+
 use serde_json::{Value as Json, json};
 use tch::{Device, Kind};
 
