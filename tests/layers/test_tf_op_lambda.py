@@ -274,6 +274,24 @@ add("embedded", embedded, INTEGER)
 add("nested", lambda x: tf.nn.relu(nested()(tf.nn.relu(x) + 1.0)) * 2.0)
 
 
+def sequential(x):
+    """A Sequential model that is called twice."""
+    inner = tf_keras.Sequential([tf_keras.Input((3, 4)), L.Dense(4, name="dense")], name="inner")
+    y = inner(tf.nn.relu(x))
+    return [y, tf.nn.relu(inner(y * 2.0))]
+
+
+def twice(x):
+    """A functional model whose calls are outputs and inputs."""
+    inner = nested()
+    y = inner(x)
+    return [y, L.ReLU()(y), inner(L.ReLU()(x))]
+
+
+add("nested_sequential", sequential)
+add("nested_twice", twice)
+
+
 def nested() -> tf_keras.Model:
     """A model that is a layer, with functions inside."""
     x = tf_keras.Input((3, 4), name="inner")

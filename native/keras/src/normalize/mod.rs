@@ -1,6 +1,7 @@
 //! Brings a model config of Keras 2, or of Keras 3 without an `InputLayer`, to the form that
 //! Keras 3 writes. What Keras 3 wrote stays as it is.
 
+mod nested;
 mod tensorflow;
 
 use serde_json::{Map, Value, json};
@@ -57,6 +58,7 @@ pub(crate) fn normalize(mut document: Value) -> Result<Normalized> {
 
 /// Brings the layers of a model, and of the models among them, to Keras 3's form.
 fn upgrade_layers(config: &mut Map<String, Value>, class: &str) -> Result<()> {
+    nested::renumber(config);
     tensorflow::upgrade(config)?;
     let Some(Value::Array(layers)) = config.get_mut("layers") else {
         return Err(invalid("config.layers must be a list"));

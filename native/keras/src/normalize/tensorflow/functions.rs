@@ -344,26 +344,27 @@ fn cumulative(call: &Call<'_>, path: &'static str) -> Result<Operation> {
     })
 }
 
-/// `tf.image.resize`: of NHWC images; gives float32 except for nearest neighbours, where Keras
-/// keeps the images' dtype.
+/// `tf.image.resize` of NHWC images. It gives float32 except for nearest neighbours; Keras gives
+/// the images' dtype.
 fn resize(call: &Call<'_>) -> Result<Operation> {
     call.require("preserve_aspect_ratio", false)?;
     let methods = ["bilinear", "nearest", "bicubic", "lanczos3", "lanczos5"];
     let method = call.word("method", "bilinear")?;
     if !methods.contains(&method.as_str()) {
-        return Err(call.unsupported(format!("method = \"{method}\""), &methods.join(", ")));
+        let what = format!("method = \"{method}\"");
+        return Err(call.unsupported(what, &methods.join(", ")));
     }
-    let nearest = method == "nearest";
-    let operation = Operation::new("image.Resize", [call.first()?])
+    let images = match (call.first()?, method.as_str()) {
+        (images, "nearest") => images,
+        (images, _) => Operation::new("core.Cast", [images])
+            .with("dtype", "float32")
+            .into(),
+    };
+    Ok(Operation::new("image.Resize", [images])
         .with("size", call.required("size")?.clone())
         .with("interpolation", method)
         .with("antialias", call.flag("antialias", false)?)
-        .with("data_format", "channels_last");
-    Ok(if nearest {
-        operation
-    } else {
-        operation.only(&["float32"])
-    })
+        .with("data_format", "channels_last"))
 }
 
 /// `x / sqrt(max(sum(x^2), epsilon))`. Keras's `normalize` has the same values, but no gradient
