@@ -224,6 +224,11 @@ add(
     lambda x: [tf.image.resize(x, (3, 3), "bicubic"), tf.image.resize(x, (3, 4), antialias=True)],
     IMAGE,
 )
+add(
+    "resize_integers",
+    lambda x: [tf.image.resize(x, (8, 9)), tf.image.resize(x, [2, 3], method="nearest")],
+    [((4, 6, 1), "int32")],
+)
 add("depth_to_space", lambda x: [tf.nn.depth_to_space(x, 2), tf.nn.space_to_depth(x, 2)], IMAGE)
 add(
     "backend",
