@@ -259,7 +259,9 @@ def attention(x):
 
 
 def branches(x):
-    """Layers on both sides of functions, some of which become several operations."""
+    """Layers on both sides of functions, one of which becomes several operations: then Keras 3
+    orders `left` before `right_1`, which Keras 2 and its files have the other way round.
+    """
     left = tf.nn.l2_normalize(L.Dense(4, name="left")(x), -1)
     right = L.Dense(4, name="right_2")(tf.nn.relu(L.Dense(4, name="right_1")(x)))
     return L.Dense(4, name="last")(left * right)
