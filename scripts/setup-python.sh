@@ -5,7 +5,7 @@
 set -euo pipefail
 venv=$1
 scripts=$(cd "$(dirname "$0")" && pwd)
-pins=("$scripts/requirements.txt" "$scripts/requirements-libtorch.txt")
+pins=("$scripts/requirements.txt" "$scripts/requirements-no-deps.txt")
 stamp=$venv/.requirements.sha256
 want=$(cat "${pins[@]}" | sha256sum)
 

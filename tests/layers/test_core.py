@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import keras
 import numpy as np
 import pytest
@@ -23,6 +25,22 @@ def back_to_float32() -> keras.Layer:
     """Ends a model of mixed precision, for NumPy has no bfloat16."""
     return L.Activation("linear", dtype="float32")
 
+
+# Nested models, whose calls are numbered from 0 by layers and from 1 by the model's outputs
+
+
+def nested(outputs: Callable) -> keras.Model:
+    """A model with what `outputs` makes of an inner model and the input."""
+    x = keras.Input((4,), name="inner_input")
+    inner = keras.Model(x, keras.ops.sin(x) * 2.0, name="inner")
+    x = keras.Input((4,), name="input")
+    return keras.Model(x, outputs(inner, x))
+
+
+CASES.add("nested-inside-and-output", lambda: nested(lambda f, x: [y := f(x), keras.ops.relu(y)]))
+CASES.add("nested-inside", lambda: nested(lambda f, x: keras.ops.relu(f(x))))
+CASES.add("nested-twice", lambda: nested(lambda f, x: [f(y := f(x)), L.ReLU()(y)]))
+CASES.add("nested-output-first", lambda: nested(lambda f, x: [f(x), L.ReLU()(f(L.ReLU()(x)))]))
 
 # Dense
 

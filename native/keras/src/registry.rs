@@ -57,6 +57,9 @@ pub(crate) struct Entry {
     pub(crate) family: Family,
     pub(crate) class: String,
     pub(crate) config: Map<String, Json>,
+    /// The only dtypes that its tensors may have, if it stands for a function of TensorFlow that
+    /// does something else with others.
+    dtypes: Option<Vec<String>>,
 }
 
 impl Entry {
@@ -106,6 +109,10 @@ impl Entry {
             }
             .to_owned(),
             config: config.clone(),
+            dtypes: entry["input_dtypes"].as_array().map(|names| {
+                let names = names.iter().filter_map(Json::as_str);
+                names.map(str::to_owned).collect()
+            }),
         })
     }
 
@@ -159,6 +166,19 @@ pub(crate) fn build(entry: &Entry, args: &Args<Spec>, mut place: Place<'_>) -> R
             supported: classes(family).join(", "),
         });
     };
+    if let Some(dtypes) = &entry.dtypes {
+        let wrong = |spec: &&&Spec| !dtypes.iter().any(|name| name == spec.dtype.name());
+        if let Some(spec) = args.leaves().iter().find(wrong) {
+            return Err(Error::Unsupported {
+                place: entry.place(),
+                what: format!(
+                    "a tensor of {} where TensorFlow and Keras differ",
+                    spec.dtype
+                ),
+                supported: dtypes.join(", "),
+            });
+        }
+    }
     let options = Options::new(entry.place(), &entry.config);
     options.ignore(&["name"]);
     let policy = match entry.family {

@@ -1,7 +1,7 @@
 //! Which layers a model has and how they call each other, read from its config: Sequential, or
 //! Functional in Keras 3's form or Keras 2's.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use serde_json::Value as Json;
 
@@ -182,26 +182,50 @@ impl Network {
     }
 }
 
-/// Keras numbers the calls of a nested Functional model from 1, since the model itself is call 0,
-/// but does not write that one. Here they are numbered from 0.
+/// Numbers the calls of nested models from 0. Keras does so only for calls by layers, and for
+/// Sequential models; in `input_layers` and `output_layers`, a Functional model itself is call 0,
+/// which is not written. Before, Keras numbered all from 1. Every call that is written is needed
+/// by somebody, which tells these apart.
 fn reindex(entries: &[Entry], nodes: &mut [Node], inputs: &mut Tree<Key>, outputs: &mut Tree<Key>) {
-    let mut first: HashMap<usize, usize> = HashMap::new();
-    let keys = nodes.iter().flat_map(|node| node.args.leaves());
-    for key in keys.chain(inputs.leaves()).chain(outputs.leaves()) {
-        if entries[key.entry].family == Family::Models {
-            let least = first.entry(key.entry).or_insert(key.node);
-            *least = key.node.min(*least);
+    let mut firsts: HashMap<usize, (usize, usize)> = HashMap::new();
+    for (at, entry) in entries.iter().enumerate() {
+        if entry.family != Family::Models {
+            continue;
         }
+        let calls = |keys: Vec<&Key>| {
+            let own = keys.into_iter().filter(|key| key.entry == at);
+            own.map(|key| key.node).collect::<Vec<_>>()
+        };
+        let within = calls(nodes.iter().flat_map(|node| node.args.leaves()).collect());
+        let ends = calls([inputs.leaves(), outputs.leaves()].concat());
+        let count = nodes.iter().filter(|node| node.entry == at).count();
+        let all: HashSet<usize> = (0..count).collect();
+        let fits = |(first, end): &(usize, usize)| {
+            let within = within.iter().map(|call| call.checked_sub(*first));
+            let ends = ends.iter().map(|call| call.checked_sub(*end));
+            let found: Option<HashSet<usize>> = within.chain(ends).collect();
+            found.is_some_and(|found| found == all)
+        };
+        let known: &[(usize, usize)] = match entry.class.as_str() {
+            "Sequential" => &[(0, 0), (1, 1)],
+            _ => &[(0, 1), (1, 1), (0, 0)],
+        };
+        firsts.extend(
+            known
+                .iter()
+                .find(|first| fits(first))
+                .map(|&first| (at, first)),
+        );
     }
-    let shifted = |key: &Key| Key {
-        node: key.node - first.get(&key.entry).copied().unwrap_or(0),
+    let shifted = |key: &Key, pick: fn((usize, usize)) -> usize| Key {
+        node: key.node - firsts.get(&key.entry).copied().map_or(0, pick),
         ..*key
     };
     for node in nodes {
-        node.args = node.args.map(shifted);
+        node.args = node.args.map(|key| shifted(key, |(first, _)| first));
     }
-    *inputs = inputs.map(shifted);
-    *outputs = outputs.map(shifted);
+    *inputs = inputs.map(|key| shifted(key, |(_, end)| end));
+    *outputs = outputs.map(|key| shifted(key, |(_, end)| end));
 }
 
 /// Reads references to tensors by the names of layers.

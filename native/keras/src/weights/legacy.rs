@@ -1,5 +1,10 @@
 //! The legacy `.h5` format: layers by position among those that have weights, each with its
 //! trainable variables first (`keras/src/legacy/saving/legacy_h5_format.py`).
+//!
+//! Where the file's names are the model's, the names decide: the order of layers changes when a
+//! function of TensorFlow in Keras 2's model becomes several operations.
+
+use std::collections::HashMap;
 
 use flambeau_formats::keras_archive::KERAS_VERSION;
 use flambeau_formats::legacy_h5::{LegacyFile, NamedWeights};
@@ -39,16 +44,18 @@ pub(super) fn parts<'f>(
             ),
         });
     }
-    let pairs = own.iter().zip(saved);
-    Ok(pairs
-        .map(|(top, (_, weights))| {
-            zipped(
-                &top.name,
-                &top.handles,
-                weights.iter().map(|(_, array)| array),
-            )
-        })
-        .collect())
+    let by_name: HashMap<&str, &NamedWeights> = saved
+        .iter()
+        .map(|(name, weights)| (name.as_str(), weights))
+        .collect();
+    let named = |top: &Top| by_name.get(top.name.as_str()).copied();
+    let same = own.iter().all(|top| named(top).is_some());
+    let pairs = own.iter().zip(saved).map(|(top, (_, by_position))| {
+        let weights = named(top).filter(|_| same).unwrap_or(by_position);
+        let arrays = weights.iter().map(|(_, array)| array);
+        zipped(&top.name, &top.handles, arrays)
+    });
+    Ok(pairs.collect())
 }
 
 /// The model's layers that have variables, in the order of `model.layers`.

@@ -1,6 +1,9 @@
 //! Brings a model config of Keras 2, or of Keras 3 without an `InputLayer`, to the form that
 //! Keras 3 writes. What Keras 3 wrote stays as it is.
 
+mod nested;
+mod tensorflow;
+
 use serde_json::{Map, Value, json};
 
 use crate::error::{Error, Result};
@@ -55,6 +58,8 @@ pub(crate) fn normalize(mut document: Value) -> Result<Normalized> {
 
 /// Brings the layers of a model, and of the models among them, to Keras 3's form.
 fn upgrade_layers(config: &mut Map<String, Value>, class: &str) -> Result<()> {
+    nested::renumber(config);
+    tensorflow::upgrade(config)?;
     let Some(Value::Array(layers)) = config.get_mut("layers") else {
         return Err(invalid("config.layers must be a list"));
     };
@@ -87,7 +92,9 @@ fn upgrade(layer: &mut Value) -> Result<()> {
 
 /// A model that is a layer of another one.
 fn upgrade_nested(layer: &mut Value, class: &str) -> Result<()> {
-    if layer.get("module").is_none() {
+    let module = layer["module"].as_str().unwrap_or_default();
+    // Keras 2 wrote none, or that of its own class.
+    if module.is_empty() || module.contains(".engine.") {
         let (module, class, registered) = match class {
             "Sequential" => ("keras", "Sequential", Value::Null),
             _ => (
