@@ -7,7 +7,8 @@ fn main() {
     println!("cargo::rerun-if-env-changed=LIBTORCH");
     let abi = std::env::var("LIBTORCH_CXX11_ABI").unwrap_or_else(|_| "1".to_owned());
     let libtorch = std::env::var_os("LIBTORCH").map(PathBuf::from);
-    let libtorch = libtorch.expect("LIBTORCH is not set: run make setup, and cargo below this checkout");
+    let libtorch =
+        libtorch.expect("LIBTORCH is not set: run make setup, and cargo below this checkout");
     cc::Build::new()
         .cpp(true)
         .std("c++17")
