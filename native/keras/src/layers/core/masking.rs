@@ -1,5 +1,7 @@
 //! `Masking`: steps whose features all equal `mask_value` are masked, and set to 0.
 
+use tch::Kind;
+
 use crate::arguments::{Args, Tree};
 use crate::context::Context;
 use crate::error::{Error, Result};
@@ -32,7 +34,12 @@ impl Layer for Masking {
 
     fn call(&self, args: &Args<Value>, _: &mut Context<'_>) -> Result<Tree<Value>> {
         let x = args.only().map_err(Error::values)?.y()?;
-        let given = x.f_ne(self.mask_value)?.f_any_dim(-1, true)?;
+        // Keras compares with a float32: half precision never holds 0.1.
+        let compared = match x.f_kind()? {
+            Kind::Half | Kind::BFloat16 => x.f_to_kind(Kind::Float)?,
+            _ => x.shallow_clone(),
+        };
+        let given = compared.f_ne(self.mask_value)?.f_any_dim(-1, true)?;
         let y = x.f_masked_fill(&given.f_logical_not()?, 0)?;
         let mask = given.f_squeeze_dim(-1)?;
         Ok(Tree::Leaf(Value::new(y).with_mask(Some(mask))))
