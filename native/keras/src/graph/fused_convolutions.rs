@@ -77,7 +77,8 @@ pub(super) fn apply(graph: &mut Graph, variables: &Variables) -> Result<()> {
     Ok(())
 }
 
-/// Whether what call `at` adds is another convolution's result, which nobody takes later.
+/// Whether what call `at` adds is another convolution's result, of which nobody needs anything later.
+/// Only convolutions may have taken it: others may give a view of its memory.
 fn may_sum_in_place(graph: &Graph, at: usize, taken: &[bool]) -> bool {
     let [x, other] = graph.calls[at].args.leaves()[..] else {
         return false;
@@ -85,15 +86,17 @@ fn may_sum_in_place(graph: &Graph, at: usize, taken: &[bool]) -> bool {
     if x == other || graph.outputs.leaves().contains(&other) {
         return false;
     }
+    let is_fused = |call: &Call| matches!(call.step, Step::Fused(_));
     let calls = graph.calls.iter().enumerate();
-    let live = calls.filter(|(at, call)| !is_dead(call, taken[*at]));
-    let (before, after): (Vec<_>, Vec<_>) = live.partition(|(each, _)| *each <= at);
-    let mut source = before.iter().map(|(_, call)| call);
-    let source = source.find(|call| call.outputs.leaf() == Some(other));
-    source.is_some_and(|call| matches!(call.step, Step::Fused(_)))
-        && !after
-            .iter()
-            .any(|(_, call)| call.args.leaves().contains(&other))
+    let mut made_here = false;
+    for (each, call) in calls.filter(|(each, call)| !is_dead(call, taken[*each])) {
+        made_here |= call.outputs.leaf() == Some(other) && is_fused(call);
+        let takes = call.args.leaves().contains(&other);
+        if takes && (each > at || !is_fused(call)) {
+            return false;
+        }
+    }
+    made_here
 }
 
 /// Whether a call became part of a later one.

@@ -102,3 +102,17 @@ fn what_others_take_as_well_stays_as_it_is() {
         7
     );
 }
+
+#[test]
+fn a_sum_leaves_alone_what_is_seen_through_a_view() {
+    assert_eq!(
+        steps(&[
+            ("a", "Conv2D", conv(8, 3), &["x"]),
+            ("v", "Reshape", json!({"target_shape": [8, 8, 8]}), &["a"]),
+            ("b", "Conv2D", conv(8, 3), &["a"]),
+            ("c", "Add", json!({}), &["a", "b"]),
+            ("d", "Multiply", json!({}), &["c", "v"]),
+        ]),
+        4
+    );
+}
