@@ -148,7 +148,7 @@ impl Inputs<'_> {
             }
             let reached = case.reached.get(at).unwrap_or(&all);
             let params = store.as_mut_slice();
-            optimizer.apply_scaled(params, &mut gradients, reached, case.factor)?;
+            optimizer.apply_scaled(params, &mut gradients, &mut [], reached, case.factor)?;
             if case.record.contains(step) {
                 results.extend(tensors(&store, &format!("{index}/{step}")));
                 results.extend(state(&optimizer, &format!("{index}/{step}"))?);

@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use flambeau_keras::losses::Loss;
 use flambeau_keras::optimizers::Optimizer;
-use flambeau_keras::{Inference, Model, Pass, Rng, Value as Input};
+use flambeau_keras::{IndexedSlices, Inference, Model, Pass, Rng, Value as Input};
 use rand_core::SeedableRng;
 use serde_json::{Value, json};
 use tch::{Kind, Tensor};
@@ -61,11 +61,12 @@ impl Case {
             let outcome = trainer.loss.outcome(&Vec::try_from(sums.f_detach()?)?);
             let minimised = sums.f_mul(&Tensor::f_from_slice(&outcome.slopes)?)?;
             let minimised = minimised.f_sum(Kind::Double)?;
-            let reached = self.model.gradients(&minimised, &mut trainer.gradients)?;
+            let (gradients, slices) = (&mut trainer.gradients, &mut trainer.slices);
+            let reached = self.model.gradients(&minimised, gradients, slices)?;
             let params = self.model.trainable_mut().as_mut_slice();
             trainer
                 .optimizer
-                .apply(params, &mut trainer.gradients, &reached)?;
+                .apply(params, gradients, slices, &reached)?;
             self.model.apply_updates(&pass.updates)?;
         }
         Ok(steps * batch)
@@ -82,6 +83,7 @@ struct Trainer {
     loss: Loss,
     optimizer: Optimizer,
     gradients: Vec<f32>,
+    slices: Vec<IndexedSlices>,
 }
 
 fn main() -> Result<(), Failure> {
@@ -92,10 +94,12 @@ fn main() -> Result<(), Failure> {
     };
     let mut case = Case::read(Path::new(folder))?;
     let (rows, elapsed) = if mode == "fit" {
+        let optimizer = Optimizer::from_config(&json!("adam"), case.model.trainable())?;
         let mut trainer = Trainer {
             loss: Loss::from_config(&case.settings["loss"])?,
-            optimizer: Optimizer::from_config(&json!("adam"), case.model.trainable())?,
             gradients: vec![0.0; case.model.trainable().len()],
+            slices: case.model.indexed_slices(optimizer.needs()),
+            optimizer,
         };
         case.fit(&mut trainer, 1)?;
         let start = Instant::now();

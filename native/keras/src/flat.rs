@@ -1,8 +1,6 @@
 //! Raw access to the memory of flat f32 tensors, so that optimizers and allreduce work on slices.
 #![expect(unsafe_code, reason = "libtorch hands out memory only as raw pointers")]
 
-use std::ops::Range;
-
 use tch::{Device, Kind, Tensor};
 
 use crate::error::Result;
@@ -53,27 +51,29 @@ impl Flat {
     }
 }
 
-/// Copies each tensor, whatever its strides, into its span of `out` in row-major order; an
-/// undefined tensor (a variable that the loss does not depend on) gives zeros.
-pub(crate) fn gather(tensors: &[Tensor], spans: &[Range<usize>], out: &mut [f32]) -> Result<()> {
-    for (tensor, span) in tensors.iter().zip(spans) {
-        let part = &mut out[span.clone()];
-        if !tensor.defined() {
-            part.fill(0.0);
-            continue;
-        }
-        // SAFETY: the blob covers exactly `part`, which is borrowed mutably for as long as
-        // `target` lives; `f_copy_` checks shapes and converts, and keeps no reference.
-        let mut target = unsafe {
-            Tensor::f_from_blob(
-                part.as_mut_ptr().cast::<u8>(),
-                &tensor.size(),
-                &[],
-                Kind::Float,
-                Device::Cpu,
-            )?
-        };
-        target.f_copy_(tensor)?;
+/// Copies a tensor, whatever its strides, into `out` in row-major order; an undefined one (the
+/// gradient of a variable that the loss does not depend on) gives zeros.
+pub(crate) fn gather(tensor: &Tensor, out: &mut [f32]) -> Result<()> {
+    if !tensor.defined() {
+        out.fill(0.0);
+        return Ok(());
     }
+    let tensor = if tensor.is_sparse() {
+        &tensor.f_to_dense(None, false)?
+    } else {
+        tensor
+    };
+    // SAFETY: the blob covers exactly `out`, which is borrowed mutably for as long as `target`
+    // lives; `f_copy_` checks shapes and converts, and keeps no reference.
+    let mut target = unsafe {
+        Tensor::f_from_blob(
+            out.as_mut_ptr().cast::<u8>(),
+            &tensor.size(),
+            &[],
+            Kind::Float,
+            Device::Cpu,
+        )?
+    };
+    target.f_copy_(tensor)?;
     Ok(())
 }

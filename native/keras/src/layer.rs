@@ -277,6 +277,9 @@ pub(crate) struct Declared {
     pub(crate) averaged: bool,
     /// Whether its layer adds up something over the rows of all replicas in training.
     pub(crate) summed: bool,
+    /// Whether its rows are looked up and nothing else reads it, so that its gradient consists of
+    /// slices.
+    pub(crate) looked_up: bool,
     /// What it adds to the loss while gradients change it.
     pub(crate) regularizer: Option<Regularizer>,
     /// What it is brought back to after each step.
@@ -448,6 +451,13 @@ impl<'a> Scope<'a> {
         }
     }
 
+    /// Says that its layer only looks rows of `handle` up. A regularizer reads all of it.
+    pub(crate) fn looks_up(&mut self, handle: Handle) {
+        if let Some(declared) = self.place.declared.get_mut(handle.0) {
+            declared.looked_up = declared.regularizer.is_none();
+        }
+    }
+
     /// As [`Self::moving_state`] where no option names the initializer.
     pub(crate) fn initialized_state(
         &mut self,
@@ -507,6 +517,7 @@ impl<'a> Scope<'a> {
             frozen: !place.trainable,
             averaged: !trainable && place.trainable,
             summed: false,
+            looked_up: false,
             regularizer: None,
             constraint: None,
         });

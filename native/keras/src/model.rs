@@ -11,6 +11,7 @@ use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::flat::gather;
 use crate::graph::{Graph, convert};
+use crate::indexed_slices::{IndexedSlices, Needs};
 use crate::layer::Declared;
 use crate::python_json;
 use crate::replicas::{self, Alone, Cut, Replicas};
@@ -287,12 +288,36 @@ impl Model {
         &self.graph.specs
     }
 
+    /// What [`Self::gradients`] knows the slices of, for an optimizer that needs so much of them: the
+    /// variables whose rows are looked up, in the order of the trainable ones.
+    pub fn indexed_slices(&self, needs: Needs) -> Vec<IndexedSlices> {
+        let looked_up = self.declared.iter().enumerate();
+        let looked_up = looked_up.filter(|(_, declared)| declared.looked_up);
+        let learning = looked_up.filter_map(|(at, declared)| {
+            let Slot::Trainable(variable) = self.variables.slot(Handle(at)) else {
+                return None;
+            };
+            let span = self.variables.trainable.variables()[variable].span();
+            let width = declared.shape[1..].iter().product::<i64>();
+            let width = usize::try_from(width).unwrap_or(0);
+            Some(IndexedSlices::new(variable, span, width, needs))
+        });
+        let mut slices: Vec<_> = learning.collect();
+        slices.sort_by_key(IndexedSlices::variable);
+        slices
+    }
+
     /// Runs the backward pass of the scalar `loss` and writes the gradients of all trainable
-    /// variables, laid out as [`VariableStore::as_slice`], over `out`. Gives for each variable
-    /// whether the loss depends on it; one that it does not depend on gets zeros. The loss's graph
-    /// is freed.
-    pub fn gradients(&self, loss: &Tensor, out: &mut [f32]) -> Result<Vec<bool>> {
-        self.gradients_over(&mut Alone, &[], loss, out)
+    /// variables, laid out as [`VariableStore::as_slice`], over `out`, and what `slices`, those of
+    /// [`Self::indexed_slices`], are to know. Gives for each variable whether the loss depends on
+    /// it; one that it does not depend on gets zeros. The loss's graph is freed.
+    pub fn gradients(
+        &self,
+        loss: &Tensor,
+        out: &mut [f32],
+        slices: &mut [IndexedSlices],
+    ) -> Result<Vec<bool>> {
+        self.gradients_over(&mut Alone, &[], loss, out, slices)
     }
 
     /// As [`Self::gradients`] after [`Self::forward_over`], which gave the `cuts`: also of what the
@@ -304,6 +329,7 @@ impl Model {
         cuts: &[Cut],
         loss: &Tensor,
         out: &mut [f32],
+        slices: &mut [IndexedSlices],
     ) -> Result<Vec<bool>> {
         let store = &self.variables.trainable;
         if out.len() != store.len() {
@@ -314,7 +340,14 @@ impl Model {
             });
         }
         let gradients = replicas::gradients(loss, store.tensors(), cuts, replicas)?;
-        gather(&gradients, &store.spans(), out)?;
+        let mut slices = slices.iter_mut().peekable();
+        for (index, (gradient, variable)) in gradients.iter().zip(store.variables()).enumerate() {
+            let out = &mut out[variable.span()];
+            match slices.next_if(|slices| slices.variable() == index) {
+                Some(slices) => slices.take(gradient, out)?,
+                None => gather(gradient, out)?,
+            }
+        }
         Ok(gradients.iter().map(Tensor::defined).collect())
     }
 

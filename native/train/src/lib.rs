@@ -25,6 +25,7 @@ pub mod progress;
 mod ranks;
 pub mod resume;
 pub mod session;
+mod share;
 pub mod step;
 
 pub use error::Error;

@@ -27,12 +27,12 @@ use crate::event::Logs;
 use crate::exchange::{Exchange, add};
 use crate::objective::Objective;
 use crate::ranks::Ranks;
+use crate::share::Share;
 use flambeau_collective::Communicator;
 use flambeau_keras::losses::LabelSpec;
 use flambeau_keras::optimizers::{Optimizer, OptimizerValueMut};
 use flambeau_keras::{Cut, Model, Pass, Value, WithoutRows};
 use std::collections::BTreeMap;
-use std::ops::Range;
 use tch::{Kind, Tensor};
 
 /// A model being trained, and the ranks it is trained with.
@@ -44,9 +44,7 @@ pub struct Trainer {
     communicator: Communicator,
     seed: u64,
     /// What the second exchange adds up.
-    buffer: Vec<f32>,
-    /// Where the moving statistics lie in the store of non-trainable variables.
-    moving: Vec<Range<usize>>,
+    share: Share,
     /// One row of the last batch, for steps without rows in a model that sums over ranks.
     stand_in: Option<Vec<Value>>,
 }
@@ -122,20 +120,14 @@ impl Trainer {
         communicator: Communicator,
         seed: u64,
     ) -> Self {
-        let spans = model.non_trainable().spans();
-        let moving = model.moving().iter().map(|&index| spans[index].clone());
-        let moving: Vec<_> = moving.collect();
-        let statistics: usize = moving.iter().map(Range::len).sum();
-        let variables = model.trainable().variables().len();
-        let buffer = vec![0.0; model.trainable().len() + statistics + variables];
+        let share = Share::zeros(&model, &optimizer);
         Self {
             model,
             objective,
             optimizer,
             communicator,
             seed,
-            buffer,
-            moving,
+            share,
             stand_in: None,
         }
     }
@@ -397,7 +389,7 @@ impl Trainer {
         }
     }
 
-    /// Fills the buffer with this rank's share of the gradients and moving statistics.
+    /// Fills the share with this rank's gradients and moving statistics.
     fn backward(
         &mut self,
         forward: Option<&Forward>,
@@ -405,11 +397,9 @@ impl Trainer {
         exchange: &Exchange,
         local: f64,
     ) -> Result<(), Error> {
-        let gradients = self.model.trainable().len();
-        let flags = self.flags();
         let mut ranks = Ranks(&mut self.communicator);
         let Some(Forward { loss_sums, added }) = forward else {
-            self.buffer.fill(0.0);
+            self.share.clear();
             for cut in cuts.iter().rev() {
                 cut.skip(&mut ranks)?;
             }
@@ -422,59 +412,31 @@ impl Trainer {
             let share = local / exchange.rows();
             loss = loss.f_add(&added.f_to_kind(Kind::Double)?.f_mul_scalar(share)?)?;
         }
-        let gradients_of = &mut self.buffer[..gradients];
-        let reached = self
-            .model
-            .gradients_over(&mut ranks, cuts, &loss, gradients_of)?;
-        let mut end = gradients;
-        for span in &self.moving {
-            let values = &self.model.non_trainable().as_slice()[span.clone()];
-            for (slot, value) in self.buffer[end..].iter_mut().zip(values) {
-                *slot = value * f64_to_f32(local);
-            }
-            end += span.len();
-        }
-        for (slot, reached) in self.buffer[flags..].iter_mut().zip(reached) {
-            *slot = if reached { 1.0 } else { 0.0 };
-        }
+        let (gradients, slices) = self.share.gradients_mut();
+        let model = &self.model;
+        let reached = model.gradients_over(&mut ranks, cuts, &loss, gradients, slices)?;
+        self.share.complete(model, &reached, f64_to_f32(local));
         Ok(())
     }
 
-    /// Adds up the ranks' buffers and applies them: optimizer step and moving statistics.
+    /// Adds up the ranks' shares and applies them: optimizer step and moving statistics.
     fn update(&mut self, rows: f64) -> Result<(), Error> {
         let ranks = self.communicator.world_size();
         if ranks > 1 {
-            self.communicator.allreduce(&mut self.buffer)?;
+            self.share.sum(&mut self.communicator)?;
         }
-        let gradients = self.model.trainable().len();
-        let flags = self.flags();
-        let reached: Vec<bool> = self.buffer[flags..]
-            .iter()
-            .map(|&flag| flag > 0.0)
-            .collect();
-        let (summed, rest) = self.buffer.split_at_mut(gradients);
+        let reached = self.share.reached();
         if reached.contains(&true) {
             let params = self.model.trainable_mut().as_mut_slice();
-            if self.optimizer.apply(params, summed, &reached)? {
+            let (gradients, slices) = self.share.gradients_mut();
+            if self.optimizer.apply(params, gradients, slices, &reached)? {
                 self.model.constrain()?;
             }
         }
         if ranks > 1 {
-            let mut at = 0;
-            for span in &self.moving {
-                let store = &mut self.model.non_trainable_mut().as_mut_slice()[span.clone()];
-                for (value, sum) in store.iter_mut().zip(&rest[at..]) {
-                    *value = sum / f64_to_f32(rows);
-                }
-                at += span.len();
-            }
+            self.share.store_moving(&mut self.model, f64_to_f32(rows));
         }
         Ok(())
-    }
-
-    /// Where the flags of reached variables begin in the buffer.
-    fn flags(&self) -> usize {
-        self.model.trainable().len() + self.moving.iter().map(Range::len).sum::<usize>()
     }
 }
 

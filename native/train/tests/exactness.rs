@@ -7,7 +7,7 @@ mod ranks;
 use arrow_array::RecordBatch;
 use flambeau_formats::pointer::Pointer;
 use flambeau_train::event::FitResult;
-use ranks::{Job, dense, normalized, partition, perceptron};
+use ranks::{Job, dense, embedded, normalized, partition, perceptron};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
@@ -235,4 +235,38 @@ fn a_fit_that_was_lost_after_its_last_epoch_still_exports() {
     let resumed = fit(&job, &partitions, second.path());
     assert_eq!(resumed.digest, trained.digest);
     assert!(resumed.model.unwrap().is_file());
+}
+
+/// Matrices of which ranks exchange rows, and such as they exchange whole; some ranks are idle.
+#[test]
+fn an_embedding_of_several_ranks_is_that_of_one() {
+    let optimizers = [
+        json!({"class_name": "SGD", "config": {"learning_rate": 0.1, "global_clipnorm": 0.01}}),
+        json!({"class_name": "Adam", "config": {"learning_rate": 0.01}}),
+        json!({"class_name": "Adamax", "config": {"learning_rate": 0.01, "clipnorm": 0.01}}),
+        json!({"class_name": "Adagrad", "config": {"gradient_accumulation_steps": 2}}),
+    ];
+    for (optimizer, ids) in optimizers
+        .iter()
+        .flat_map(|optimizer| [(optimizer, 40_000), (optimizer, 300)])
+    {
+        let train = |ranks: usize, idle: usize| {
+            let directory = tempfile::tempdir().unwrap();
+            let settings = json!({"shuffle": false, "batch_size": 96 / ranks, "epochs": 2,
+                                  "optimizer": optimizer});
+            let mut partitions = dealt(ranks, 1000, 96 / ranks);
+            partitions.extend((0..idle).map(|_| Vec::new()));
+            let job = Job::new(embedded(ids), settings);
+            fit(&job, &partitions, directory.path());
+            weights(directory.path())
+        };
+        let one = train(1, 0);
+        for (ranks, idle) in [(2, 0), (3, 0), (1, 1), (2, 1)] {
+            let difference = relative_difference(&train(ranks, idle), &one);
+            assert!(
+                difference < 1e-5,
+                "{optimizer}, {ids} ids, {ranks} ranks, {idle} idle: {difference}"
+            );
+        }
+    }
 }

@@ -4,9 +4,9 @@ use serde_json::{Map, Value};
 
 use super::rule::{Piece, Rule, Step, single};
 use super::slot::Slot;
-use super::sweep::sweep_2;
 use crate::config::Options;
 use crate::error::Result;
+use crate::indexed_slices::Statistic;
 use crate::variables::Variable;
 
 #[derive(Debug)]
@@ -32,16 +32,19 @@ impl Rule for Adadelta {
         ]
     }
 
+    fn statistic(&self) -> Option<Statistic> {
+        Some(Statistic::Squares)
+    }
+
     fn update(&self, step: &Step, piece: Piece<'_>) -> Result<()> {
         let (lr, epsilon) = (step.learning_rate, single(self.epsilon));
         let (rho, rest) = (single(self.rho), single(1.0 - self.rho));
         let rms = |x: f32| (x + epsilon).sqrt();
-        let [squares, deltas, _] = piece.slots;
-        sweep_2(piece.grads, piece.params, squares, deltas, |g, p, s, d| {
-            *s = rho * *s + rest * (g * g);
-            let delta = -(rms(*d) * g / rms(*s));
-            *d = rho * *d + rest * (delta * delta);
-            *p += lr * delta;
+        piece.sweep_2(|g, square, p, s, d| {
+            *s = rho * *s + rest * square;
+            let ratio = rms(*d) / rms(*s);
+            *d = rho * *d + rest * (ratio * ratio * square);
+            *p -= lr * (ratio * g);
         });
         Ok(())
     }

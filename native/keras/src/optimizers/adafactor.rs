@@ -9,6 +9,7 @@ use super::sweep::{map_1, sum_of_squares, sweep, sweep_1};
 use super::workers::{CHUNK, run};
 use crate::config::Options;
 use crate::error::Result;
+use crate::indexed_slices::Statistic;
 use crate::variables::Variable;
 
 /// The most parts of a matrix whose column sums are held at once.
@@ -56,16 +57,21 @@ impl Rule for Adafactor {
         true
     }
 
+    fn statistic(&self) -> Option<Statistic> {
+        Some(Statistic::Squares)
+    }
+
     fn update(&self, step: &Step, piece: Piece<'_>) -> Result<()> {
         let beta_2 = 1.0 - step.number.powf(single(self.beta_2_decay));
         let average = |old: f32, new: f32| beta_2 * old + (1.0 - beta_2) * new;
         let epsilon = single(self.epsilon_1);
         let [row_means, column_means, velocity] = piece.slots;
-        let (update, params) = (piece.grads, piece.params);
+        let (update, params, squares) = (piece.grads, piece.params, piece.statistics);
         if let [.., rows, columns] = *piece.shape {
             let size = |size: i64| usize::try_from(size).unwrap_or(0);
             let (rows, columns) = (size(rows), size(columns));
             let matrices = update.chunks_mut(rows * columns);
+            let mut of_slices = squares.chunks_mut(rows * columns);
             let velocities = velocity.chunks_mut(rows * columns);
             let means = row_means
                 .chunks_mut(rows)
@@ -75,6 +81,7 @@ impl Rule for Adafactor {
             {
                 let mut matrix = Matrix {
                     update,
+                    squares: of_slices.next().unwrap_or_default(),
                     velocity,
                     row_means,
                     column_means,
@@ -92,7 +99,13 @@ impl Rule for Adafactor {
 
         let rate = step.learning_rate.min(1.0 / step.number.sqrt());
         let alpha = single(self.epsilon_2).max(rms(step.threads, params)) * rate;
-        let divisor = (rms(step.threads, update) / single(self.clip_threshold)).max(1.0);
+        let size = if squares.is_empty() {
+            rms(step.threads, update)
+        } else {
+            let sum: f64 = squares.iter().map(|&square| f64::from(square)).sum();
+            single(sum / squares.len() as f64).sqrt()
+        };
+        let divisor = (size / single(self.clip_threshold)).max(1.0);
         let chunks = update.chunks(CHUNK).zip(params.chunks_mut(CHUNK));
         run(step.threads, chunks.collect(), |(update, params)| {
             sweep(update, params, |u, p| *p -= alpha * (u / divisor));
@@ -112,6 +125,9 @@ impl Rule for Adafactor {
 /// The last two axes of a variable, its gradient to be turned into the update.
 struct Matrix<'a> {
     update: &'a mut [f32],
+    /// The sums of its slices' squares, to be turned into those of the update's; empty if the
+    /// gradient is one whole.
+    squares: &'a mut [f32],
     velocity: &'a mut [f32],
     row_means: &'a mut [f32],
     column_means: &'a mut [f32],
@@ -129,14 +145,19 @@ impl Matrix<'_> {
     /// Takes the means of the squared gradients' rows and columns into their averages.
     fn average_means(&mut self, epsilon: f32, average: impl Fn(f32, f32) -> f32 + Sync) {
         let (part, columns) = (self.part(), self.column_means.len());
-        let parts = self
-            .update
+        let is_whole = self.squares.is_empty();
+        let values = if is_whole { &*self.update } else { &*self.squares };
+        let parts = values
             .chunks(part * columns)
             .zip(self.row_means.chunks_mut(part));
-        let sums = run(self.threads, parts.collect(), |(grads, row_means)| {
+        let sums = run(self.threads, parts.collect(), |(values, row_means)| {
             let mut of_columns = vec![0.0; columns];
-            for (row, mean) in grads.chunks(columns).zip(row_means) {
-                let sum = add_squares(row, epsilon, &mut of_columns);
+            for (row, mean) in values.chunks(columns).zip(row_means) {
+                let sum = if is_whole {
+                    add_each(row, |g| g * g + epsilon, &mut of_columns)
+                } else {
+                    add_each(row, |square| square + epsilon, &mut of_columns)
+                };
                 *mean = average(*mean, single(sum / columns as f64));
             }
             of_columns
@@ -167,17 +188,20 @@ impl Matrix<'_> {
                 });
             }
         });
+        for (square, v) in self.squares.iter_mut().zip(&*self.velocity) {
+            *square /= v;
+        }
     }
 }
 
-/// Adds the squares of a row's gradients to the sums of their columns and returns their own sum.
+/// Adds `of` each of a row's values to the sums of the columns and returns the row's own sum.
 #[multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2"))]
-fn add_squares(row: &[f32], epsilon: f32, of_columns: &mut [f64]) -> f64 {
+fn add_each<F: Fn(f32) -> f32>(row: &[f32], of: F, of_columns: &mut [f64]) -> f64 {
     const LANES: usize = 16;
     let mut lanes = [0.0; LANES];
     for (row, sums) in row.chunks(LANES).zip(of_columns.chunks_mut(LANES)) {
-        for ((g, sum), lane) in row.iter().zip(sums).zip(&mut lanes) {
-            let square = f64::from(g * g + epsilon);
+        for ((&value, sum), lane) in row.iter().zip(sums).zip(&mut lanes) {
+            let square = f64::from(of(value));
             *sum += square;
             *lane += square;
         }

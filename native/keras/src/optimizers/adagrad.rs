@@ -4,9 +4,9 @@ use serde_json::{Map, Value};
 
 use super::rule::{Piece, Rule, Step, single};
 use super::slot::Slot;
-use super::sweep::sweep_1;
 use crate::config::Options;
 use crate::error::Result;
+use crate::indexed_slices::Statistic;
 use crate::variables::Variable;
 
 #[derive(Debug)]
@@ -30,11 +30,14 @@ impl Rule for Adagrad {
         vec![Slot::filled("accumulator", 0, variable, initial)]
     }
 
+    fn statistic(&self) -> Option<Statistic> {
+        Some(Statistic::Squares)
+    }
+
     fn update(&self, step: &Step, piece: Piece<'_>) -> Result<()> {
         let (lr, epsilon) = (step.learning_rate, single(self.epsilon));
-        let [accumulator, ..] = piece.slots;
-        sweep_1(piece.grads, piece.params, accumulator, |g, p, a| {
-            *a += g * g;
+        piece.sweep_1(|g, square, p, a| {
+            *a += square;
             *p -= lr * g / (*a + epsilon).sqrt();
         });
         Ok(())

@@ -4,9 +4,9 @@ use serde_json::{Map, Value};
 
 use super::rule::{Piece, Rule, Step, single};
 use super::slot::Slot;
-use super::sweep::{sweep_2, sweep_3};
 use crate::config::Options;
 use crate::error::Result;
+use crate::indexed_slices::Statistic;
 use crate::variables::Variable;
 
 #[derive(Debug)]
@@ -44,18 +44,11 @@ impl Moments {
     pub(super) fn update(&self, alpha: f32, piece: Piece<'_>) {
         let epsilon = single(self.epsilon);
         let (rest_1, rest_2) = (single(1.0 - self.beta_1), single(1.0 - self.beta_2));
-        let [momentum, velocity, _] = piece.slots;
-        sweep_2(
-            piece.grads,
-            piece.params,
-            momentum,
-            velocity,
-            |g, p, m, v| {
-                *m += (g - *m) * rest_1;
-                *v += (g * g - *v) * rest_2;
-                *p -= *m * alpha / (v.sqrt() + epsilon);
-            },
-        );
+        piece.sweep_2(|g, square, p, m, v| {
+            *m += (g - *m) * rest_1;
+            *v += (square - *v) * rest_2;
+            *p -= *m * alpha / (v.sqrt() + epsilon);
+        });
     }
 
     pub(super) fn describe(&self, config: &mut Map<String, Value>) {
@@ -83,6 +76,10 @@ impl Rule for Adam {
         slots
     }
 
+    fn statistic(&self) -> Option<Statistic> {
+        Some(Statistic::Squares)
+    }
+
     fn update(&self, step: &Step, piece: Piece<'_>) -> Result<()> {
         let Moments {
             beta_1,
@@ -96,22 +93,13 @@ impl Rule for Adam {
         }
         let epsilon = single(epsilon);
         let (rest_1, rest_2) = (single(1.0 - beta_1), single(1.0 - beta_2));
-        let (grads, params) = (piece.grads, piece.params);
-        let [momentum, velocity, greatest] = piece.slots;
-        sweep_3(
-            grads,
-            params,
-            momentum,
-            velocity,
-            greatest,
-            |g, p, m, v, hat| {
-                *m += (g - *m) * rest_1;
-                *v += (g * g - *v) * rest_2;
-                // Not `max`, which would hide a NaN.
-                *hat = if *v <= *hat { *hat } else { *v };
-                *p -= *m * alpha / (hat.sqrt() + epsilon);
-            },
-        );
+        piece.sweep_3(|g, square, p, m, v, hat| {
+            *m += (g - *m) * rest_1;
+            *v += (square - *v) * rest_2;
+            // Not `max`, which would hide a NaN.
+            *hat = if *v <= *hat { *hat } else { *v };
+            *p -= *m * alpha / (hat.sqrt() + epsilon);
+        });
         Ok(())
     }
 

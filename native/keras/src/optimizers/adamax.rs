@@ -5,9 +5,10 @@ use serde_json::{Map, Value};
 use super::adam::Moments;
 use super::rule::{Piece, Rule, Step, single};
 use super::slot::Slot;
-use super::sweep::sweep_2;
+use super::sweep::{sweep_2, sweep_3};
 use crate::config::Options;
 use crate::error::Result;
+use crate::indexed_slices::Statistic;
 use crate::variables::Variable;
 
 #[derive(Debug)]
@@ -27,17 +28,30 @@ impl Rule for Adamax {
         ]
     }
 
+    fn statistic(&self) -> Option<Statistic> {
+        Some(Statistic::Magnitudes)
+    }
+
     fn update(&self, step: &Step, piece: Piece<'_>) -> Result<()> {
         let (lr, epsilon) = (step.learning_rate, single(self.0.epsilon));
         let (rest_1, beta_2) = (single(1.0 - self.0.beta_1), single(self.0.beta_2));
         let correction = 1.0 - step.power(self.0.beta_1);
         let [momentum, norm, _] = piece.slots;
-        sweep_2(piece.grads, piece.params, momentum, norm, |g, p, m, u| {
+        let (grads, params, magnitudes) = (piece.grads, piece.params, piece.statistics);
+        let rule = |g: f32, magnitude: f32, p: &mut f32, m: &mut f32, u: &mut f32| {
             *m += (g - *m) * rest_1;
             let decayed = beta_2 * *u;
-            *u = if g.abs() <= decayed { decayed } else { g.abs() };
+            // Not `max`, which would hide a NaN.
+            *u = if magnitude <= decayed { decayed } else { magnitude };
             *p -= lr * *m / (correction * (*u + epsilon));
-        });
+        };
+        if magnitudes.is_empty() {
+            sweep_2(grads, params, momentum, norm, |g, p, m, u| rule(g, g.abs(), p, m, u));
+        } else {
+            sweep_3(grads, params, momentum, norm, magnitudes, |g, p, m, u, s| {
+                rule(g, *s, p, m, u);
+            });
+        }
         Ok(())
     }
 

@@ -52,6 +52,11 @@ impl Clip {
         Ok(clip)
     }
 
+    /// Whether the elements are limited one by one, which makes one whole of a gradient's slices.
+    pub(super) fn limits_values(self) -> bool {
+        active(self.clipvalue).is_some()
+    }
+
     /// Whether [`Self::clipping`] looks at the norms.
     pub(super) fn needs_norms(self) -> bool {
         active(self.clipnorm)
@@ -97,19 +102,27 @@ impl Clip {
 }
 
 impl Clipping {
-    /// Clips a piece of the gradient of `variable` in place.
-    pub(super) fn apply(&self, variable: usize, grads: &mut [f32]) {
+    /// Clips a piece of the gradient of `variable` in place. Gives what its slices were multiplied
+    /// by, if by anything.
+    pub(super) fn apply(&self, variable: usize, grads: &mut [f32]) -> Option<f32> {
         match *self {
-            Self::None => {}
-            Self::Values(limit) => map(grads, |g| g.clamp(-limit, limit)),
+            Self::None => None,
+            Self::Values(limit) => {
+                map(grads, |g| g.clamp(-limit, limit));
+                None
+            }
             Self::Norms {
                 limit,
                 ref divisors,
             } => {
                 let divisor = divisors[variable];
                 map(grads, |g| g * limit / divisor);
+                Some(limit / divisor)
             }
-            Self::Global(factor) => map(grads, |g| g * factor),
+            Self::Global(factor) => {
+                map(grads, |g| g * factor);
+                Some(factor)
+            }
         }
     }
 }

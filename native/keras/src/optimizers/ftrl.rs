@@ -4,9 +4,9 @@ use serde_json::{Map, Value};
 
 use super::rule::{Piece, Rule, Step, single};
 use super::slot::Slot;
-use super::sweep::sweep_2;
 use crate::config::Options;
 use crate::error::Result;
+use crate::indexed_slices::Statistic;
 use crate::variables::Variable;
 
 #[derive(Debug)]
@@ -54,22 +54,15 @@ impl Ftrl {
         let l1 = single(self.l1);
         let l2 = single(self.l2) + single(self.beta) / (2.0 * lr);
         let shrinkage = single(2.0 * self.l2_shrinkage);
-        let [accumulator, linear, _] = piece.slots;
-        sweep_2(
-            piece.grads,
-            piece.params,
-            accumulator,
-            linear,
-            |g, p, a, z| {
-                let shrunk = g + shrinkage * *p;
-                let sum = *a + g * g;
-                let power_of_sum = power(sum);
-                *z += shrunk - (power_of_sum - power(*a)) / lr * *p;
-                let quadratic = power_of_sum / lr + 2.0 * l2;
-                *p = (z.max(-l1).min(l1) - *z) / quadratic;
-                *a = sum;
-            },
-        );
+        piece.sweep_2(|g, square, p, a, z| {
+            let shrunk = g + shrinkage * *p;
+            let sum = *a + square;
+            let power_of_sum = power(sum);
+            *z += shrunk - (power_of_sum - power(*a)) / lr * *p;
+            let quadratic = power_of_sum / lr + 2.0 * l2;
+            *p = (z.max(-l1).min(l1) - *z) / quadratic;
+            *a = sum;
+        });
     }
 }
 
@@ -80,6 +73,10 @@ impl Rule for Ftrl {
             Slot::filled("accumulator", 0, variable, initial),
             Slot::zeros("linear", 0, variable),
         ]
+    }
+
+    fn statistic(&self) -> Option<Statistic> {
+        Some(Statistic::Squares)
     }
 
     fn update(&self, step: &Step, piece: Piece<'_>) -> Result<()> {

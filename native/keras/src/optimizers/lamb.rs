@@ -5,10 +5,11 @@ use serde_json::{Map, Value};
 use super::adam::Moments;
 use super::rule::{Piece, Rule, Step, single};
 use super::slot::Slot;
-use super::sweep::{map_2, sum_of_squares, sweep};
+use super::sweep::{map_2, map_3, sum_of_squares, sweep};
 use super::workers::{CHUNK, run};
 use crate::config::Options;
 use crate::error::Result;
+use crate::indexed_slices::Statistic;
 use crate::variables::Variable;
 
 #[derive(Debug)]
@@ -29,6 +30,10 @@ impl Rule for Lamb {
         true
     }
 
+    fn statistic(&self) -> Option<Statistic> {
+        Some(Statistic::Squares)
+    }
+
     fn update(&self, step: &Step, piece: Piece<'_>) -> Result<()> {
         let Moments {
             beta_1,
@@ -40,23 +45,32 @@ impl Rule for Lamb {
         let epsilon = single(epsilon);
         let [momentum, velocity, _] = piece.slots;
 
+        // The update takes the gradient's place.
+        let update = |g: &mut f32, square: f32, m: &mut f32, v: &mut f32| {
+            *m += (*g - *m) * rest_1;
+            *v += (square - *v) * rest_2;
+            *g = *m / correction_1 / ((*v / correction_2).sqrt() + epsilon);
+        };
         let moments = momentum.chunks_mut(CHUNK).zip(velocity.chunks_mut(CHUNK));
+        let mut slices = piece.statistics.chunks_mut(CHUNK);
         let values = piece
             .grads
             .chunks_mut(CHUNK)
             .zip(piece.params.chunks(CHUNK));
-        let chunks = values.zip(moments).collect();
+        let chunks = values.zip(moments).map(|((grads, params), (m, v))| {
+            let squares = slices.next().unwrap_or_default();
+            (grads, params, m, v, squares)
+        });
         let squares = run(
             step.threads,
-            chunks,
-            |((update, params), (momentum, velocity))| {
-                // The update takes the gradient's place.
-                map_2(update, momentum, velocity, |g, m, v| {
-                    *m += (*g - *m) * rest_1;
-                    *v += (*g * *g - *v) * rest_2;
-                    *g = *m / correction_1 / ((*v / correction_2).sqrt() + epsilon);
-                });
-                (sum_of_squares(params), sum_of_squares(update))
+            chunks.collect(),
+            |(grads, params, momentum, velocity, squares)| {
+                if squares.is_empty() {
+                    map_2(grads, momentum, velocity, |g, m, v| update(g, *g * *g, m, v));
+                } else {
+                    map_3(grads, momentum, velocity, squares, |g, m, v, s| update(g, *s, m, v));
+                }
+                (sum_of_squares(params), sum_of_squares(grads))
             },
         );
         let norm = |sum: f64| single(sum).sqrt();

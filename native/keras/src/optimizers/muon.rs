@@ -12,6 +12,7 @@ use super::sweep::{map_1, sweep};
 use super::workers::{CHUNK, run};
 use crate::config::{Given, Options};
 use crate::error::Result;
+use crate::indexed_slices::Statistic;
 use crate::variables::Variable;
 
 #[derive(Debug)]
@@ -109,6 +110,10 @@ impl Rule for Muon {
 
     fn is_whole(&self) -> bool {
         true
+    }
+
+    fn statistic(&self) -> Option<Statistic> {
+        Some(Statistic::Squares)
     }
 
     fn update(&self, step: &Step, piece: Piece<'_>) -> Result<()> {

@@ -5,9 +5,9 @@ use serde_json::{Map, Value};
 use super::adam::Moments;
 use super::rule::{Piece, Rule, Shared, Step, single};
 use super::slot::Slot;
-use super::sweep::sweep_2;
 use crate::config::Options;
 use crate::error::Result;
+use crate::indexed_slices::Statistic;
 use crate::variables::Variable;
 
 /// Base of the momentum's schedule.
@@ -32,6 +32,10 @@ impl Rule for Nadam {
         Moments::slots(variable)
     }
 
+    fn statistic(&self) -> Option<Statistic> {
+        Some(Statistic::Squares)
+    }
+
     fn update(&self, step: &Step, piece: Piece<'_>) -> Result<()> {
         let (lr, epsilon) = (step.learning_rate, single(self.0.epsilon));
         let (beta_1, beta_2) = (single(self.0.beta_1), single(self.0.beta_2));
@@ -40,20 +44,13 @@ impl Rule for Nadam {
         let next_product = step.shared * next_u;
         let (rest_m, rest_g) = (1.0 - next_product, 1.0 - step.shared);
         let correction = 1.0 - beta_2.powf(step.number);
-        let [momentum, velocity, _] = piece.slots;
-        sweep_2(
-            piece.grads,
-            piece.params,
-            momentum,
-            velocity,
-            |g, p, m, v| {
-                *m += (g - *m) * (1.0 - beta_1);
-                *v += (g * g - *v) * (1.0 - beta_2);
-                let m_hat = next_u * *m / rest_m + (1.0 - u) * g / rest_g;
-                let v_hat = *v / correction;
-                *p -= m_hat * lr / (v_hat.sqrt() + epsilon);
-            },
-        );
+        piece.sweep_2(|g, square, p, m, v| {
+            *m += (g - *m) * (1.0 - beta_1);
+            *v += (square - *v) * (1.0 - beta_2);
+            let m_hat = next_u * *m / rest_m + (1.0 - u) * g / rest_g;
+            let v_hat = *v / correction;
+            *p -= m_hat * lr / (v_hat.sqrt() + epsilon);
+        });
         Ok(())
     }
 

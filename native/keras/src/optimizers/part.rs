@@ -3,6 +3,7 @@
 use super::rule::{Piece, SLOTS};
 use super::slot::Slot;
 use super::workers::CHUNK;
+use crate::indexed_slices::IndexedSlices;
 use crate::variables::Variable;
 
 /// What an optimizer keeps for one variable.
@@ -55,27 +56,35 @@ impl Part<'_> {
             grads: self.piece.grads,
             params: self.piece.params,
             slots: [a, b, c],
+            statistics: self.piece.statistics,
         }
     }
 }
 
-/// Cuts the slices, laid out as `variables`, into parts: whole variables, or pieces of a chunk
-/// each. Variables without elements have none.
+/// Cuts the parameters and gradients, laid out as `variables`, into parts: whole variables, or
+/// pieces of a chunk each. Variables without elements have none. `slices` are in the order of the
+/// variables that they belong to.
 pub(super) fn cut<'a>(
     variables: &'a [Variable],
     states: &'a mut [State],
     mut params: &'a mut [f32],
     mut grads: &'a mut [f32],
+    slices: &'a mut [IndexedSlices],
     is_whole: bool,
 ) -> Vec<Part<'a>> {
     let mut parts = Vec::new();
+    let mut slices = slices.iter_mut().peekable();
     for (index, (variable, state)) in variables.iter().zip(states).enumerate() {
         let len = variable.len();
         let piece = Piece {
             shape: &variable.shape,
             grads: grads.split_off_mut(..len).unwrap_or_default(),
             params: params.split_off_mut(..len).unwrap_or_default(),
-            slots: slices(&mut state.slots),
+            slots: values(&mut state.slots),
+            statistics: slices
+                .next_if(|slices| slices.variable() == index)
+                .map(IndexedSlices::statistics_mut)
+                .unwrap_or_default(),
         };
         if len == 0 {
             continue;
@@ -98,7 +107,7 @@ pub(super) fn cut<'a>(
     parts
 }
 
-fn slices(slots: &mut [Slot]) -> [&mut [f32]; SLOTS] {
+fn values(slots: &mut [Slot]) -> [&mut [f32]; SLOTS] {
     let mut slots = slots.iter_mut();
     std::array::from_fn(|_| {
         slots

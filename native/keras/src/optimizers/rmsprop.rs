@@ -4,9 +4,9 @@ use serde_json::{Map, Value};
 
 use super::rule::{Piece, Rule, Step, single};
 use super::slot::Slot;
-use super::sweep::{sweep_1, sweep_2, sweep_3};
 use crate::config::Options;
 use crate::error::Result;
+use crate::indexed_slices::Statistic;
 use crate::variables::Variable;
 
 #[derive(Debug)]
@@ -40,33 +40,35 @@ impl Rule for Rmsprop {
         slots
     }
 
+    fn statistic(&self) -> Option<Statistic> {
+        Some(Statistic::Squares)
+    }
+
     fn update(&self, step: &Step, piece: Piece<'_>) -> Result<()> {
         let (lr, momentum) = (step.learning_rate, single(self.momentum));
         let (rho, rest) = (single(self.rho), single(1.0 - self.rho));
         let epsilon = single(self.epsilon);
 
-        let plain = |g: f32, v: &mut f32| {
-            *v = rho * *v + rest * (g * g);
+        let plain = |g: f32, square: f32, v: &mut f32| {
+            *v = rho * *v + rest * square;
             lr * g / (*v + epsilon).sqrt()
         };
-        let centered = |g: f32, v: &mut f32, a: &mut f32| {
-            *v = rho * *v + rest * (g * g);
+        let centered = |g: f32, square: f32, v: &mut f32, a: &mut f32| {
+            *v = rho * *v + rest * square;
             *a = rho * *a + rest * g;
             lr * g / (*v - *a * *a + epsilon).sqrt()
         };
-        let (grads, params) = (piece.grads, piece.params);
-        let [velocity, second, third] = piece.slots;
         match (self.momentum > 0.0, self.centered) {
-            (false, false) => sweep_1(grads, params, velocity, |g, p, v| *p -= plain(g, v)),
-            (true, false) => sweep_2(grads, params, velocity, second, |g, p, v, m| {
-                *m = momentum * *m + plain(g, v);
+            (false, false) => piece.sweep_1(|g, square, p, v| *p -= plain(g, square, v)),
+            (true, false) => piece.sweep_2(|g, square, p, v, m| {
+                *m = momentum * *m + plain(g, square, v);
                 *p -= *m;
             }),
-            (false, true) => sweep_2(grads, params, velocity, second, |g, p, v, a| {
-                *p -= centered(g, v, a);
+            (false, true) => piece.sweep_2(|g, square, p, v, a| {
+                *p -= centered(g, square, v, a);
             }),
-            (true, true) => sweep_3(grads, params, velocity, second, third, |g, p, v, m, a| {
-                *m = momentum * *m + centered(g, v, a);
+            (true, true) => piece.sweep_3(|g, square, p, v, m, a| {
+                *m = momentum * *m + centered(g, square, v, a);
                 *p -= *m;
             }),
         }

@@ -5,7 +5,9 @@ use std::fmt::Debug;
 use serde_json::{Map, Value};
 
 use super::slot::Slot;
+use super::sweep::{sweep_1, sweep_2, sweep_3, sweep_4};
 use crate::error::Result;
+use crate::indexed_slices::Statistic;
 use crate::variables::Variable;
 
 /// The most slots that a rule gives a variable.
@@ -20,6 +22,12 @@ pub(super) trait Rule: Debug + Send + Sync {
     /// itself, so that a variable can be cut anywhere and its pieces go to several threads.
     fn is_whole(&self) -> bool {
         false
+    }
+
+    /// What it takes of every slice of a gradient whose slices are known; nothing if it only takes
+    /// their sums.
+    fn statistic(&self) -> Option<Statistic> {
+        None
     }
 
     /// Called once, before the first step, with each variable's parameters and slots.
@@ -97,6 +105,9 @@ pub(super) struct Piece<'a> {
     /// The same stretch of the slots; those that the variable lacks are empty. A slot of another
     /// shape than the variable's is here as a whole.
     pub(super) slots: [&'a mut [f32]; SLOTS],
+    /// The same stretch of the sums of [`Rule::statistic`] over the slices of a row; empty if the
+    /// gradient is one whole.
+    pub(super) statistics: &'a mut [f32],
 }
 
 impl<'a> Piece<'a> {
@@ -104,6 +115,7 @@ impl<'a> Piece<'a> {
     /// shape.
     pub(super) fn split(self, size: usize) -> Vec<Self> {
         let mut slots = self.slots.map(|slot| slot.chunks_mut(size));
+        let mut statistics = self.statistics.chunks_mut(size);
         let values = self
             .grads
             .chunks_mut(size)
@@ -113,8 +125,44 @@ impl<'a> Piece<'a> {
             grads,
             params,
             slots: slots.each_mut().map(|slot| slot.next().unwrap_or_default()),
+            statistics: statistics.next().unwrap_or_default(),
         };
         values.map(piece).collect()
+    }
+
+    /// `rule(gradient, square, parameter, a)` for each element, where the square is that of the
+    /// gradient or the sum of its slices' squares, and `a` its place in the first slot.
+    pub(super) fn sweep_1(self, rule: impl Fn(f32, f32, &mut f32, &mut f32)) {
+        let (grads, params, squares) = (self.grads, self.params, self.statistics);
+        let [a, ..] = self.slots;
+        if squares.is_empty() {
+            sweep_1(grads, params, a, |g, p, a| rule(g, g * g, p, a));
+        } else {
+            sweep_2(grads, params, a, squares, |g, p, a, s| rule(g, *s, p, a));
+        }
+    }
+
+    /// As [`Self::sweep_1`] with two slots.
+    pub(super) fn sweep_2(self, rule: impl Fn(f32, f32, &mut f32, &mut f32, &mut f32)) {
+        let (grads, params, squares) = (self.grads, self.params, self.statistics);
+        let [a, b, _] = self.slots;
+        if squares.is_empty() {
+            sweep_2(grads, params, a, b, |g, p, a, b| rule(g, g * g, p, a, b));
+        } else {
+            sweep_3(grads, params, a, b, squares, |g, p, a, b, s| rule(g, *s, p, a, b));
+        }
+    }
+
+    /// As [`Self::sweep_1`] with three slots.
+    pub(super) fn sweep_3(self, rule: impl Fn(f32, f32, &mut f32, &mut f32, &mut f32, &mut f32)) {
+        let (grads, params, squares) = (self.grads, self.params, self.statistics);
+        let [a, b, c] = self.slots;
+        if squares.is_empty() {
+            sweep_3(grads, params, a, b, c, |g, p, a, b, c| rule(g, g * g, p, a, b, c));
+        } else {
+            let others = [a, b, c, squares];
+            sweep_4(grads, params, others, |g, p, [a, b, c, s]| rule(g, *s, p, a, b, c));
+        }
     }
 }
 

@@ -9,9 +9,9 @@ use serde_json::{Map, Value};
 use super::adam::Moments;
 use super::rule::{Piece, Rule, Step, single};
 use super::slot::Slot;
-use super::sweep::sweep_2;
 use crate::config::Options;
 use crate::error::Result;
+use crate::indexed_slices::Statistic;
 use crate::variables::Variable;
 
 #[derive(Debug)]
@@ -43,6 +43,10 @@ impl Rule for ScheduleFreeAdamW {
         }
     }
 
+    fn statistic(&self) -> Option<Statistic> {
+        Some(Statistic::Squares)
+    }
+
     fn update(&self, step: &Step, piece: Piece<'_>) -> Result<()> {
         let epsilon = single(self.moments.epsilon);
         let (beta_1, beta_2) = (single(self.moments.beta_1), single(self.moments.beta_2));
@@ -52,21 +56,14 @@ impl Rule for ScheduleFreeAdamW {
         }
         let correction = 1.0 - beta_2.powf(step.number);
         let weight = 1.0 / step.number;
-        let [momentum, velocity, _] = piece.slots;
-        sweep_2(
-            piece.grads,
-            piece.params,
-            momentum,
-            velocity,
-            |g, p, m, v| {
-                *v += (g * g - *v) * (1.0 - beta_2);
-                *m -= lr * g / ((*v / correction).sqrt() + epsilon);
-                // By the momentum just updated: Keras keeps the variable itself as its old value.
-                let x = (*p - (1.0 - beta_1) * *m) / beta_1;
-                let x = (1.0 - weight) * x + weight * *m;
-                *p = (1.0 - beta_1) * *m + beta_1 * x;
-            },
-        );
+        piece.sweep_2(|g, square, p, m, v| {
+            *v += (square - *v) * (1.0 - beta_2);
+            *m -= lr * g / ((*v / correction).sqrt() + epsilon);
+            // By the momentum just updated: Keras keeps the variable itself as its old value.
+            let x = (*p - (1.0 - beta_1) * *m) / beta_1;
+            let x = (1.0 - weight) * x + weight * *m;
+            *p = (1.0 - beta_1) * *m + beta_1 * x;
+        });
         Ok(())
     }
 

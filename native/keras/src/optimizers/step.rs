@@ -7,10 +7,12 @@ use super::rule::{Step, single};
 use super::sweep::{all_finite, map, map_1, sum_of_squares};
 use super::workers::{run, useful};
 use crate::error::{Error, Result};
+use crate::indexed_slices::{IndexedSlices, Needs, Statistic};
 
 /// What is done to the gradients before they are clipped.
 #[derive(Debug, Clone, Copy)]
 struct Preparation {
+    statistic: Option<Statistic>,
     /// They are multiplied by this,
     factor: Option<f32>,
     /// then divided by this,
@@ -27,9 +29,23 @@ enum Accumulation {
 }
 
 impl Optimizer {
+    /// What a step needs to know of gradients whose slices are known. Where gradients are added up
+    /// over steps or limited one by one, slices become one whole before.
+    pub fn needs(&self) -> Needs {
+        if self.accumulation_steps.is_some() || self.clip.limits_values() {
+            return Needs::default();
+        }
+        Needs {
+            statistic: self.rule.statistic(),
+            norm: self.clip.needs_norms(),
+        }
+    }
+
     /// One step: changes `params`, laid out as the model's trainable store, by their gradients,
     /// which are changed too. A variable that no loss reaches, as `reached` says by variable, has
     /// no gradient: Keras leaves it and its slots alone, and so does this.
+    ///
+    /// `slices` are those of [`crate::Model::indexed_slices`] that came with the gradients.
     ///
     /// Returns whether the step was taken. It is not with loss scaling and gradients that are not
     /// finite, nor without any variable; constraints are then not to be applied either.
@@ -40,9 +56,10 @@ impl Optimizer {
         &mut self,
         params: &mut [f32],
         grads: &mut [f32],
+        slices: &mut [IndexedSlices],
         reached: &[bool],
     ) -> Result<bool> {
-        self.apply_scaled(params, grads, reached, 1.0)
+        self.apply_scaled(params, grads, slices, reached, 1.0)
     }
 
     /// As [`Self::apply`], with gradients `factor` times those given. It saves a pass over them.
@@ -50,6 +67,7 @@ impl Optimizer {
         &mut self,
         params: &mut [f32],
         grads: &mut [f32],
+        slices: &mut [IndexedSlices],
         reached: &[bool],
         factor: f32,
     ) -> Result<bool> {
@@ -74,7 +92,7 @@ impl Optimizer {
             self.loss_scale.iter_mut().for_each(|scale| scale.shrink());
             return Ok(false);
         }
-        self.update(params, grads, reached, factor)?;
+        self.update(params, grads, slices, reached, factor)?;
         self.iterations += 1;
         self.loss_scale.iter_mut().for_each(|scale| scale.grow());
         Ok(true)
@@ -118,6 +136,7 @@ impl Optimizer {
         &mut self,
         params: &mut [f32],
         grads: &mut [f32],
+        slices: &mut [IndexedSlices],
         reached: &[bool],
         factor: f32,
     ) -> Result<()> {
@@ -130,7 +149,14 @@ impl Optimizer {
             }
         }
         if let Some(Accumulation::Add) = preparation.accumulation {
-            let parts = cut(&self.variables, &mut self.states, params, grads, false);
+            let parts = cut(
+                &self.variables,
+                &mut self.states,
+                params,
+                grads,
+                &mut [],
+                false,
+            );
             run(threads, parts, |mut part| {
                 if reached[part.variable] {
                     preparation.apply(&mut part);
@@ -143,7 +169,14 @@ impl Optimizer {
         let needs_norms = self.clip.needs_norms();
         let mut squares = vec![0.0; self.variables.len()];
         if needs_norms {
-            let mut parts = cut(&self.variables, &mut self.states, params, grads, false);
+            let mut parts = cut(
+                &self.variables,
+                &mut self.states,
+                params,
+                grads,
+                slices,
+                false,
+            );
             parts.retain(|part| reached[part.variable]);
             let sums = run(threads, parts, |mut part| {
                 preparation.apply(&mut part);
@@ -151,6 +184,13 @@ impl Optimizer {
             });
             sums.into_iter()
                 .for_each(|(variable, sum)| squares[variable] += sum);
+            if self.needs().norm {
+                let scale = f64::from(preparation.scale());
+                for slices in &*slices {
+                    squares[slices.variable()] =
+                        f64::from(slices.sum_of_squares()) * scale * scale;
+                }
+            }
         }
         let clipping = self.clip.clipping(&squares);
 
@@ -170,7 +210,14 @@ impl Optimizer {
             .map(|v| decay(v).map(single))
             .collect();
         let rule = self.rule.as_ref();
-        let parts = cut(&self.variables, &mut self.states, params, grads, is_whole);
+        let parts = cut(
+            &self.variables,
+            &mut self.states,
+            params,
+            grads,
+            slices,
+            is_whole,
+        );
         let threads = if is_whole { 1 } else { threads };
         let results = run(threads, parts, |mut part| {
             let variable = part.variable;
@@ -178,7 +225,9 @@ impl Optimizer {
                 if !needs_norms {
                     preparation.apply(&mut part);
                 }
-                clipping.apply(variable, part.piece.grads);
+                if let Some(factor) = clipping.apply(variable, part.piece.grads) {
+                    scale_statistics(rule.statistic(), factor, &mut part);
+                }
                 if let Some(decay) = decays[variable] {
                     map(part.piece.params, |p| p - p * decay * step.learning_rate);
                 }
@@ -202,6 +251,7 @@ impl Optimizer {
             }
         });
         Preparation {
+            statistic: self.rule.statistic(),
             factor: (factor != 1.0).then_some(factor),
             divisor: (divisor != 1.0).then_some(divisor),
             accumulation,
@@ -210,6 +260,11 @@ impl Optimizer {
 }
 
 impl Preparation {
+    /// What gradients are multiplied by.
+    fn scale(self) -> f32 {
+        self.factor.unwrap_or(1.0) / self.divisor.unwrap_or(1.0)
+    }
+
     fn apply(self, part: &mut Part<'_>) {
         let grads = &mut *part.piece.grads;
         if let Some(factor) = self.factor {
@@ -218,6 +273,8 @@ impl Preparation {
         if let Some(divisor) = self.divisor {
             map(grads, |g| g / divisor);
         }
+        scale_statistics(self.statistic, self.scale(), part);
+        let grads = &mut *part.piece.grads;
         match self.accumulation {
             None => {}
             Some(Accumulation::Add) => map_1(grads, part.accumulator, |g, sum| *sum += *g),
@@ -225,6 +282,14 @@ impl Preparation {
                 map_1(grads, part.accumulator, |g, sum| *g = (*g + *sum) / steps);
             }
         }
+    }
+}
+
+/// Brings the statistics to those of slices that are `factor` times as great.
+fn scale_statistics(statistic: Option<Statistic>, factor: f32, part: &mut Part<'_>) {
+    if let Some(statistic) = statistic.filter(|_| factor != 1.0) {
+        let factor = statistic.of(factor);
+        map(part.piece.statistics, |sum| sum * factor);
     }
 }
 

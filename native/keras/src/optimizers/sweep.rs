@@ -54,6 +54,22 @@ pub(super) fn sweep_3<F: Fn(f32, &mut f32, &mut f32, &mut f32, &mut f32)>(
     }
 }
 
+/// `rule(gradient, parameter, others)` for each element.
+#[multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2"))]
+pub(super) fn sweep_4<F: Fn(f32, &mut f32, [&mut f32; 4])>(
+    grads: &[f32],
+    params: &mut [f32],
+    others: [&mut [f32]; 4],
+    rule: F,
+) {
+    let [a, b, c, d] = others;
+    let values = grads.iter().zip(params);
+    let others = a.iter_mut().zip(b).zip(c.iter_mut().zip(d));
+    for ((&g, p), ((a, b), (c, d))) in values.zip(others) {
+        rule(g, p, [a, b, c, d]);
+    }
+}
+
 /// Replaces each value by `change(value)`.
 #[multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2"))]
 pub(super) fn map<F: Fn(f32) -> f32>(values: &mut [f32], change: F) {
@@ -80,6 +96,20 @@ pub(super) fn map_2<F: Fn(&mut f32, &mut f32, &mut f32)>(
 ) {
     for ((value, a), b) in values.iter_mut().zip(a).zip(b) {
         change(value, a, b);
+    }
+}
+
+/// `change(value, a, b, c)` for each element.
+#[multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2"))]
+pub(super) fn map_3<F: Fn(&mut f32, &mut f32, &mut f32, &mut f32)>(
+    values: &mut [f32],
+    a: &mut [f32],
+    b: &mut [f32],
+    c: &mut [f32],
+    change: F,
+) {
+    for (((value, a), b), c) in values.iter_mut().zip(a).zip(b).zip(c) {
+        change(value, a, b, c);
     }
 }
 

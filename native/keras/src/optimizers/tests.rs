@@ -50,7 +50,7 @@ fn message(config: &Value) -> String {
 fn after_step(config: &Value, grads: [f32; 3]) -> [f32; 3] {
     let (mut params, mut grads) = ([1.0; 3], grads);
     optimizer(config)
-        .apply(&mut params, &mut grads, &[true, true])
+        .apply(&mut params, &mut grads, &mut [], &[true, true])
         .unwrap();
     params
 }
@@ -91,7 +91,7 @@ fn run(optimizer: &mut Optimizer, params: &mut [f32], from: u32, to: u32) {
     for step in from..to {
         let mut grads = numbers(step, params.len());
         let reached: Vec<_> = (0..6).map(|index| (step + index) % 5 != 0).collect();
-        optimizer.apply(params, &mut grads, &reached).unwrap();
+        optimizer.apply(params, &mut grads, &mut [], &reached).unwrap();
     }
 }
 
@@ -181,14 +181,14 @@ fn weight_decay_comes_before_the_update_and_takes_biases_too() {
 fn variables_that_no_loss_reaches_are_left_alone() {
     let mut adam = optimizer(&object("AdamW", json!({"weight_decay": 0.5})));
     let mut params = [1.0; 3];
-    adam.apply(&mut params, &mut [1.0; 3], &[true, false])
+    adam.apply(&mut params, &mut [1.0; 3], &mut [], &[true, false])
         .unwrap();
     assert!(params[0] < 1.0 && params[2] == 1.0);
     assert_eq!(
         adam.keras_variables()[4].value,
         OptimizerValue::Float32(&[0.0])
     );
-    let error = adam.apply(&mut params, &mut [1.0; 3], &[false, false]);
+    let error = adam.apply(&mut params, &mut [1.0; 3], &mut [], &[false, false]);
     assert!(error.unwrap_err().to_string().contains("no variable"));
     assert_eq!(adam.iterations(), 1);
 }
@@ -208,7 +208,7 @@ fn gradients_that_are_not_finite_halve_the_loss_scale() {
     let mut scaled = optimizer(&object("LossScaleOptimizer", config));
     let mut params = [1.0; 3];
     let mut step = |grads: [f32; 3]| {
-        let is_taken = scaled.apply(&mut params, &mut grads.clone(), &[true, true]);
+        let is_taken = scaled.apply(&mut params, &mut grads.clone(), &mut [], &[true, true]);
         (
             is_taken.unwrap(),
             scaled.loss_scale(),
@@ -287,7 +287,7 @@ fn a_learning_rate_can_be_set_unless_a_schedule_does() {
     let mut rates = Vec::new();
     for _ in 0..4 {
         rates.push(sgd.learning_rate());
-        sgd.apply(&mut [1.0; 3], &mut [1.0; 3], &[true; 2]).unwrap();
+        sgd.apply(&mut [1.0; 3], &mut [1.0; 3], &mut [], &[true; 2]).unwrap();
     }
     assert_eq!(rates, [1.0, 1.0, 0.5, 0.25]);
     assert_eq!(sgd.keras_variables().len(), 1, "a schedule is no variable");
@@ -298,7 +298,7 @@ fn a_slice_of_the_wrong_length_is_an_error_before_any_change() {
     let mut sgd = optimizer(&json!("sgd"));
     let mut params = [1.0; 3];
     let error = sgd
-        .apply(&mut params, &mut [1.0; 2], &[true; 2])
+        .apply(&mut params, &mut [1.0; 2], &mut [], &[true; 2])
         .unwrap_err();
     assert!(
         matches!(
@@ -311,7 +311,7 @@ fn a_slice_of_the_wrong_length_is_an_error_before_any_change() {
         ),
         "{error}"
     );
-    assert!(sgd.apply(&mut params, &mut [1.0; 3], &[true; 3]).is_err());
+    assert!(sgd.apply(&mut params, &mut [1.0; 3], &mut [], &[true; 3]).is_err());
     assert!(sgd.finalize(&mut params[..2]).is_err());
     assert_eq!((params, sgd.iterations()), ([1.0; 3], 0));
 }

@@ -103,7 +103,7 @@ fn step(
     let outputs = match replicas {
         None => {
             let outputs = model.forward(&input(rows), &mut pass).unwrap();
-            reached = model.gradients(&loss(&outputs[0]), &mut gradients).unwrap();
+            reached = model.gradients(&loss(&outputs[0]), &mut gradients, &mut []).unwrap();
             outputs
         }
         Some(replicas) if rows.is_empty() => {
@@ -121,7 +121,7 @@ fn step(
             let loss = loss(&outputs[0]);
             let cuts = &pass.cuts;
             reached = model
-                .gradients_over(replicas, cuts, &loss, &mut gradients)
+                .gradients_over(replicas, cuts, &loss, &mut gradients, &mut [])
                 .unwrap();
             outputs
         }

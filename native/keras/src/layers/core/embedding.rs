@@ -19,11 +19,19 @@ pub(super) struct Embedding {
     pub(super) width: i64,
     pub(super) embeddings: Handle,
     mask_zero: bool,
+    /// Whether the gradient is a slice for each row that is looked up; else it is one whole.
+    slices: bool,
     pub(super) dtype: DType,
 }
 
 pub(super) fn build(scope: &mut Scope<'_>) -> Result<Built> {
-    Ok(Built::layer(Embedding::read(scope)?).without_autocast())
+    let embedding = Embedding::read(scope)?;
+    scope.looks_up(embedding.embeddings);
+    Ok(Built::layer(Embedding {
+        slices: true,
+        ..embedding
+    })
+    .without_autocast())
 }
 
 impl Embedding {
@@ -42,6 +50,7 @@ impl Embedding {
             width,
             embeddings,
             mask_zero,
+            slices: false,
             dtype: scope.policy.compute,
         })
     }
@@ -58,7 +67,7 @@ impl Embedding {
     pub(super) fn look_up(&self, ids: &Tensor, context: &Context<'_>) -> Result<Tensor> {
         let ids = self.checked(ids)?;
         let embeddings = context.state(self.embeddings);
-        let rows = Tensor::f_embedding(&embeddings, &ids, -1, false, false)?;
+        let rows = Tensor::f_embedding(&embeddings, &ids, -1, false, self.slices)?;
         Ok(rows.f_to_kind(context.compute())?)
     }
 

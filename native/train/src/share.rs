@@ -1,0 +1,207 @@
+//! One rank's share of what the second exchange of a step adds up.
+//!
+//! ```text
+//! | gradients (flat) | moving statistics x rows | ranks that reached a variable | slices' squares |
+//! ```
+//!
+//! Of a large matrix whose rows are looked up (`Embedding`), ranks exchange only the rows that any
+//! of them looked up in this step: first which these are, then what belongs to them.
+
+use crate::error::Error;
+use flambeau_collective::Communicator;
+use flambeau_keras::optimizers::Optimizer;
+use flambeau_keras::{IndexedSlices, Model};
+use std::ops::Range;
+
+/// A matrix of fewer elements is exchanged whole: to agree on rows would cost more.
+const LARGE: usize = 65_536;
+
+/// The share of this rank, and after [`Share::sum`] that of all.
+#[derive(Debug)]
+pub(crate) struct Share {
+    values: Vec<f32>,
+    /// Where the moving statistics begin.
+    gradients: usize,
+    /// Where the flags of reached variables begin.
+    flags: usize,
+    /// Where the slices' squares begin.
+    squares: usize,
+    /// Where the moving statistics lie in the store of non-trainable variables.
+    moving: Vec<Range<usize>>,
+    /// Of variables whose rows are looked up, in the order of the gradients.
+    slices: Vec<IndexedSlices>,
+    /// What is exchanged in place of the values where there are slices.
+    packed: Vec<f32>,
+}
+
+impl Share {
+    /// That of a rank without rows.
+    pub(crate) fn zeros(model: &Model, optimizer: &Optimizer) -> Self {
+        let spans = model.non_trainable().spans();
+        let moving = model.moving().iter().map(|&index| spans[index].clone());
+        let moving: Vec<_> = moving.collect();
+        let slices = model.indexed_slices(optimizer.needs());
+        let gradients = model.trainable().len();
+        let flags = gradients + moving.iter().map(Range::len).sum::<usize>();
+        let squares = flags + model.trainable().variables().len();
+        Self {
+            values: vec![0.0; squares + slices.len()],
+            gradients,
+            flags,
+            squares,
+            moving,
+            slices,
+            packed: Vec::new(),
+        }
+    }
+
+    /// Becomes that of a rank without rows.
+    pub(crate) fn clear(&mut self) {
+        self.values.fill(0.0);
+        self.slices.iter_mut().for_each(IndexedSlices::clear);
+    }
+
+    /// The gradients, laid out as the model's trainable store, and their slices.
+    pub(crate) fn gradients_mut(&mut self) -> (&mut [f32], &mut [IndexedSlices]) {
+        (&mut self.values[..self.gradients], &mut self.slices)
+    }
+
+    /// Takes what goes with the gradients: which variables this rank's losses reached, and the
+    /// moving statistics that came of its rows.
+    pub(crate) fn complete(&mut self, model: &Model, reached: &[bool], rows: f32) {
+        let store = model.non_trainable().as_slice();
+        let moving = self.moving.iter().flat_map(|span| &store[span.clone()]);
+        let moving = moving.map(|value| value * rows);
+        let reached = reached.iter().map(|&reached| f32::from(u8::from(reached)));
+        let squares = self.slices.iter().map(IndexedSlices::sum_of_squares);
+        let rest = self.values[self.gradients..].iter_mut();
+        for (slot, value) in rest.zip(moving.chain(reached).chain(squares)) {
+            *slot = value;
+        }
+    }
+
+    /// Adds up the shares of all ranks.
+    ///
+    /// # Errors
+    /// [`Error::Collective`].
+    pub(crate) fn sum(&mut self, communicator: &mut Communicator) -> Result<(), Error> {
+        if self.slices.is_empty() {
+            return Ok(communicator.allreduce(&mut self.values)?);
+        }
+        let stretches = self.stretches(communicator)?;
+        let mut packed = std::mem::take(&mut self.packed);
+        packed.clear();
+        self.each(&stretches, |part| packed.extend_from_slice(part));
+        communicator.allreduce(&mut packed)?;
+        let mut rest = packed.as_slice();
+        self.each(&stretches, |part| {
+            let (sums, after) = rest.split_at(part.len());
+            part.copy_from_slice(sums);
+            rest = after;
+        });
+        self.packed = packed;
+        for (slices, &square) in self.slices.iter_mut().zip(&self.values[self.squares..]) {
+            slices.set_sum_of_squares(square);
+        }
+        Ok(())
+    }
+
+    /// Which variables the losses of any rank reached.
+    pub(crate) fn reached(&self) -> Vec<bool> {
+        let flags = &self.values[self.flags..self.squares];
+        flags.iter().map(|&flag| flag > 0.0).collect()
+    }
+
+    /// Gives the model the means of the ranks' moving statistics over `rows`.
+    pub(crate) fn store_moving(&self, model: &mut Model, rows: f32) {
+        let store = model.non_trainable_mut().as_mut_slice();
+        let places = self.moving.iter().flat_map(Clone::clone);
+        for (place, sum) in places.zip(&self.values[self.gradients..self.flags]) {
+            store[place] = sum / rows;
+        }
+    }
+
+    /// Lends all that is exchanged, part by part, given which stretches of each matrix are.
+    fn each(&mut self, stretches: &[Vec<Range<usize>>], mut lend: impl FnMut(&mut [f32])) {
+        let mut at = 0;
+        for (slices, stretches) in self.slices.iter_mut().zip(stretches) {
+            let span = slices.span();
+            lend(&mut self.values[at..span.start]);
+            for stretch in stretches {
+                lend(&mut self.values[span.clone()][stretch.clone()]);
+                let statistics = slices.statistics_mut();
+                if !statistics.is_empty() {
+                    lend(&mut statistics[stretch.clone()]);
+                }
+            }
+            at = span.end;
+        }
+        lend(&mut self.values[at..]);
+    }
+
+    /// Agrees with the other ranks on what is exchanged of each matrix.
+    fn stretches(&self, communicator: &mut Communicator) -> Result<Vec<Vec<Range<usize>>>, Error> {
+        let is_large = |slices: &&IndexedSlices| slices.span().len() >= LARGE;
+        let large: Vec<_> = self.slices.iter().filter(is_large).collect();
+        let mut rows = vec![Vec::new(); large.len()];
+        if !large.is_empty() {
+            let own = encode(large.iter().map(|slices| slices.rows()));
+            for of_rank in communicator.allgather(&own)? {
+                decode(&of_rank, &mut rows);
+            }
+        }
+        let mut rows = rows.into_iter();
+        let stretches = self.slices.iter().map(|slices| {
+            if is_large(&slices) {
+                stretches(distinct(rows.next().unwrap_or_default()), slices)
+            } else {
+                std::iter::once(0..slices.span().len()).collect()
+            }
+        });
+        Ok(stretches.collect())
+    }
+}
+
+/// Row numbers in order, each once.
+fn distinct(mut rows: Vec<usize>) -> Vec<usize> {
+    rows.sort_unstable();
+    rows.dedup();
+    rows
+}
+
+/// For each matrix the number of its rows and these, as little-endian 64-bit numbers.
+fn encode<'a>(matrices: impl Iterator<Item = &'a [usize]>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for rows in matrices {
+        let rows = distinct(rows.to_vec());
+        for number in std::iter::once(rows.len()).chain(rows) {
+            bytes.extend((number as u64).to_le_bytes());
+        }
+    }
+    bytes
+}
+
+/// Adds the rows that another rank has encoded.
+fn decode(bytes: &[u8], matrices: &mut [Vec<usize>]) {
+    let (words, _) = bytes.as_chunks::<8>();
+    let mut numbers = words
+        .iter()
+        .map(|word| usize::try_from(u64::from_le_bytes(*word)).unwrap_or(usize::MAX));
+    for rows in matrices {
+        let count = numbers.next().unwrap_or(0);
+        rows.extend(numbers.by_ref().take(count));
+    }
+}
+
+/// Where rows lie in their matrix; neighbours are one stretch.
+fn stretches(rows: Vec<usize>, slices: &IndexedSlices) -> Vec<Range<usize>> {
+    let width = slices.width();
+    let mut stretches: Vec<Range<usize>> = Vec::new();
+    for row in rows {
+        match stretches.last_mut() {
+            Some(last) if last.end == row * width => last.end += width,
+            _ => stretches.push(row * width..(row + 1) * width),
+        }
+    }
+    stretches
+}
