@@ -75,6 +75,8 @@ OPTIMIZERS = {
     "adam": lambda: keras.optimizers.Adam(),
     "adagrad": lambda: keras.optimizers.Adagrad(0.01),
     "rmsprop": lambda: keras.optimizers.RMSprop(),
+    "scaled": lambda: keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.01)),
+    "factor": lambda: keras.optimizers.SGD(0.01, loss_scale_factor=1024.0),
 }
 
 

@@ -149,7 +149,7 @@ fn train(
                 }
             }
         }
-        reached = model.gradients(&loss, &mut gradients, &mut [])?;
+        reached = model.gradients(&pass, &loss, &mut gradients, &mut [])?;
     }
     let variables = model.trainable().variables().iter().zip(reached);
     for (variable, _) in variables.filter(|(_, reached)| *reached) {

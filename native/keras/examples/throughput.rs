@@ -62,7 +62,7 @@ impl Case {
             let minimised = sums.f_mul(&Tensor::f_from_slice(&outcome.slopes)?)?;
             let minimised = minimised.f_sum(Kind::Double)?;
             let (gradients, slices) = (&mut trainer.gradients, &mut trainer.slices);
-            let reached = self.model.gradients(&minimised, gradients, slices)?;
+            let reached = self.model.gradients(&pass, &minimised, gradients, slices)?;
             let params = self.model.trainable_mut().as_mut_slice();
             trainer
                 .optimizer

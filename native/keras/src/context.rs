@@ -6,6 +6,7 @@ use tch::{Kind, Tensor};
 use crate::arguments::Tree;
 use crate::dtype::{DType, Policy};
 use crate::error::Result;
+use crate::indexed_slices::LookUp;
 use crate::replicas::{Cut, Replicas, joined};
 use crate::value::Value;
 use crate::variables::{Handle, Variables};
@@ -25,7 +26,9 @@ pub struct Pass {
     /// Scalars that layers add to the loss (activity regularization, `add_loss`).
     pub losses: Vec<Tensor>,
     /// Where the graph is cut for sums over all replicas, in its order.
-    pub cuts: Vec<Cut>,
+    pub(crate) cuts: Vec<Cut>,
+    /// Which rows of variables were looked up.
+    pub(crate) look_ups: Vec<LookUp>,
 }
 
 impl Pass {
@@ -37,6 +40,7 @@ impl Pass {
             updates: Vec::new(),
             losses: Vec::new(),
             cuts: Vec::new(),
+            look_ups: Vec::new(),
         }
     }
 
@@ -47,6 +51,15 @@ impl Pass {
             training: false,
             ..Self::training(Rng::seed_from_u64(0))
         }
+    }
+
+    /// Takes part in the exchanges of the backward pass for a replica without rows.
+    ///
+    /// # Errors
+    /// Another replica is lost.
+    pub fn skip(&self, replicas: &mut dyn Replicas) -> Result<()> {
+        let mut cuts = self.cuts.iter().rev();
+        cuts.try_for_each(|cut| cut.skip(replicas))
     }
 }
 
@@ -120,6 +133,23 @@ impl<'a> Context<'a> {
         let mut updates = self.pass.updates.iter().rev();
         let latest = updates.find(|update| update.handle == handle);
         latest.map_or_else(|| self.variables.tensor(handle), |update| &update.value)
+    }
+
+    /// The rows `ids` of a matrix that its layer declared to look up: the graph for gradients ends
+    /// at them.
+    pub(crate) fn look_up(&mut self, handle: Handle, ids: &Tensor) -> Result<Tensor> {
+        let matrix = self.latest(handle);
+        let rows = Tensor::f_embedding(&matrix.f_detach()?, ids, -1, false, false)?;
+        if !(self.training && matrix.requires_grad()) {
+            return Ok(rows);
+        }
+        let rows = rows.f_set_requires_grad(true)?;
+        self.pass.look_ups.push(LookUp {
+            handle,
+            ids: ids.shallow_clone(),
+            rows: rows.shallow_clone(),
+        });
+        Ok(rows)
     }
 
     /// What the layer computes in.

@@ -58,11 +58,6 @@ pub(crate) fn gather(tensor: &Tensor, out: &mut [f32]) -> Result<()> {
         out.fill(0.0);
         return Ok(());
     }
-    let tensor = if tensor.is_sparse() {
-        &tensor.f_to_dense(None, false)?
-    } else {
-        tensor
-    };
     // SAFETY: the blob covers exactly `out`, which is borrowed mutably for as long as `target`
     // lives; `f_copy_` checks shapes and converts, and keeps no reference.
     let mut target = unsafe {

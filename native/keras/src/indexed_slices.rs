@@ -2,24 +2,27 @@
 //! row for each time that it was looked up.
 //!
 //! Two things follow. Only rows that were looked up have a gradient, so that ranks need not
-//! exchange the others. And Keras's optimizers, on TensorFlow, take the square or magnitude of each
-//! slice by itself; TensorFlow adds up the slices of one row only where they meet a whole tensor,
-//! so that Adam's velocity moves by the sum of the squares and not by the square of the sum. A
-//! gradient therefore comes with that sum.
+//! exchange the others. And Keras's optimizers, on TensorFlow, clip a slice, square it or take its
+//! magnitude by itself; TensorFlow adds up the slices of one row only where they meet a whole
+//! tensor, so that Adam's velocity moves by the sum of the squares and not by the square of the
+//! sum. A gradient therefore comes with that sum.
 
 use std::ops::Range;
 
 use tch::{Kind, Tensor};
 
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::variables::Handle;
 
 /// What an optimizer needs to know of the slices besides their sum.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Needs {
     /// What it takes of each element of each slice.
     pub statistic: Option<Statistic>,
     /// Whether it takes the norm of all slices together.
     pub norm: bool,
+    /// What it limits the magnitudes of elements to, before anything else.
+    pub limit: Option<f32>,
 }
 
 /// A function of a slice's elements, to be added up over the slices of a row.
@@ -41,8 +44,45 @@ impl Statistic {
     }
 }
 
-/// The slices of one variable's gradient in one step. Their sum, row by row, is in the slice of all
-/// gradients.
+/// Rows of a variable that a pass looked up.
+#[derive(Debug)]
+pub(crate) struct LookUp {
+    pub(crate) handle: Handle,
+    /// Numbers of rows, of any shape.
+    pub(crate) ids: Tensor,
+    /// The rows, a leaf of the graph: of the shape of the ids and one axis more.
+    pub(crate) rows: Tensor,
+}
+
+impl LookUp {
+    /// Adds the slices of the rows' gradient to `out`, the variable's part of all gradients, and
+    /// tells `slices` what they need to know.
+    pub(crate) fn add(
+        &self,
+        gradient: &Tensor,
+        out: &mut [f32],
+        slices: Option<&mut IndexedSlices>,
+    ) -> Result<()> {
+        let width = usize::try_from(self.rows.size().last().copied().unwrap_or(1)).unwrap_or(1);
+        let ids: Vec<i64> = Vec::try_from(self.ids.f_flatten(0, -1)?.f_to_kind(Kind::Int64)?)?;
+        let rows = ids.into_iter().map(|id| usize::try_from(id).unwrap_or(0));
+        let rows: Vec<usize> = rows.collect();
+        let values = gradient.f_to_kind(Kind::Float)?.f_flatten(0, -1)?;
+        let mut values: Vec<f32> = Vec::try_from(values)?;
+        if let Some(slices) = slices {
+            slices.take(&rows, &mut values);
+        }
+        for (row, slice) in rows.iter().zip(values.chunks(width)) {
+            add(&mut out[row * width..(row + 1) * width], slice, |value| {
+                value
+            });
+        }
+        Ok(())
+    }
+}
+
+/// What is known of the slices of one variable's gradient in one step. Their sum, row by row, is
+/// in the slice of all gradients.
 #[derive(Debug)]
 pub struct IndexedSlices {
     variable: usize,
@@ -50,7 +90,6 @@ pub struct IndexedSlices {
     width: usize,
     needs: Needs,
     rows: Vec<usize>,
-    values: Vec<f32>,
     statistics: Vec<f32>,
     sum_of_squares: f32,
 }
@@ -64,7 +103,6 @@ impl IndexedSlices {
             width,
             needs,
             rows: Vec::new(),
-            values: Vec::new(),
             statistics: vec![0.0; statistics],
             sum_of_squares: 0.0,
         }
@@ -91,12 +129,7 @@ impl IndexedSlices {
     }
 
     /// The sums of the statistic, laid out as the variable, zeros where no row was looked up; empty
-    /// if the optimizer takes none.
-    pub fn statistics(&self) -> &[f32] {
-        &self.statistics
-    }
-
-    /// The same, to be added up over ranks or scaled.
+    /// if the optimizer takes none. To be added up over ranks, or scaled.
     pub fn statistics_mut(&mut self) -> &mut [f32] {
         &mut self.statistics
     }
@@ -111,50 +144,37 @@ impl IndexedSlices {
         self.sum_of_squares = sum;
     }
 
-    /// Becomes a gradient without slices.
+    /// Replaces [`Needs::limit`], which goes with the scale of the loss.
+    pub fn set_limit(&mut self, limit: Option<f32>) {
+        self.needs.limit = limit;
+    }
+
+    /// Forgets all slices.
     pub fn clear(&mut self) {
         self.rows.clear();
         self.statistics.fill(0.0);
         self.sum_of_squares = 0.0;
     }
 
-    /// Takes the slices of a gradient, a sparse tensor of libtorch or none, and writes their sums
-    /// over `out`, the variable's part of the gradients.
-    pub(crate) fn take(&mut self, gradient: &Tensor, out: &mut [f32]) -> Result<()> {
-        self.clear();
-        out.fill(0.0);
-        if !gradient.defined() {
-            return Ok(());
-        }
-        if !gradient.is_sparse() {
-            return Err(Error::values(format!(
-                "trainable variable {} has a whole gradient, though its rows are looked up",
-                self.variable
-            )));
-        }
-        let rows: Vec<i64> = Vec::try_from(gradient.f_internal_indices()?.f_flatten(0, -1)?)?;
-        let rows = rows.into_iter().map(|row| usize::try_from(row).unwrap_or(0));
+    /// Limits slices' values, one slice after the other, and takes what is needed of them.
+    fn take(&mut self, rows: &[usize], values: &mut [f32]) {
         self.rows.extend(rows);
-        let values = gradient.f_internal_values()?.f_to_kind(Kind::Float)?;
-        let values = values.f_contiguous()?;
-        self.values.resize(values.numel(), 0.0);
-        values.f_copy_data(&mut self.values, values.numel())?;
-        let slices = || self.rows.iter().zip(self.values.chunks(self.width));
-        for (row, slice) in slices() {
-            let start = row * self.width;
-            add(&mut out[start..start + self.width], slice, |value| value);
+        if let Some(limit) = self.needs.limit {
+            for value in &mut *values {
+                *value = value.clamp(-limit, limit);
+            }
         }
         if let Some(statistic) = self.needs.statistic {
-            for (row, slice) in slices() {
-                let sums = &mut self.statistics[row * self.width..(row + 1) * self.width];
+            let width = self.width;
+            for (row, slice) in rows.iter().zip(values.chunks(width)) {
+                let sums = &mut self.statistics[row * width..(row + 1) * width];
                 add(sums, slice, |value| statistic.of(value));
             }
         }
         if self.needs.norm {
-            let squares = self.values.iter().map(|&value| f64::from(value).powi(2));
-            self.sum_of_squares = single(squares.sum());
+            let squares = values.iter().map(|&value| f64::from(value).powi(2));
+            self.sum_of_squares += single(squares.sum());
         }
-        Ok(())
     }
 }
 

@@ -451,11 +451,14 @@ impl<'a> Scope<'a> {
         }
     }
 
-    /// Says that its layer only looks rows of `handle` up. A regularizer reads all of it.
-    pub(crate) fn looks_up(&mut self, handle: Handle) {
-        if let Some(declared) = self.place.declared.get_mut(handle.0) {
-            declared.looked_up = declared.regularizer.is_none();
-        }
+    /// Says that the layer reads `handle` only by [`Context::look_up`], unless a regularizer reads
+    /// all of it: then this gives false.
+    pub(crate) fn looks_up(&mut self, handle: Handle) -> bool {
+        let Some(declared) = self.place.declared.get_mut(handle.0) else {
+            return false;
+        };
+        declared.looked_up = declared.regularizer.is_none();
+        declared.looked_up
     }
 
     /// As [`Self::moving_state`] where no option names the initializer.

@@ -52,7 +52,7 @@ pub use metrics::{CompileMetrics, Metric};
 pub use model::{Input, Model, Output};
 pub use optimizers::Optimizer;
 pub use regularizers::Regularizer;
-pub use replicas::{Cut, Failure, Replicas, WithoutRows};
+pub use replicas::{Failure, Replicas, WithoutRows};
 pub use spec::Spec;
 pub use strings::Strings;
 pub use value::Value;

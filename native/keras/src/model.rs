@@ -14,7 +14,7 @@ use crate::graph::{Graph, convert};
 use crate::indexed_slices::{IndexedSlices, Needs};
 use crate::layer::Declared;
 use crate::python_json;
-use crate::replicas::{self, Alone, Cut, Replicas};
+use crate::replicas::{self, Alone, Replicas};
 use crate::spec::Spec;
 use crate::strings::Strings;
 use crate::value::Value;
@@ -307,26 +307,26 @@ impl Model {
         slices
     }
 
-    /// Runs the backward pass of the scalar `loss` and writes the gradients of all trainable
+    /// Runs the backward pass of the scalar `loss`, which `pass` led to, and writes the gradients of all trainable
     /// variables, laid out as [`VariableStore::as_slice`], over `out`, and what `slices`, those of
     /// [`Self::indexed_slices`], are to know. Gives for each variable whether the loss depends on
     /// it; one that it does not depend on gets zeros. The loss's graph is freed.
     pub fn gradients(
         &self,
+        pass: &Pass,
         loss: &Tensor,
         out: &mut [f32],
         slices: &mut [IndexedSlices],
     ) -> Result<Vec<bool>> {
-        self.gradients_over(&mut Alone, &[], loss, out, slices)
+        self.gradients_over(&mut Alone, pass, loss, out, slices)
     }
 
-    /// As [`Self::gradients`] after [`Self::forward_over`], which gave the `cuts`: also of what the
-    /// losses of other replicas owe to this one's rows. Each of them must call this or, for want of
-    /// rows, [`Cut::skip`].
+    /// As [`Self::gradients`] after [`Self::forward_over`]: also of what the losses of other replicas
+    /// owe to this one's rows. Each of them must call this or, for want of rows, [`Pass::skip`].
     pub fn gradients_over(
         &self,
         replicas: &mut dyn Replicas,
-        cuts: &[Cut],
+        pass: &Pass,
         loss: &Tensor,
         out: &mut [f32],
         slices: &mut [IndexedSlices],
@@ -339,16 +339,29 @@ impl Model {
                 actual: out.len(),
             });
         }
-        let gradients = replicas::gradients(loss, store.tensors(), cuts, replicas)?;
-        let mut slices = slices.iter_mut().peekable();
-        for (index, (gradient, variable)) in gradients.iter().zip(store.variables()).enumerate() {
-            let out = &mut out[variable.span()];
-            match slices.next_if(|slices| slices.variable() == index) {
-                Some(slices) => slices.take(gradient, out)?,
-                None => gather(gradient, out)?,
+        let variables = store.tensors().iter();
+        let leaves: Vec<&Tensor> = variables
+            .chain(pass.look_ups.iter().map(|look_up| &look_up.rows))
+            .collect();
+        let gradients = replicas::gradients(loss, &leaves, &pass.cuts, replicas)?;
+        let (gradients, of_rows) = gradients.split_at(store.variables().len());
+        for (gradient, variable) in gradients.iter().zip(store.variables()) {
+            gather(gradient, &mut out[variable.span()])?;
+        }
+        let mut reached: Vec<bool> = gradients.iter().map(Tensor::defined).collect();
+        slices.iter_mut().for_each(IndexedSlices::clear);
+        for (look_up, gradient) in pass.look_ups.iter().zip(of_rows) {
+            let Slot::Trainable(index) = self.variables.slot(look_up.handle) else {
+                continue;
+            };
+            if gradient.defined() {
+                reached[index] = true;
+                let out = &mut out[store.variables()[index].span()];
+                let slices = slices.iter_mut().find(|slices| slices.variable() == index);
+                look_up.add(gradient, out, slices)?;
             }
         }
-        Ok(gradients.iter().map(Tensor::defined).collect())
+        Ok(reached)
     }
 
     /// Brings trainable variables that have a constraint back to it, as Keras does after a step.

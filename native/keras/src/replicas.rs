@@ -54,7 +54,7 @@ impl Replicas for Alone {
 
 /// Where the graph of a pass is cut.
 #[derive(Debug)]
-pub struct Cut {
+pub(crate) struct Cut {
     /// Ends of a graph.
     own: Vec<Tensor>,
     /// What takes their places: leaves of the graph that goes on.
@@ -76,10 +76,7 @@ impl Cut {
 
     /// Takes part in the exchange of the backward pass for a replica without rows; the cuts of a
     /// pass are skipped from the last to the first.
-    ///
-    /// # Errors
-    /// Another replica is lost.
-    pub fn skip(&self, replicas: &mut dyn Replicas) -> Result<()> {
+    pub(crate) fn skip(&self, replicas: &mut dyn Replicas) -> Result<()> {
         if self.joined {
             self.carry(&[Tensor::new()], replicas)?;
         }
@@ -144,12 +141,12 @@ fn all_gradients(
 /// across the cuts of a pass.
 pub(crate) fn gradients(
     loss: &Tensor,
-    variables: &[Tensor],
+    variables: &[&Tensor],
     cuts: &[Cut],
     replicas: &mut dyn Replicas,
 ) -> Result<Vec<Tensor>> {
     let leaves = cuts.iter().flat_map(Cut::leaves);
-    let leaves: Vec<&Tensor> = variables.iter().chain(leaves).collect();
+    let leaves: Vec<&Tensor> = variables.iter().copied().chain(leaves).collect();
     let mut gradients: Vec<Tensor> = leaves.iter().map(|_| Tensor::new()).collect();
     add_gradients(loss, &leaves, &mut gradients, !cuts.is_empty())?;
     // The leaves of a cut have their whole gradients once all later cuts are carried over.

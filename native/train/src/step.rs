@@ -4,11 +4,11 @@
 //! are scaled: the sums of their losses and what divides them, their rows, whether they have more;
 //! and the metrics, which ride along. The loss of the whole batch is known then, on every rank,
 //! before any backward pass. Its gradients leave each rank already scaled, and the second exchange
-//! adds them up:
+//! adds them up (see [`crate::share`]):
 //!
 //! ```text
 //! forward -> | loss sums | added losses x rows | rows | ranks with more | metric sums |   (f64)
-//! backward -> | gradients (flat) | moving statistics x rows | ranks that reached a variable | (f32)
+//! backward -> | gradients | moving statistics x rows | ranks that reached a variable |    (f32)
 //! update
 //! ```
 //!
@@ -31,7 +31,7 @@ use crate::share::Share;
 use flambeau_collective::Communicator;
 use flambeau_keras::losses::LabelSpec;
 use flambeau_keras::optimizers::{Optimizer, OptimizerValueMut};
-use flambeau_keras::{Cut, Model, Pass, Value, WithoutRows};
+use flambeau_keras::{Model, Pass, Value, WithoutRows};
 use std::collections::BTreeMap;
 use tch::{Kind, Tensor};
 
@@ -104,9 +104,6 @@ struct Forward {
     /// Scalar, the mean over this rank's rows, if layers add losses.
     added: Option<Tensor>,
 }
-
-/// Where the graph of a forward pass is cut by sums over ranks.
-type Cuts = Vec<Cut>;
 
 /// Rows that go through the model at once when evaluating: few enough to stay in the cache.
 const MICRO_BATCH: usize = 64;
@@ -232,10 +229,10 @@ impl Trainer {
         at: Position,
     ) -> Result<Stepped, Error> {
         let mut exchange = Exchange::zeros(&self.objective);
-        let (forward, cuts) = match batch {
+        let (forward, pass) = match batch {
             Some(batch) => {
-                let (forward, cuts) = self.forward(batch, at, &mut exchange)?;
-                (Some(forward), cuts)
+                let (forward, pass) = self.forward(batch, at, &mut exchange)?;
+                (Some(forward), pass)
             }
             None => (None, self.forward_without_rows(at)?),
         };
@@ -255,7 +252,7 @@ impl Trainer {
                 });
             }
             let local = batch.map_or(0.0, |batch| batch.rows as f64);
-            self.backward(forward.as_ref(), &cuts, &exchange, local)?;
+            self.backward(forward.as_ref(), &pass, &exchange, local)?;
             self.update(rows)?;
         }
         Ok(Stepped {
@@ -310,7 +307,7 @@ impl Trainer {
         batch: &Batch,
         at: Position,
         exchange: &mut Exchange,
-    ) -> Result<(Forward, Cuts), Error> {
+    ) -> Result<(Forward, Pass), Error> {
         let mut pass = self.pass(at);
         let outputs = if self.sums_over_ranks() {
             let first = batch.inputs.iter().map(|input| input.narrow(0, 1));
@@ -323,11 +320,11 @@ impl Trainer {
         };
         let forward = self.measure(batch, &outputs, &pass, exchange)?;
         self.model.apply_updates(&pass.updates)?;
-        Ok((forward, pass.cuts))
+        Ok((forward, pass))
     }
 
     /// Takes part in what other ranks sum up in their forward passes.
-    fn forward_without_rows(&mut self, at: Position) -> Result<Cuts, Error> {
+    fn forward_without_rows(&mut self, at: Position) -> Result<Pass, Error> {
         let mut pass = self.pass(at);
         if self.sums_over_ranks() {
             let row = match self.stand_in.take() {
@@ -339,7 +336,7 @@ impl Trainer {
                 .forward_over(&mut WithoutRows(&mut ranks), &row, &mut pass)?;
             self.stand_in = Some(row);
         }
-        Ok(pass.cuts)
+        Ok(pass)
     }
 
     fn pass(&self, at: Position) -> Pass {
@@ -393,17 +390,14 @@ impl Trainer {
     fn backward(
         &mut self,
         forward: Option<&Forward>,
-        cuts: &[Cut],
+        pass: &Pass,
         exchange: &Exchange,
         local: f64,
     ) -> Result<(), Error> {
         let mut ranks = Ranks(&mut self.communicator);
         let Some(Forward { loss_sums, added }) = forward else {
             self.share.clear();
-            for cut in cuts.iter().rev() {
-                cut.skip(&mut ranks)?;
-            }
-            return Ok(());
+            return Ok(pass.skip(&mut ranks)?);
         };
         let slopes = self.objective.loss_values(exchange.losses()).slopes;
         let slopes = Tensor::f_from_slice(&slopes)?;
@@ -412,9 +406,15 @@ impl Trainer {
             let share = local / exchange.rows();
             loss = loss.f_add(&added.f_to_kind(Kind::Double)?.f_mul_scalar(share)?)?;
         }
+        // What Keras's `scale_loss` does; the optimizer divides by it again.
+        let loss = loss.f_mul_scalar(f64::from(self.optimizer.loss_scale()))?;
+        let needs = self.optimizer.needs();
         let (gradients, slices) = self.share.gradients_mut();
+        slices
+            .iter_mut()
+            .for_each(|slices| slices.set_limit(needs.limit));
         let model = &self.model;
-        let reached = model.gradients_over(&mut ranks, cuts, &loss, gradients, slices)?;
+        let reached = model.gradients_over(&mut ranks, pass, &loss, gradients, slices)?;
         self.share.complete(model, &reached, f64_to_f32(local));
         Ok(())
     }

@@ -7,7 +7,7 @@ mod ranks;
 use arrow_array::RecordBatch;
 use flambeau_formats::pointer::Pointer;
 use flambeau_train::event::FitResult;
-use ranks::{Job, dense, embedded, normalized, partition, perceptron};
+use ranks::{Job, dense, normalized, partition, perceptron};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
@@ -237,6 +237,19 @@ fn a_fit_that_was_lost_after_its_last_epoch_still_exports() {
     assert!(resumed.model.unwrap().is_file());
 }
 
+/// An embedding of numbers up to `ids`, many of them several times in a batch.
+fn embedded(ids: i64) -> Value {
+    let half = ids / 2;
+    json!([
+        {"class_name": "Rescaling", "config": {"name": "ids", "scale": half, "offset": half}},
+        {"class_name": "Embedding", "config": {
+            "name": "embedding", "input_dim": ids + 1, "output_dim": 3,
+            "embeddings_initializer": "uniform"}},
+        {"class_name": "Flatten", "config": {"name": "flat"}},
+        dense("logits", 2, "linear")
+    ])
+}
+
 /// Matrices of which ranks exchange rows, and such as they exchange whole; some ranks are idle.
 #[test]
 fn an_embedding_of_several_ranks_is_that_of_one() {
@@ -245,6 +258,7 @@ fn an_embedding_of_several_ranks_is_that_of_one() {
         json!({"class_name": "Adam", "config": {"learning_rate": 0.01}}),
         json!({"class_name": "Adamax", "config": {"learning_rate": 0.01, "clipnorm": 0.01}}),
         json!({"class_name": "Adagrad", "config": {"gradient_accumulation_steps": 2}}),
+        json!({"class_name": "RMSprop", "config": {"learning_rate": 0.01, "clipvalue": 1e-4}}),
     ];
     for (optimizer, ids) in optimizers
         .iter()

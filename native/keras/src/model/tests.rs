@@ -204,8 +204,9 @@ fn gradients_fill_the_slice_and_are_zero_where_the_loss_does_not_reach() {
     let mut model = cnn();
     model.initialize(3).unwrap();
     let mut out = vec![f32::NAN; model.trainable().len()];
+    let pass = Pass::inference();
     let bias = model.trainable().tensor(1).f_sum(Kind::Float).unwrap();
-    let reached = model.gradients(&bias, &mut out, &mut []).unwrap();
+    let reached = model.gradients(&pass, &bias, &mut out, &mut []).unwrap();
     assert_eq!(reached.iter().filter(|&&reached| reached).count(), 1);
     assert!(reached[1]);
     let span = model.trainable().variables()[1].span();
@@ -216,7 +217,7 @@ fn gradients_fill_the_slice_and_are_zero_where_the_loss_does_not_reach() {
             .all(|(index, &value)| value == expected(index))
     );
     assert!(matches!(
-        model.gradients(&bias, &mut [0.0; 3], &mut []),
+        model.gradients(&pass, &bias, &mut [0.0; 3], &mut []),
         Err(Error::LengthMismatch { .. })
     ));
 }

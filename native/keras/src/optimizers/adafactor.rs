@@ -146,7 +146,11 @@ impl Matrix<'_> {
     fn average_means(&mut self, epsilon: f32, average: impl Fn(f32, f32) -> f32 + Sync) {
         let (part, columns) = (self.part(), self.column_means.len());
         let is_whole = self.squares.is_empty();
-        let values = if is_whole { &*self.update } else { &*self.squares };
+        let values = if is_whole {
+            &*self.update
+        } else {
+            &*self.squares
+        };
         let parts = values
             .chunks(part * columns)
             .zip(self.row_means.chunks_mut(part));

@@ -42,15 +42,28 @@ impl Rule for Adamax {
             *m += (g - *m) * rest_1;
             let decayed = beta_2 * *u;
             // Not `max`, which would hide a NaN.
-            *u = if magnitude <= decayed { decayed } else { magnitude };
+            *u = if magnitude <= decayed {
+                decayed
+            } else {
+                magnitude
+            };
             *p -= lr * *m / (correction * (*u + epsilon));
         };
         if magnitudes.is_empty() {
-            sweep_2(grads, params, momentum, norm, |g, p, m, u| rule(g, g.abs(), p, m, u));
-        } else {
-            sweep_3(grads, params, momentum, norm, magnitudes, |g, p, m, u, s| {
-                rule(g, *s, p, m, u);
+            sweep_2(grads, params, momentum, norm, |g, p, m, u| {
+                rule(g, g.abs(), p, m, u)
             });
+        } else {
+            sweep_3(
+                grads,
+                params,
+                momentum,
+                norm,
+                magnitudes,
+                |g, p, m, u, s| {
+                    rule(g, *s, p, m, u);
+                },
+            );
         }
         Ok(())
     }

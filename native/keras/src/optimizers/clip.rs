@@ -52,9 +52,9 @@ impl Clip {
         Ok(clip)
     }
 
-    /// Whether the elements are limited one by one, which makes one whole of a gradient's slices.
-    pub(super) fn limits_values(self) -> bool {
-        active(self.clipvalue).is_some()
+    /// What each element's magnitude is limited to.
+    pub(super) fn limit(self) -> Option<f32> {
+        active(self.clipvalue).map(single)
     }
 
     /// Whether [`Self::clipping`] looks at the norms.
@@ -90,7 +90,7 @@ impl Clip {
             // A norm that is not finite makes every gradient NaN, as in Keras.
             return Clipping::Global(if norm.is_finite() { factor } else { f32::NAN });
         }
-        active(self.clipvalue).map_or(Clipping::None, |limit| Clipping::Values(single(limit)))
+        self.limit().map_or(Clipping::None, Clipping::Values)
     }
 
     /// Adds Keras's three keys to a serialized config.
@@ -102,14 +102,13 @@ impl Clip {
 }
 
 impl Clipping {
-    /// Clips a piece of the gradient of `variable` in place. Gives what its slices were multiplied
-    /// by, if by anything.
-    pub(super) fn apply(&self, variable: usize, grads: &mut [f32]) -> Option<f32> {
+    /// Clips a piece of the gradient of `variable` in place. Gives what it is multiplied by.
+    pub(super) fn apply(&self, variable: usize, grads: &mut [f32]) -> f32 {
         match *self {
-            Self::None => None,
+            Self::None => 1.0,
             Self::Values(limit) => {
                 map(grads, |g| g.clamp(-limit, limit));
-                None
+                1.0
             }
             Self::Norms {
                 limit,
@@ -117,11 +116,11 @@ impl Clipping {
             } => {
                 let divisor = divisors[variable];
                 map(grads, |g| g * limit / divisor);
-                Some(limit / divisor)
+                limit / divisor
             }
             Self::Global(factor) => {
                 map(grads, |g| g * factor);
-                Some(factor)
+                factor
             }
         }
     }

@@ -66,9 +66,13 @@ impl Rule for Lamb {
             chunks.collect(),
             |(grads, params, momentum, velocity, squares)| {
                 if squares.is_empty() {
-                    map_2(grads, momentum, velocity, |g, m, v| update(g, *g * *g, m, v));
+                    map_2(grads, momentum, velocity, |g, m, v| {
+                        update(g, *g * *g, m, v)
+                    });
                 } else {
-                    map_3(grads, momentum, velocity, squares, |g, m, v, s| update(g, *s, m, v));
+                    map_3(grads, momentum, velocity, squares, |g, m, v, s| {
+                        update(g, *s, m, v)
+                    });
                 }
                 (sum_of_squares(params), sum_of_squares(grads))
             },

@@ -149,7 +149,9 @@ impl<'a> Piece<'a> {
         if squares.is_empty() {
             sweep_2(grads, params, a, b, |g, p, a, b| rule(g, g * g, p, a, b));
         } else {
-            sweep_3(grads, params, a, b, squares, |g, p, a, b, s| rule(g, *s, p, a, b));
+            sweep_3(grads, params, a, b, squares, |g, p, a, b, s| {
+                rule(g, *s, p, a, b)
+            });
         }
     }
 
@@ -158,10 +160,14 @@ impl<'a> Piece<'a> {
         let (grads, params, squares) = (self.grads, self.params, self.statistics);
         let [a, b, c] = self.slots;
         if squares.is_empty() {
-            sweep_3(grads, params, a, b, c, |g, p, a, b, c| rule(g, g * g, p, a, b, c));
+            sweep_3(grads, params, a, b, c, |g, p, a, b, c| {
+                rule(g, g * g, p, a, b, c)
+            });
         } else {
             let others = [a, b, c, squares];
-            sweep_4(grads, params, others, |g, p, [a, b, c, s]| rule(g, *s, p, a, b, c));
+            sweep_4(grads, params, others, |g, p, [a, b, c, s]| {
+                rule(g, *s, p, a, b, c)
+            });
         }
     }
 }

@@ -29,15 +29,16 @@ enum Accumulation {
 }
 
 impl Optimizer {
-    /// What a step needs to know of gradients whose slices are known. Where gradients are added up
-    /// over steps or limited one by one, slices become one whole before.
+    /// What the next step needs to know of gradients whose slices are known. Where gradients are
+    /// added up over steps, slices become one whole before anything else.
     pub fn needs(&self) -> Needs {
-        if self.accumulation_steps.is_some() || self.clip.limits_values() {
+        if self.accumulation_steps.is_some() {
             return Needs::default();
         }
         Needs {
             statistic: self.rule.statistic(),
             norm: self.clip.needs_norms(),
+            limit: self.clip.limit().map(|limit| limit * self.loss_scale()),
         }
     }
 
@@ -187,8 +188,7 @@ impl Optimizer {
             if self.needs().norm {
                 let scale = f64::from(preparation.scale());
                 for slices in &*slices {
-                    squares[slices.variable()] =
-                        f64::from(slices.sum_of_squares()) * scale * scale;
+                    squares[slices.variable()] = f64::from(slices.sum_of_squares()) * scale * scale;
                 }
             }
         }
@@ -203,6 +203,12 @@ impl Optimizer {
         };
         step.shared = self.rule.next_shared(&step);
         self.shared = step.shared;
+        let mut is_limited = vec![false; self.variables.len()];
+        if self.needs().limit.is_some() {
+            slices
+                .iter()
+                .for_each(|slices| is_limited[slices.variable()] = true);
+        }
         let decay = |variable| self.rule.weight_decay(variable, self.weight_decay);
         let decays: Vec<_> = self
             .variables
@@ -225,7 +231,8 @@ impl Optimizer {
                 if !needs_norms {
                     preparation.apply(&mut part);
                 }
-                if let Some(factor) = clipping.apply(variable, part.piece.grads) {
+                if !is_limited[variable] {
+                    let factor = clipping.apply(variable, part.piece.grads);
                     scale_statistics(rule.statistic(), factor, &mut part);
                 }
                 if let Some(decay) = decays[variable] {

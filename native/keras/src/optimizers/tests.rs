@@ -91,7 +91,9 @@ fn run(optimizer: &mut Optimizer, params: &mut [f32], from: u32, to: u32) {
     for step in from..to {
         let mut grads = numbers(step, params.len());
         let reached: Vec<_> = (0..6).map(|index| (step + index) % 5 != 0).collect();
-        optimizer.apply(params, &mut grads, &mut [], &reached).unwrap();
+        optimizer
+            .apply(params, &mut grads, &mut [], &reached)
+            .unwrap();
     }
 }
 
@@ -287,7 +289,8 @@ fn a_learning_rate_can_be_set_unless_a_schedule_does() {
     let mut rates = Vec::new();
     for _ in 0..4 {
         rates.push(sgd.learning_rate());
-        sgd.apply(&mut [1.0; 3], &mut [1.0; 3], &mut [], &[true; 2]).unwrap();
+        sgd.apply(&mut [1.0; 3], &mut [1.0; 3], &mut [], &[true; 2])
+            .unwrap();
     }
     assert_eq!(rates, [1.0, 1.0, 0.5, 0.25]);
     assert_eq!(sgd.keras_variables().len(), 1, "a schedule is no variable");
@@ -311,7 +314,10 @@ fn a_slice_of_the_wrong_length_is_an_error_before_any_change() {
         ),
         "{error}"
     );
-    assert!(sgd.apply(&mut params, &mut [1.0; 3], &mut [], &[true; 3]).is_err());
+    assert!(
+        sgd.apply(&mut params, &mut [1.0; 3], &mut [], &[true; 3])
+            .is_err()
+    );
     assert!(sgd.finalize(&mut params[..2]).is_err());
     assert_eq!((params, sgd.iterations()), ([1.0; 3], 0));
 }

@@ -103,25 +103,24 @@ fn step(
     let outputs = match replicas {
         None => {
             let outputs = model.forward(&input(rows), &mut pass).unwrap();
-            reached = model.gradients(&loss(&outputs[0]), &mut gradients, &mut []).unwrap();
+            reached = model
+                .gradients(&pass, &loss(&outputs[0]), &mut gradients, &mut [])
+                .unwrap();
             outputs
         }
         Some(replicas) if rows.is_empty() => {
             let row = model.blank_row().unwrap();
             let none = &mut WithoutRows(replicas);
             model.forward_over(none, &row, &mut pass).unwrap();
-            for cut in pass.cuts.iter().rev() {
-                cut.skip(replicas).unwrap();
-            }
+            pass.skip(replicas).unwrap();
             Vec::new()
         }
         Some(replicas) => {
             let outputs = model.forward_over(replicas, &input(rows), &mut pass);
             let outputs = outputs.unwrap();
             let loss = loss(&outputs[0]);
-            let cuts = &pass.cuts;
             reached = model
-                .gradients_over(replicas, cuts, &loss, &mut gradients, &mut [])
+                .gradients_over(replicas, &pass, &loss, &mut gradients, &mut [])
                 .unwrap();
             outputs
         }

@@ -178,16 +178,3 @@ pub(crate) fn normalized(synchronized: bool) -> Value {
         dense("logits", 2, "linear")
     ])
 }
-
-/// An embedding of numbers up to `ids`, many of them several times in a batch.
-pub(crate) fn embedded(ids: i64) -> Value {
-    let half = ids / 2;
-    json!([
-        {"class_name": "Rescaling", "config": {"name": "ids", "scale": half, "offset": half}},
-        {"class_name": "Embedding", "config": {
-            "name": "embedding", "input_dim": ids + 1, "output_dim": 3,
-            "embeddings_initializer": "uniform"}},
-        {"class_name": "Flatten", "config": {"name": "flat"}},
-        dense("logits", 2, "linear")
-    ])
-}

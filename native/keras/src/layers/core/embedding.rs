@@ -26,9 +26,9 @@ pub(super) struct Embedding {
 
 pub(super) fn build(scope: &mut Scope<'_>) -> Result<Built> {
     let embedding = Embedding::read(scope)?;
-    scope.looks_up(embedding.embeddings);
+    let slices = scope.looks_up(embedding.embeddings);
     Ok(Built::layer(Embedding {
-        slices: true,
+        slices,
         ..embedding
     })
     .without_autocast())
@@ -64,10 +64,14 @@ impl Embedding {
     }
 
     /// The rows of `ids`, of any dtype; numbers lose their fraction.
-    pub(super) fn look_up(&self, ids: &Tensor, context: &Context<'_>) -> Result<Tensor> {
+    pub(super) fn look_up(&self, ids: &Tensor, context: &mut Context<'_>) -> Result<Tensor> {
         let ids = self.checked(ids)?;
-        let embeddings = context.state(self.embeddings);
-        let rows = Tensor::f_embedding(&embeddings, &ids, -1, false, self.slices)?;
+        let rows = if self.slices {
+            context.look_up(self.embeddings, &ids)?
+        } else {
+            let embeddings = context.state(self.embeddings);
+            Tensor::f_embedding(&embeddings, &ids, -1, false, false)?
+        };
         Ok(rows.f_to_kind(context.compute())?)
     }
 
