@@ -205,3 +205,63 @@ fn stretches(rows: Vec<usize>, slices: &IndexedSlices) -> Vec<Range<usize>> {
     }
     stretches
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test ends with a panic")]
+mod tests {
+    use super::*;
+    use flambeau_collective::{AbortHandle, Secret};
+    use flambeau_keras::{Pass, Rng};
+    use serde_json::json;
+    use tch::{Kind, Tensor};
+
+    fn alone() -> Communicator {
+        let config = json!({
+            "run_id": "share", "stage_id": 0, "stage_attempt": 0, "rank": 0, "world_size": 1,
+            "hosts": ["127.0.0.1"], "bind_host": "127.0.0.1", "port": 0, "port_retries": 0,
+            "rendezvous_timeout_ms": 1000, "progress_timeout_ms": 1000});
+        let config = serde_json::from_value(config).unwrap();
+        Communicator::connect(&config, &Secret::new([0; 32]), &AbortHandle::default()).unwrap()
+    }
+
+    #[test]
+    fn of_a_large_matrix_only_rows_that_were_looked_up_are_exchanged() {
+        let config = json!({"class_name": "Sequential", "config": {"name": "net", "layers": [
+            {"class_name": "InputLayer", "config": {
+                "name": "ids", "batch_shape": [null, 3], "dtype": "int32"}},
+            {"class_name": "Embedding", "config": {
+                "name": "embedding", "input_dim": 50_000, "output_dim": 2}}]}});
+        let mut model = Model::from_json(&config.to_string()).unwrap();
+        model.initialize(1).unwrap();
+        let optimizer = Optimizer::from_config(&json!("adam"), model.trainable()).unwrap();
+        let mut share = Share::zeros(&model, &optimizer);
+        let mut pass = Pass::training(<Rng as rand_core::SeedableRng>::seed_from_u64(1));
+        let ids = Tensor::from_slice(&[7_i32, 8, 49_999, 7, 7, 8]).view([2, 3]);
+        let outputs = model.forward(&[ids.into()], &mut pass).unwrap();
+        let loss = outputs[0].y().unwrap().sum(Kind::Double);
+        let (gradients, slices) = share.gradients_mut();
+        let reached = model.gradients(&pass, &loss, gradients, slices).unwrap();
+        share.complete(&model, &reached, 2.0);
+
+        let before = share.values.clone();
+        share.sum(&mut alone()).unwrap();
+        // Three rows with their sums of squares, one flag and one norm.
+        assert_eq!(share.packed.len(), 3 * 2 * 2 + 1 + 1);
+        assert_eq!(share.values, before);
+        assert_eq!(share.values[14..18], [3.0, 3.0, 2.0, 2.0]);
+        assert_eq!(share.values[99_998..], [1.0, 1.0, 1.0, 0.0]);
+        assert_eq!(share.reached(), [true]);
+    }
+
+    #[test]
+    fn rows_of_several_matrices_travel_in_one_message() {
+        let own = [vec![5, 2, 5], vec![], vec![9]];
+        let message = encode(own.iter().map(Vec::as_slice));
+        let mut matrices = vec![vec![1], vec![], vec![]];
+        decode(&message, &mut matrices);
+        assert_eq!(matrices, [vec![1, 2, 5], vec![], vec![9]]);
+        // What is cut off is missing, no more.
+        decode(&message[..12], &mut matrices);
+        assert_eq!(matrices, [vec![1, 2, 5], vec![], vec![9]]);
+    }
+}
