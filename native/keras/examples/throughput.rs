@@ -86,7 +86,15 @@ struct Trainer {
     slices: Vec<IndexedSlices>,
 }
 
+/// Runs in a thread of its own, as a session does: memory comes from another arena there.
 fn main() -> Result<(), Failure> {
+    let timed = std::thread::spawn(|| run().map_err(|failure| failure.to_string()));
+    let line = timed.join().map_err(|_| "the run panicked")??;
+    std::io::Write::write_all(&mut std::io::stdout(), line.as_bytes())?;
+    Ok(())
+}
+
+fn run() -> Result<String, Failure> {
     tch::set_num_threads(1);
     let arguments: Vec<String> = std::env::args().collect();
     let [_, folder, mode] = arguments.as_slice() else {
@@ -114,9 +122,7 @@ fn main() -> Result<(), Failure> {
     };
     #[expect(clippy::cast_precision_loss, reason = "rows are few")]
     let rate = rows as f64 / elapsed.as_secs_f64();
-    let line = json!({"rate": rate, "memory": peak_memory()?}).to_string() + "\n";
-    std::io::Write::write_all(&mut std::io::stdout(), line.as_bytes())?;
-    Ok(())
+    Ok(json!({"rate": rate, "memory": peak_memory()?}).to_string() + "\n")
 }
 
 /// The most memory that the process had resident, in MB.
