@@ -57,8 +57,8 @@ class FitSuite extends SparkSuite {
       val (checkpoints, others) = names.partition(_.endsWith(".safetensors"))
       assert(checkpoints.nonEmpty)
       assert(others == Set("checkpoint", "run.json", "model.json", "history.json", "export", "train"))
-      val Array(events) = folder.resolve("train").toFile.list()
-      assert(events.startsWith("events.out.tfevents."))
+      val events = folder.resolve("train").toFile.list().toSeq
+      assert(events.length == 1 && events.head.startsWith("events.out.tfevents."))
       assert(Files.size(folder.resolve("export/model.keras")) > 0)
     }
   }
