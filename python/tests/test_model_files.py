@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import zipfile
+
 import h5py
 import numpy as np
 import pytest
@@ -176,3 +179,82 @@ def test_keras_and_tensorflow_read_every_export(keras, trained, files, data, tmp
     status = tf.train.Checkpoint(model=restored).restore(prefix)
     status.assert_existing_objects_matched()
     assert_same_weights(restored, model, 0.0)
+
+
+def test_a_vocabulary_is_exported_as_h5_only_where_the_config_holds_it(keras, spark, tmp_path):
+    data = spark.createDataFrame([("a", 0.0), ("b", 1.0)], "word STRING, label FLOAT")
+
+    def fitted(lookup):
+        model = keras.Sequential(
+            [
+                keras.Input((1,), dtype="string"),
+                lookup,
+                keras.layers.Flatten(),
+                keras.layers.Dense(1),
+            ]
+        )
+        model.compile("sgd", "mse")
+        estimator = KerasEstimator(
+            model=model, featuresCol="word", modelDir=str(tmp_path), exportFormats=["h5"]
+        )
+        return estimator.fit(data).to_keras()
+
+    adapted = keras.layers.StringLookup(name="words", output_mode="one_hot")
+    adapted.adapt(np.array([["a"], ["b"]]))
+    with pytest.raises(
+        ConfigException, match=r'has h5.*: layer "words" \(StringLookup\): it has no'
+    ):
+        fitted(adapted)
+    given = keras.layers.StringLookup(vocabulary=["a", "b"], output_mode="one_hot")
+    model = fitted(given)
+    legacy = keras.models.load_model(tmp_path / "export/model.h5", compile=False)
+    assert_same_weights(legacy, model, 0.0)
+    assert legacy.layers[0].get_vocabulary() == ["[UNK]", "a", "b"]
+
+
+def branches(keras):
+    """Layers at the same depth, whose order follows from nothing but how they are reached."""
+    keras.utils.set_random_seed(8)
+    dense, normalization = keras.layers.Dense(10), keras.layers.BatchNormalization()
+    inner = keras.Sequential([keras.Input((10,)), dense, normalization], name="inner")
+    inputs = keras.Input((64,))
+    left, right = keras.layers.Dense(10)(inputs), keras.layers.Dense(10)(inputs)
+    deep = keras.layers.Dense(10, activation="relu")(right)
+    joined = keras.layers.Add()([inner(left), deep, inner(right)])
+    model = keras.Model(inputs, keras.layers.Dense(10, activation="softmax")(joined))
+    model.compile(keras.optimizers.SGD(0.0), "sparse_categorical_crossentropy")
+    return model
+
+
+def reverse_layers(path) -> None:
+    """List the layers of a model's file the other way round, as Keras does not but reads."""
+
+    def reversed_config(text: str | bytes) -> str:
+        document = json.loads(text)
+        document["config"]["layers"].reverse()
+        return json.dumps(document)
+
+    if path.suffix == ".h5":
+        with h5py.File(path, "a") as file:
+            file.attrs["model_config"] = reversed_config(file.attrs["model_config"])
+        return
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, reversed_config(content) if name == "config.json" else content)
+
+
+@pytest.mark.parametrize("kind", ["keras", "h5"])
+def test_layers_listed_in_another_order_have_their_weights(keras, data, arrays, tmp_path, kind):
+    path = tmp_path / f"m.{kind}"
+    branches(keras).save(path)
+    reverse_layers(path)
+    expected = keras.models.load_model(path)
+    model = fit(data, model=str(path), frozenLayers=["inner"]).to_keras()
+    assert [layer.name for layer in model.layers] == [layer.name for layer in expected.layers]
+    assert_same_weights(model, expected, 0.0)
+    images, _ = arrays
+    np.testing.assert_allclose(
+        model.predict(images, verbose=0), expected.predict(images, verbose=0), atol=1e-6
+    )

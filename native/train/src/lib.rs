@@ -27,5 +27,6 @@ pub mod resume;
 pub mod session;
 mod share;
 pub mod step;
+mod summaries;
 
 pub use error::Error;
