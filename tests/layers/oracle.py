@@ -32,7 +32,7 @@ from safetensors.numpy import load_file, save_file
 
 ROOT = Path(__file__).resolve().parents[2]
 FORWARD = ROOT / "target" / "release" / "examples" / "forward"
-ERRORS = ROOT / "build" / "parity"
+ERRORS = ROOT / "target" / "parity"
 
 # What the example holds dtypes in that libtorch does not compute in.
 HELD_IN = {"uint16": "int64", "uint32": "int64", "uint64": "int64"}
@@ -313,14 +313,18 @@ def run_keras(ran: Ran, tensors: dict[str, np.ndarray]) -> None:
     found = tape.gradient(loss, [weight.value for weight in trainable])
     for weight, gradient in zip(trainable, found, strict=True):
         if gradient is not None:
-            gradient = tf.convert_to_tensor(gradient)
-            expected[f"gradient/{our_path(model, weight)}"] = gradient.numpy()
+            expected[f"gradient/{our_path(model, weight)}"] = dense(gradient)
     for at, gradient in zip(floats, tape.gradient(loss, list(floats.values())), strict=True):
         if gradient is not None:
-            expected[f"input/{at}"] = gradient.numpy()
+            expected[f"input/{at}"] = dense(gradient)
     for weight in model.weights:
         if not is_seed(weight):
             expected[f"updated/{our_path(model, weight)}"] = weight.numpy()
+
+
+def dense(gradient: tf.Tensor | tf.IndexedSlices) -> np.ndarray:
+    """A gradient in full, which TensorFlow gives by rows where rows were taken."""
+    return tf.convert_to_tensor(gradient).numpy()
 
 
 def errors_of(ran: Ran, actual: dict[str, np.ndarray]) -> dict[str, float]:

@@ -1,6 +1,6 @@
 """Writes docs/layers.md: every layer and operation, the options covered, the largest error seen.
 
-It reads the registry and what the parity tests left in build/parity; a class without a test there
+It reads the registry and what the parity tests left in target/parity; a class without a test there
 is an error. `make parity` runs it.
 """
 

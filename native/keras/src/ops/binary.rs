@@ -251,11 +251,19 @@ fn heaviside(a: &Tensor, b: &Tensor) -> Result<Tensor, TchError> {
     b.f_where_self(&a.f_eq(0.0)?, &step)
 }
 
-/// In double precision and rounded, as Keras does, which for float32 gives mostly `a` back.
+/// In double precision and rounded, as Keras does, which for float32 gives mostly `a` back, whose
+/// gradient it has.
 fn next_after(a: &Tensor, b: &Tensor) -> Result<Tensor, TchError> {
-    let next = a.f_detach()?.f_to_kind(Kind::Double)?;
-    next.f_nextafter(&b.f_to_kind(Kind::Double)?)?
-        .f_to_kind(a.kind())
+    let value = a.f_detach()?;
+    let next = value.f_to_kind(Kind::Double)?;
+    let next = next
+        .f_nextafter(&b.f_detach()?.f_to_kind(Kind::Double)?)?
+        .f_to_kind(a.kind())?;
+    if !a.requires_grad() {
+        return Ok(next);
+    }
+    // Zero, but for infinities.
+    next.f_add(&a.f_sub(&value)?.f_nan_to_num(0.0, 0.0, 0.0)?)
 }
 
 /// `Power`; a constant exponent takes libtorch's faster ways.
