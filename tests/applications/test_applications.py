@@ -72,7 +72,7 @@ class Step:
 
 @dataclass
 class Offset:
-    """What was added to each channel: the number of the tensor that it made, and its factor."""
+    """What was added to each channel: which in order, the variable and its factor."""
 
     at: int
     variable: keras.Variable
@@ -171,12 +171,13 @@ def leave_kinks(model: keras.Model, x: np.ndarray, rng: np.random.Generator) -> 
     The bias or beta that was added last before the relu does that. An element that rounding puts on
     the other side changes gradients by more than all other rounding errors together.
     """
-    # By the id of a tensor: what was added last, with its factor; the tensors are kept for the ids.
+    # By the id of a tensor, all of which live until the end: what was added to it last.
     offsets: dict[int, Offset] = {}
-    kept = []
 
-    def operation(layer: keras.Layer) -> Callable:
+    def operation(layer: keras.Operation) -> Callable:
         def call(*args, **kwargs) -> tf.Tensor:
+            if not isinstance(layer, keras.layers.Layer):
+                return layer(*args, **kwargs)
             inputs = keras.tree.flatten(args)
             found = [offsets[id(each)] for each in inputs if id(each) in offsets]
             activation = getattr(layer, "activation", None)
@@ -190,10 +191,9 @@ def leave_kinks(model: keras.Model, x: np.ndarray, rng: np.random.Generator) -> 
             if "training" in layer._call_context_args:
                 kwargs["training"] = True
             y = layer(*args, **kwargs)
-            kept.append(y)
             added = getattr(layer, "beta", getattr(layer, "bias", None))
             if added is not None:
-                offsets[id(y)] = Offset(len(kept), added)
+                offsets[id(y)] = Offset(len(offsets), added)
             elif found and isinstance(layer, keras.layers.Add):
                 offsets[id(y)] = max(found, key=lambda offset: offset.at)
             elif found and type(layer).__name__ == "CustomScaleLayer":
@@ -237,8 +237,12 @@ def images(model: keras.Model, seed: int) -> np.ndarray:
 
 def path_of(model: keras.Model, weight: keras.Variable) -> str:
     """The path that we give a variable: without the model's name and Keras's running numbers."""
-    path = weight.path.removeprefix(f"{model.name}/")
-    return re.sub(r"variable_\d+$", "variable", path)
+    path = re.sub(r"variable_\d+$", "variable", weight.path.removeprefix(f"{model.name}/"))
+    for layer in model.layers:
+        # Keras named the variables of ConvNeXt's inner models before those.
+        if isinstance(layer, keras.Sequential) and any(weight is each for each in layer.weights):
+            return f"{layer.name}/{path.removeprefix(f'{layer.name}/')}"
+    return path
 
 
 def distance(actual: np.ndarray, expected: np.ndarray, floor: float) -> float:

@@ -108,7 +108,9 @@ def our_path(model: keras.Model, variable: keras.Variable) -> str:
         # Keras named a wrapped model's variables before it was wrapped.
         wrapped = getattr(layer, "layer", None)
         if isinstance(wrapped, keras.Model) and any(variable is each for each in wrapped.weights):
-            return f"{layer.name}/{variable.path}"
+            # Variables of a Functional were named before it was.
+            path = variable.path.removeprefix(f"{wrapped.name}/")
+            return f"{layer.name}/{wrapped.name}/{path}"
     parts = variable.path.split("/")
     return "/".join(parts[1:]) if parts[0] == model.name else variable.path
 
@@ -207,6 +209,10 @@ def objects(config: object) -> list[tuple[str, str, dict]]:
     found = [found for item in config.values() for found in objects(item)]
     module = config.get("module") or ""
     if module.startswith("keras.layers"):
+        # The class's own name, which is not always that of the export.
+        name = getattr(keras.layers, config["class_name"]).__name__
+        found.append(("layers", name, config["config"]))
+    if module.startswith("keras.src.applications"):
         found.append(("layers", config["class_name"], config["config"]))
     if module.startswith("keras.src.ops"):
         found.append(("ops", config["class_name"], config["config"]))

@@ -252,18 +252,22 @@ fn heaviside(a: &Tensor, b: &Tensor) -> Result<Tensor, TchError> {
 }
 
 /// In double precision and rounded, as Keras does, which for float32 gives mostly `a` back, whose
-/// gradient it has.
+/// gradient it has; `b`'s is zero.
 fn next_after(a: &Tensor, b: &Tensor) -> Result<Tensor, TchError> {
-    let value = a.f_detach()?;
-    let next = value.f_to_kind(Kind::Double)?;
-    let next = next
-        .f_nextafter(&b.f_detach()?.f_to_kind(Kind::Double)?)?
-        .f_to_kind(a.kind())?;
-    if !a.requires_grad() {
+    let next = a.f_detach()?.f_to_kind(Kind::Double)?;
+    let next = next.f_nextafter(&b.f_detach()?.f_to_kind(Kind::Double)?)?;
+    let next = next.f_to_kind(a.kind())?;
+    if !a.requires_grad() && !b.requires_grad() {
         return Ok(next);
     }
-    // Zero, but for infinities.
-    next.f_add(&a.f_sub(&value)?.f_nan_to_num(0.0, 0.0, 0.0)?)
+    next.f_add(&zero_of(a)?)?
+        .f_add(&zero_of(b)?.f_mul_scalar(0.0)?)
+}
+
+/// Zeros that pass gradients on.
+fn zero_of(x: &Tensor) -> Result<Tensor, TchError> {
+    // Infinities less themselves are NaN.
+    x.f_sub(&x.f_detach()?)?.f_nan_to_num(0.0, 0.0, 0.0)
 }
 
 /// `Power`; a constant exponent takes libtorch's faster ways.
