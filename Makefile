@@ -61,6 +61,7 @@ test-python: test-jvm
 # Every layer and operation with every option and every architecture of keras.applications
 # against TensorFlow; writes docs/layers.md.
 parity: | setup
+	rm -rf target/parity
 	FLAMBEAU_PARITY=all $(VENV)/pytest tests/layers tests/parity
 	ulimit -v 12000000; FLAMBEAU_PARITY=all $(VENV)/pytest tests/applications
 	$(VENV)/python tests/layers/table.py

@@ -24,7 +24,7 @@ from oracle import ERRORS, ROOT
 TABLE = ROOT / "docs" / "layers.md"
 
 # Every layer has these; they say nothing about one.
-SHARED = {"name", "trainable", "dtype", "build_config"}
+SHARED = {"name", "trainable", "dtype", "build_config", "seed"}
 # So many values of an option are listed.
 FEW = 6
 REFUSED = {"Lambda": "refused: its function is Python's"}
@@ -38,11 +38,19 @@ makes of the exported model. An option or a class that is not supported is refus
 names it. `make parity` runs every case and writes this page.
 
 - **options compared** are those that were given more than one value, with the values where they
-  are few names. Options that stand nowhere here have only been compared as they are by default, or
-  with one value.
-- **error below** bounds the largest difference in any case with that class, relative to the largest
+  are few names. An option that is not named there has been compared with one value only, mostly
+  Keras's default. `seed` is left out: where a layer draws random numbers in training, only
+  inference and shapes are compared, since the numbers are not TensorFlow's.
+- **error to** bounds the largest difference in any case with that class, relative to the largest
   magnitude of the tensor: in float32, and where float16 or bfloat16 took part. It is the error of
   the whole case, so that of other classes in it counts too. 0 is equality, bit for bit.
+"""
+
+DIFFERENCES = """## Where the numbers differ
+
+- `data_format="channels_first"` with as many filters as the last axis is long: Keras on TensorFlow
+  adds the bias along that axis, Flambeau along the channels.
+- `x**0` at `x = 0`: TensorFlow's gradient is NaN, Flambeau's 0.
 """
 
 ARCHITECTURES = """## Architectures of `keras.applications`
@@ -110,8 +118,11 @@ def covered() -> dict[tuple[str, str], Covered]:
 
 
 def bound(error: float) -> str:
-    """The power of ten above an error, which does not change with the processor."""
-    return f"1e{math.floor(math.log10(error)) + 1:+03d}" if error > 0 else "0"
+    """The next of 1, 2 and 5 times a power of ten, which rarely changes with the processor."""
+    if error == 0:
+        return "0"
+    power = 10.0 ** math.floor(math.log10(error))
+    return f"{next(step * power for step in (1, 2, 5, 10) if error <= step * power):.0e}"
 
 
 def exported() -> dict[str, list[str]]:
@@ -161,9 +172,9 @@ def main() -> None:
     counts = {family: len(set(names) - set(REFUSED)) for family, names in classes.items()}
     lines = [HEADER.format(version=tf.__version__, keras=keras.__version__, **counts)]
     for family, title in [("layers", "Layers"), ("ops", "Operations of `keras.ops`")]:
-        lines += [f"## {title}", "", "| class | options compared | cases | error below | half |"]
+        lines += [f"## {title}", "", "| class | options compared | cases | error to | half |"]
         lines += ["|---|---|---|---|---|", *rows(family, classes[family], found), ""]
-    lines += [ARCHITECTURES.rstrip("\n"), *architectures(), ""]
+    lines += [DIFFERENCES, ARCHITECTURES.rstrip("\n"), *architectures(), ""]
     TABLE.write_text("\n".join(lines))
 
 
