@@ -23,8 +23,8 @@ from oracle import ERRORS, ROOT
 
 TABLE = ROOT / "docs" / "layers.md"
 
-# Every layer has these; they say nothing about one.
-SHARED = {"name", "trainable", "dtype", "build_config", "seed"}
+# All of a family have these; they say nothing about one.
+SHARED = {"layers": {"name", "trainable", "dtype", "build_config", "seed"}, "ops": {"name"}}
 # So many values of an option are listed.
 FEW = 6
 REFUSED = {"Lambda": "refused: its function is Python's"}
@@ -37,6 +37,8 @@ masks, added losses, gradients of inputs and weights, weights after the step, an
 makes of the exported model. An option or a class that is not supported is refused by an error that
 names it. `make parity` runs every case and writes this page.
 
+- **class** is the name in a model's config, with others that Keras has for it; `keras.ops.argmax`
+  is `Argmax` there.
 - **options compared** are those that were given more than one value, with the values where they
   are few names. An option that is not named there has been compared with one value only, mostly
   Keras's default. `seed` is left out: where a layer draws random numbers in training, only
@@ -78,10 +80,10 @@ class Covered:
         found = [self.errors.get(precision) for precision in ("float32", "half")]
         return " | ".join("" if error is None else bound(error) for error in found)
 
-    def options(self) -> str:
+    def options(self, shared: set[str]) -> str:
         """The options with several values."""
-        varied = {o: seen for o, seen in self.values.items() if len(seen) > 1 and o not in SHARED}
-        return ", ".join(f"`{o}`{listed(seen)}" for o, seen in sorted(varied.items()))
+        varied = {o for o, seen in self.values.items() if len(seen) > 1} - shared
+        return ", ".join(f"`{option}`{listed(self.values[option])}" for option in sorted(varied))
 
 
 def listed(values: set[str]) -> str:
@@ -142,7 +144,7 @@ def rows(family: str, classes: list[str], found: dict[tuple[str, str], Covered])
     for name in sorted(classes):
         row = found[family, name]
         also = f" ({', '.join(others[name])})" if others.get(name) else ""
-        options = REFUSED.get(name) or row.options()
+        options = REFUSED.get(name) or row.options(SHARED[family])
         counts = " |  | " if name in REFUSED else f"{len(row.cases)} | {row.bounds()}"
         lines.append(f"| {name}{also} | {options} | {counts} |")
     return lines

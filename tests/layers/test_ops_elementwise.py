@@ -217,6 +217,9 @@ CASTS = ["bool", "int8", "int16", "int32", "int64", "uint8", "float32", "float64
 CASES.op("cast", lambda x: [ops.cast(x, dtype) for dtype in CASTS], inputs=within(0, 100))
 CASES.op("cast-integers", lambda x: [ops.cast(x, dtype) for dtype in CASTS], ((3, 4), "int32"))
 CASES.op("cast-bool", lambda x: [ops.cast(x, dtype) for dtype in CASTS], ((3, 4), "bool"))
+CASES.op("cast-widths", lambda x: [ops.cast(x, d) for d in ("int32", "float64", "bool", "int8")],
+         inputs=within(0, 100))  # fmt: skip
+CASES.op("array", lambda x: [ops.convert_to_tensor(x), ops.array(x, dtype="float64")])
 CASES.op("convert_to_tensor", lambda x: [ops.convert_to_tensor(x), ops.array(x, dtype="float16")])
 CASES.op(
     "like",
