@@ -67,10 +67,12 @@ fuzz: | setup
 	cargo test --locked --release --package flambeau-keras --test mutations -- --nocapture
 
 # Every layer and operation with every option and every architecture of keras.applications
-# against TensorFlow; writes docs/layers.md.
+# against TensorFlow; writes docs/layers.md. One test runs all cases of its module.
+PARITY := FLAMBEAU_PARITY=all $(VENV)/pytest -o faulthandler_timeout=3600
 parity: | setup
-	FLAMBEAU_PARITY=all $(VENV)/pytest tests/layers tests/parity
-	ulimit -v 12000000; FLAMBEAU_PARITY=all $(VENV)/pytest tests/applications
+	rm -rf target/parity
+	$(PARITY) tests/layers tests/parity
+	ulimit -v 12000000; $(PARITY) tests/applications
 	$(VENV)/python tests/layers/table.py
 
 # A small job with every version of Spark that is promised: 450 MB each, kept in build/spark.

@@ -32,7 +32,7 @@ from safetensors.numpy import load_file, save_file
 
 ROOT = Path(__file__).resolve().parents[2]
 FORWARD = ROOT / "target" / "release" / "examples" / "forward"
-ERRORS = ROOT / "build" / "parity"
+ERRORS = ROOT / "target" / "parity"
 
 # What the example holds dtypes in that libtorch does not compute in.
 HELD_IN = {"uint16": "int64", "uint32": "int64", "uint64": "int64"}
@@ -108,7 +108,9 @@ def our_path(model: keras.Model, variable: keras.Variable) -> str:
         # Keras named a wrapped model's variables before it was wrapped.
         wrapped = getattr(layer, "layer", None)
         if isinstance(wrapped, keras.Model) and any(variable is each for each in wrapped.weights):
-            return f"{layer.name}/{variable.path}"
+            # Variables of a Functional were named before it was.
+            path = variable.path.removeprefix(f"{wrapped.name}/")
+            return f"{layer.name}/{wrapped.name}/{path}"
     parts = variable.path.split("/")
     return "/".join(parts[1:]) if parts[0] == model.name else variable.path
 
@@ -207,6 +209,10 @@ def objects(config: object) -> list[tuple[str, str, dict]]:
     found = [found for item in config.values() for found in objects(item)]
     module = config.get("module") or ""
     if module.startswith("keras.layers"):
+        # The class's own name, which is not always that of the export.
+        name = getattr(keras.layers, config["class_name"]).__name__
+        found.append(("layers", name, config["config"]))
+    if module.startswith("keras.src.applications"):
         found.append(("layers", config["class_name"], config["config"]))
     if module.startswith("keras.src.ops"):
         found.append(("ops", config["class_name"], config["config"]))
@@ -313,14 +319,18 @@ def run_keras(ran: Ran, tensors: dict[str, np.ndarray]) -> None:
     found = tape.gradient(loss, [weight.value for weight in trainable])
     for weight, gradient in zip(trainable, found, strict=True):
         if gradient is not None:
-            gradient = tf.convert_to_tensor(gradient)
-            expected[f"gradient/{our_path(model, weight)}"] = gradient.numpy()
+            expected[f"gradient/{our_path(model, weight)}"] = dense(gradient)
     for at, gradient in zip(floats, tape.gradient(loss, list(floats.values())), strict=True):
         if gradient is not None:
-            expected[f"input/{at}"] = gradient.numpy()
+            expected[f"input/{at}"] = dense(gradient)
     for weight in model.weights:
         if not is_seed(weight):
             expected[f"updated/{our_path(model, weight)}"] = weight.numpy()
+
+
+def dense(gradient: tf.Tensor | tf.IndexedSlices) -> np.ndarray:
+    """A gradient in full, which TensorFlow gives by rows where rows were taken."""
+    return tf.convert_to_tensor(gradient).numpy()
 
 
 def errors_of(ran: Ran, actual: dict[str, np.ndarray]) -> dict[str, float]:

@@ -217,7 +217,9 @@ CELLS = {
 for name, make in CELLS.items():
     for sequences, state in [(False, False), (True, True)]:
         kwargs = {"return_sequences": sequences, "return_state": state}
-        add(f"cell-{name}-{sequences}", lambda m=make, k=kwargs: L.RNN(m(), **k))
+        # Keras itself fails at a masked stack of one cell.
+        mask = name != "stack_of_one"
+        add(f"cell-{name}-{sequences}", lambda m=make, k=kwargs: L.RNN(m(), **k), mask=mask)
 add(
     "cell-backwards",
     lambda: L.RNN(CELLS["stack"](), go_backwards=True, return_sequences=True, return_state=True),
@@ -515,17 +517,20 @@ def history_of(value: object) -> object:
     return None
 
 
-def old_model() -> keras.Model:
+def old_model(*, states: bool) -> keras.Model:
     """Everything at once."""
-    x, h, c = keras.Input(SEQUENCE), keras.Input((4,)), keras.Input((4,))
-    y = L.LSTM(4, return_sequences=True, name="one")(x, initial_state=[h, c])
+    x = keras.Input(SEQUENCE)
+    given = [keras.Input((4,)), keras.Input((4,))] if states else []
+    y = L.LSTM(4, return_sequences=True, name="one")(x, initial_state=given or None)
     y = L.Bidirectional(L.GRU(3, return_sequences=True), name="two")(y)
     y = L.TimeDistributed(sequential((6,), L.Dense(3, name="inner")), name="three")(y)
     y = L.RNN([L.LSTMCell(3, name="low"), L.SimpleRNNCell(2, name="high")], name="four")(y)
-    return keras.Model([x, h, c], y)
+    return keras.Model([x, *given], y)
 
 
-CASES.add("keras_2", old_model, text=old_text)
+CASES.add("keras_2", lambda: old_model(states=False), text=old_text)
+# The export keeps calls in Keras 2's form, in which Keras 3 does not read states.
+CASES.add("keras_2-states", lambda: old_model(states=True), text=old_text, export=False)
 
 test_recurrent = CASES.test()
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import keras
 from keras import layers as L
+from keras.src.applications.convnext import LayerScale, StochasticDepth
+from keras.src.applications.inception_resnet_v2 import CustomScaleLayer
 from oracle import Cases, sequential
 
 CASES = Cases()
@@ -73,10 +75,25 @@ CASES.add("dot-normalized", lambda: merged(L.Dot(axes=1, normalize=True), (4,), 
 CASES.add("prelu", lambda: sequential((4, 3), L.PReLU()))
 CASES.add("prelu-shared", lambda: sequential((4, 5, 3), L.PReLU(shared_axes=[1, 2])))
 CASES.add("softmax-axes", lambda: sequential((4, 5, 3), L.Softmax(axis=[1, 2])))
+# Not "threshold", which lacks its arguments there.
 for name in [
     "celu", "glu", "hard_shrink", "hard_tanh", "log_sigmoid", "soft_shrink", "sparse_plus",
-    "sparsemax", "sparse_sigmoid", "squareplus", "tanh_shrink", "threshold", "hard_silu",
+    "sparsemax", "sparse_sigmoid", "squareplus", "tanh_shrink", "hard_silu",
 ]:  # fmt: skip
     CASES.add(f"activation-{name}", lambda n=name: sequential((4, 6), L.Activation(n)))
+
+# What `keras.applications` defines for its own models.
+for scale in [1e-6, 0.5]:
+    CASES.add(
+        f"layer_scale-{scale}", lambda s=scale: sequential((4, 3), LayerScale(s, 3, name="scale"))
+    )
+for rate in [0.0, 0.3]:
+    CASES.add(
+        f"stochastic_depth-{rate}",
+        lambda r=rate: sequential((4, 3), StochasticDepth(r)),
+        random=rate > 0,
+    )
+for scale in [1.0, 0.17]:
+    CASES.add(f"custom_scale-{scale}", lambda s=scale: merged(CustomScaleLayer(s), (4, 3), (4, 3)))
 
 test_layers = CASES.test()

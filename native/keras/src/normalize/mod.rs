@@ -187,6 +187,7 @@ fn upgrade_layer(layer: &mut Value) -> Result<()> {
         "SpatialDropout1D" | "SpatialDropout2D" | "SpatialDropout3D" => {
             &["noise_shape", "trainable"]
         }
+        _ if config.get("time_major") == Some(&Value::Bool(false)) => &["time_major"],
         _ => &[],
     };
     for key in outdated {

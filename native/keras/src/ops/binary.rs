@@ -251,11 +251,23 @@ fn heaviside(a: &Tensor, b: &Tensor) -> Result<Tensor, TchError> {
     b.f_where_self(&a.f_eq(0.0)?, &step)
 }
 
-/// In double precision and rounded, as Keras does, which for float32 gives mostly `a` back.
+/// In double precision and rounded, as Keras does, which for float32 gives mostly `a` back, whose
+/// gradient it has; `b`'s is zero.
 fn next_after(a: &Tensor, b: &Tensor) -> Result<Tensor, TchError> {
     let next = a.f_detach()?.f_to_kind(Kind::Double)?;
-    next.f_nextafter(&b.f_to_kind(Kind::Double)?)?
-        .f_to_kind(a.kind())
+    let next = next.f_nextafter(&b.f_detach()?.f_to_kind(Kind::Double)?)?;
+    let next = next.f_to_kind(a.kind())?;
+    if !a.requires_grad() && !b.requires_grad() {
+        return Ok(next);
+    }
+    next.f_add(&zero_of(a)?)?
+        .f_add(&zero_of(b)?.f_mul_scalar(0.0)?)
+}
+
+/// Zeros that pass gradients on.
+fn zero_of(x: &Tensor) -> Result<Tensor, TchError> {
+    // Infinities less themselves are NaN.
+    x.f_sub(&x.f_detach()?)?.f_nan_to_num(0.0, 0.0, 0.0)
 }
 
 /// `Power`; a constant exponent takes libtorch's faster ways.
