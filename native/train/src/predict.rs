@@ -4,7 +4,7 @@ use crate::batch::BatchShape;
 use crate::columns::{Decoder, Wanted, wanted_inputs};
 use crate::config::PredictSession;
 use crate::error::Error;
-use crate::libtorch::keep_freed_memory;
+use crate::libtorch::KeptMemory;
 use arrow_array::RecordBatch;
 use arrow_schema::Schema;
 use flambeau_keras::{Inference, Model, ReadOptions};
@@ -17,6 +17,8 @@ pub struct Predictor {
     decoder: Decoder,
     shape: BatchShape,
     threads: i32,
+    /// Goes last.
+    _memory: KeptMemory,
 }
 
 impl Predictor {
@@ -26,7 +28,7 @@ impl Predictor {
     /// [`Error::Keras`] for a model that cannot be read, [`Error::Config`] for one without
     /// weights, [`Error::Data`] for columns that do not fit.
     pub fn open(config: &PredictSession, schema: &Schema, model: &[u8]) -> Result<Self, Error> {
-        keep_freed_memory();
+        let memory = KeptMemory::begin();
         let (model, decoder) = read(config, schema, model)?;
         let inputs = wanted_inputs(&model).into_iter();
         Ok(Self {
@@ -37,6 +39,7 @@ impl Predictor {
             },
             model: Inference::new(model)?,
             threads: config.threads,
+            _memory: memory,
         })
     }
 

@@ -15,7 +15,7 @@ use crate::columns::Decoder;
 use crate::config::{self, Columns, FitSession, ModelFiles};
 use crate::error::Error;
 use crate::event::Event;
-use crate::libtorch::keep_freed_memory;
+use crate::libtorch::KeptMemory;
 use arrow_array::RecordBatch;
 use arrow_schema::Schema;
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
@@ -50,6 +50,8 @@ pub struct Fit {
     outcome: Arc<Outcome>,
     stop: Stop,
     thread: Mutex<Option<JoinHandle<()>>>,
+    /// Goes last.
+    _memory: KeptMemory,
 }
 
 /// The right to feed one batch.
@@ -101,7 +103,7 @@ impl Fit {
         files: ModelFiles<'_>,
         secret: Secret,
     ) -> Result<Self, Error> {
-        keep_freed_memory();
+        let memory = KeptMemory::begin();
         let opened = Instant::now();
         let (setup, decoders) = prepare(&config.fit, &config.columns, schema, files)?;
         let (messages, incoming) = unbounded();
@@ -142,6 +144,7 @@ impl Fit {
             outcome,
             stop,
             thread: Mutex::new(Some(thread)),
+            _memory: memory,
         })
     }
 

@@ -207,7 +207,6 @@ fn stretches(rows: Vec<usize>, slices: &IndexedSlices) -> Vec<Range<usize>> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test ends with a panic")]
 mod tests {
     use super::*;
     use flambeau_collective::{AbortHandle, Secret};

@@ -50,8 +50,8 @@ def output(command: list[str], pinned: bool = True) -> str:
     if command[0] == OURS:
         environment["LD_LIBRARY_PATH"] = str(libraries)
         # What a session sets for its process: freed memory is kept.
-        environment["MALLOC_MMAP_THRESHOLD_"] = str(32 << 20)
-        environment["MALLOC_TRIM_THRESHOLD_"] = str(256 << 20)
+        environment["MALLOC_MMAP_MAX_"] = "0"
+        environment["MALLOC_TRIM_THRESHOLD_"] = str(1 << 30)
     pin = ["taskset", "-c", "0"] if pinned else []
     done = subprocess.run(
         [*pin, *command],
