@@ -52,7 +52,8 @@ def test_stock_keras_confirms_the_accuracy_of_the_exported_model(job: Job):
 def test_the_model_directory_holds_what_a_user_looks_for(job: Job):
     names = {path.relative_to(MODEL).as_posix() for path in MODEL.rglob("*") if path.is_file()}
     assert {"checkpoint", "model.json", "history.json", "export/model.keras"} <= names
-    assert any(name.startswith("events.out.tfevents.") for name in names)
+    assert any(name.startswith("train/events.out.tfevents.") for name in names)
+    assert any(name.startswith("validation/events.out.tfevents.") for name in names)
 
     checkpoints = sorted(name for name in names if re.fullmatch(r"ckpt-\d+\.safetensors", name))
     assert len(checkpoints) == EPOCHS
@@ -71,15 +72,18 @@ def test_the_history_has_a_value_for_each_epoch(job: Job):
 
 
 def test_tensorboard_reads_the_events(job: Job):
+    import tensorflow as tf
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    [events] = MODEL.glob("events.out.tfevents.*")
-    accumulator = EventAccumulator(str(events))
-    accumulator.Reload()
     history = json.loads((MODEL / "history.json").read_text())
-    for name, values in history.items():
-        scalars = accumulator.Scalars(f"epoch_{name}")
-        assert [scalar.value for scalar in scalars] == pytest.approx(values, abs=1e-6)
+    for folder, prefix in ("train", ""), ("validation", "val_"):
+        accumulator = EventAccumulator(str(MODEL / folder))
+        accumulator.Reload()
+        for name in "loss", "accuracy":
+            events = accumulator.Tensors(f"epoch_{name}")
+            assert [event.step for event in events] == list(range(EPOCHS))
+            values = [tf.make_ndarray(event.tensor_proto).item() for event in events]
+            assert values == pytest.approx(history[prefix + name], abs=1e-6)
 
 
 def test_tensorflow_reads_the_prepared_records(job: Job):

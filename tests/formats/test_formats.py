@@ -97,14 +97,18 @@ def test_tensorboard_reads_our_events(samples: Path) -> None:
     events = EventAccumulator(str(samples))
     events.Reload()
     assert events.file_version == 2.0
-    assert sorted(events.Tags()["scalars"]) == ["accuracy", "loss"]
-    loss = events.Scalars("loss")
+    assert sorted(events.Tags()["tensors"]) == ["accuracy", "keras", "loss"]
+    loss = events.Tensors("loss")
     assert [event.step for event in loss] == [0, 1, 2]
     assert [event.wall_time for event in loss] == [1.6e9, 1.6e9 + 1, 1.6e9 + 2]
-    assert [event.value for event in loss] == [1.0, 0.5, float(np.float32(1 / 3))]
-    assert events.PluginTagToContent("text") == {"model": b""}
-    (text,) = events.Tensors("model")
-    assert tf.make_ndarray(text.tensor_proto).item() == b'`{"class_name": "Sequential"}`'
+    values = [tf.make_ndarray(event.tensor_proto) for event in loss]
+    assert [(value.dtype, value.shape) for value in values] == [(np.float32, ())] * 3
+    assert values == [1.0, 0.5, np.float32(1 / 3)]
+    assert events.PluginTagToContent("scalars") == {"accuracy": b"", "loss": b""}
+    assert events.PluginTagToContent("graph_keras_model") == {"keras": b"1"}
+    (model,) = events.Tensors("keras")
+    config = tf.make_ndarray(model.tensor_proto).item().decode()
+    assert config == (samples / "config.json").read_text()
 
 
 def check_sample_weights(model: keras.Model) -> None:

@@ -75,15 +75,12 @@ fn write_examples(path: &Path) -> std::result::Result<(), Box<dyn Error>> {
 
 fn write_events(folder: &Path) -> std::result::Result<(), Box<dyn Error>> {
     let mut events = EventWriter::new(Vec::new(), 1.6e9)?;
-    events.text(0, 1.6e9, "model", "`{\"class_name\": \"Sequential\"}`")?;
+    events.keras_model(1.6e9, &fs::read_to_string(folder.join("config.json"))?)?;
     for step in 0..3_u8 {
         let loss = 1.0 / f32::from(1 + step);
         let time = 1.6e9 + f64::from(step);
-        events.scalars(
-            u64::from(step),
-            time,
-            &[("loss", loss), ("accuracy", 1.0 - loss)],
-        )?;
+        events.scalar(u64::from(step), time, "loss", loss)?;
+        events.scalar(u64::from(step), time, "accuracy", 1.0 - loss)?;
     }
     let name = file_name(1_600_000_000, "localhost", std::process::id(), 0);
     fs::write(folder.join(name), events.into_inner())?;

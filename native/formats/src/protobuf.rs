@@ -33,11 +33,6 @@ pub(crate) fn put_uint(number: u32, value: u64, out: &mut Vec<u8>) {
     put_varint(value, out);
 }
 
-pub(crate) fn put_f32(number: u32, value: f32, out: &mut Vec<u8>) {
-    put_tag(number, FIXED32, out);
-    out.extend(value.to_le_bytes());
-}
-
 pub(crate) fn put_fixed32(number: u32, value: u32, out: &mut Vec<u8>) {
     put_tag(number, FIXED32, out);
     out.extend(value.to_le_bytes());

@@ -8,17 +8,16 @@ use crate::error::Error;
 use crate::event::{Event, FitResult, History, Logs};
 use crate::resume::State;
 use crate::step::Trainer;
+use crate::summaries::Summaries;
 use crossbeam::channel::Sender;
 use flambeau_formats::bundle::{data_file_name, index_file_name};
-use flambeau_formats::events::{EventWriter, file_name};
 use flambeau_formats::{checkpoint, pointer};
-use std::fs::File;
-use std::io::BufWriter;
+use flambeau_keras::Model;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
-/// Between two copies of the event file, so that TensorBoard follows a long epoch.
-const EVENTS_INTERVAL: Duration = Duration::from_secs(30);
+/// Between two copies of TensorBoard's files, so that it follows a long epoch.
+const SUMMARIES_INTERVAL: Duration = Duration::from_secs(30);
 
 /// The exported model's place in the model directory, and those of its other formats.
 const EXPORT: &str = "export/model.keras";
@@ -31,16 +30,15 @@ const EXPORT_CHECKPOINT: &str = "export/model.ckpt";
 pub struct Artifacts {
     directory: PathBuf,
     tell: Sender<Event>,
-    events: EventWriter<BufWriter<File>>,
-    events_name: String,
-    events_told: Instant,
+    summaries: Summaries,
+    summaries_told: Instant,
     keep: usize,
     formats: Vec<ExportFormat>,
 }
 
 impl Artifacts {
-    /// Starts an event file in `directory`, which must exist. The caller is told of no file before
-    /// the first epoch is over: a fit that fails on its data leaves nothing behind.
+    /// Starts TensorBoard's files in `directory`. The caller is told of no file before the first
+    /// epoch is over: a fit that fails on its data leaves nothing behind.
     ///
     /// # Errors
     /// [`Error::Storage`].
@@ -48,21 +46,14 @@ impl Artifacts {
         directory: PathBuf,
         keep: usize,
         formats: Vec<ExportFormat>,
+        model: &Model,
         tell: Sender<Event>,
     ) -> Result<Self, Error> {
-        let now = unix_time();
-        let events_name = file_name(now.as_secs(), &host(), std::process::id(), 0);
-        let path = directory.join(&events_name);
-        let file = File::create_new(&path).map_err(|error| cannot_write(&path, error))?;
-        let events = EventWriter::new(BufWriter::new(file), now.as_secs_f64())
-            .map_err(|error| cannot_write(&path, error))?;
-        let events_told = Instant::now();
         Ok(Self {
+            summaries: Summaries::start(directory.clone(), &model.to_json())?,
+            summaries_told: Instant::now(),
             directory,
             tell,
-            events,
-            events_name,
-            events_told,
             keep,
             formats,
         })
@@ -73,22 +64,20 @@ impl Artifacts {
     /// # Errors
     /// [`Error::Storage`].
     pub fn step(&mut self, step: u64, logs: &Logs, rows_per_second: f64) -> Result<(), Error> {
-        let mut values = scalars("batch_", logs);
-        values.push(("rows_per_second".to_owned(), to_f32(rows_per_second)));
-        self.scalars(step, &values)?;
-        if self.events_told.elapsed() > EVENTS_INTERVAL {
-            self.show_events()?;
+        self.summaries.step(step, logs, rows_per_second)?;
+        if self.summaries_told.elapsed() > SUMMARIES_INTERVAL {
+            self.show_summaries()?;
         }
         Ok(())
     }
 
-    /// Takes down an epoch, by the tags that Keras's TensorBoard callback uses.
+    /// Takes down the epoch that `state` ends with.
     ///
     /// # Errors
     /// [`Error::Storage`].
-    pub fn epoch(&mut self, state: &State, logs: &Logs) -> Result<(), Error> {
-        self.scalars(state.epochs as u64, &scalars("epoch_", logs))?;
-        self.show_events()
+    pub fn epoch(&mut self, trainer: &Trainer, state: &State, logs: &Logs) -> Result<(), Error> {
+        self.summaries.epoch(trainer, state, logs)?;
+        self.show_summaries()
     }
 
     /// Leaves a checkpoint, moves the pointer to it, and drops the oldest beyond the number kept.
@@ -123,7 +112,7 @@ impl Artifacts {
     /// # Errors
     /// [`Error::Storage`] and [`Error::Keras`].
     pub fn finish(mut self, trainer: &Trainer, state: &State) -> Result<FitResult, Error> {
-        self.show_events()?;
+        self.show_summaries()?;
         let history = serde_json::to_vec_pretty(&state.history).map_err(std::io::Error::other);
         let history = history.map_err(|error| cannot_write(&self.directory, error))?;
         self.write("history.json", &history)?;
@@ -176,24 +165,11 @@ impl Artifacts {
         Ok(())
     }
 
-    fn scalars(&mut self, step: u64, values: &[(String, f32)]) -> Result<(), Error> {
-        let values: Vec<_> = values
-            .iter()
-            .map(|(tag, value)| (tag.as_str(), *value))
-            .collect();
-        let written = self
-            .events
-            .scalars(step, unix_time().as_secs_f64(), &values);
-        written.map_err(|error| cannot_write(&self.directory.join(&self.events_name), error))
-    }
-
-    fn show_events(&mut self) -> Result<(), Error> {
-        let path = self.directory.join(&self.events_name);
-        self.events
-            .flush()
-            .map_err(|error| cannot_write(&path, error))?;
-        self.events_told = Instant::now();
-        self.show(self.events_name.clone());
+    fn show_summaries(&mut self) -> Result<(), Error> {
+        for name in self.summaries.flush()? {
+            self.show(name);
+        }
+        self.summaries_told = Instant::now();
         Ok(())
     }
 
@@ -249,49 +225,6 @@ fn digest(trainer: &Trainer) -> String {
         .iter()
         .map(|byte| format!("{byte:02x}"))
         .collect()
-}
-
-fn scalars(prefix: &str, logs: &Logs) -> Vec<(String, f32)> {
-    let mut scalars = Vec::new();
-    for (name, value) in logs {
-        match value.as_array() {
-            // A value for each class or threshold has a tag of its own.
-            Some(values) => {
-                let values = values.iter().enumerate();
-                let values = values.filter_map(|(at, value)| Some((at, value.as_f64()?)));
-                scalars.extend(
-                    values.map(|(at, value)| (format!("{prefix}{name}_{at}"), to_f32(value))),
-                );
-            }
-            None => scalars.extend(
-                value
-                    .as_f64()
-                    .map(|value| (format!("{prefix}{name}"), to_f32(value))),
-            ),
-        }
-    }
-    scalars
-}
-
-#[expect(clippy::cast_possible_truncation, reason = "TensorBoard shows float32")]
-fn to_f32(value: f64) -> f32 {
-    value as f32
-}
-
-fn unix_time() -> Duration {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default()
-}
-
-fn host() -> String {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let name = name.trim();
-    if name.is_empty() {
-        "localhost".to_owned()
-    } else {
-        name.to_owned()
-    }
 }
 
 pub(crate) fn cannot_write(

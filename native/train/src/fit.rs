@@ -62,7 +62,7 @@ impl FitLoop<'_> {
             let logs = self.validate(&totals, intake)?;
             state.end_epoch(&logs, totals.row_count());
             if let Some(artifacts) = &mut self.artifacts {
-                artifacts.epoch(&state, &logs)?;
+                artifacts.epoch(self.trainer, &state, &logs)?;
                 let every = self.settings.checkpoint_every_epochs;
                 if state.epochs == self.settings.epochs
                     || (every > 0 && state.epochs.is_multiple_of(every))

@@ -26,5 +26,6 @@ mod ranks;
 pub mod resume;
 pub mod session;
 pub mod step;
+mod summaries;
 
 pub use error::Error;

@@ -148,13 +148,8 @@ impl Optimizer {
         self.threads = threads;
     }
 
-    /// Steps taken.
-    pub fn iterations(&self) -> i64 {
-        self.iterations
-    }
-
     /// Updates of the parameters done, of which several steps may make one.
-    fn updates(&self) -> i64 {
+    pub fn iterations(&self) -> i64 {
         self.iterations / self.accumulation_steps.unwrap_or(1)
     }
 

@@ -122,7 +122,7 @@ impl Optimizer {
         factor: f32,
     ) -> Result<()> {
         let preparation = self.preparation(factor);
-        let averaging = self.average.averaging(self.updates());
+        let averaging = self.average.averaging(self.iterations());
         let threads = useful(self.threads, params.len());
         if self.iterations == 0 {
             for (variable, state) in self.variables.iter().zip(&mut self.states) {
@@ -156,7 +156,7 @@ impl Optimizer {
 
         let is_whole = self.rule.is_whole();
         let mut step = Step {
-            number: (self.updates() + 1) as f32,
+            number: (self.iterations() + 1) as f32,
             learning_rate: self.learning_rate.at(self.iterations),
             shared: self.shared,
             threads: if is_whole { threads } else { 1 },

@@ -1,6 +1,6 @@
 //! What the trainer thread does: meet the other ranks, agree on the state to start from, train.
 
-use crate::artifacts::{self, Artifacts, cannot_write};
+use crate::artifacts::{self, Artifacts};
 use crate::columns::{Wanted, WantedOutput, wanted_inputs};
 use crate::config::{self, Columns, FitSession, ModelFiles};
 use crate::dataset::Dataset;
@@ -191,11 +191,13 @@ fn train(
     };
     let state = state.broadcast(trainer)?;
     let mut artifacts = if config.rank == 0 {
-        let directory = config.local_dir.clone();
-        std::fs::create_dir_all(&directory).map_err(|error| cannot_write(&directory, error))?;
-        let keep = settings.keep_checkpoints;
-        let formats = settings.export_formats.clone();
-        Some(Artifacts::start(directory, keep, formats, events.clone())?)
+        Some(Artifacts::start(
+            config.local_dir.clone(),
+            settings.keep_checkpoints,
+            settings.export_formats.clone(),
+            trainer.model(),
+            events.clone(),
+        )?)
     } else {
         None
     };

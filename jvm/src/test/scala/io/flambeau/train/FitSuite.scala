@@ -54,9 +54,11 @@ class FitSuite extends SparkSuite {
       val folder = temporaryDirectory()
       Samples.estimator(1).setModelDir(folder.toUri.toString).fit(Samples.points(spark, 100, 1))
       val names = folder.toFile.list().toSet
-      assert(Set("checkpoint", "run.json", "model.json", "history.json", "export").subsetOf(names))
-      assert(names.exists(_.startsWith("events.out.tfevents.")) && names.exists(_.endsWith(".safetensors")))
-      assert(names.forall(!_.startsWith(".")))
+      val (checkpoints, others) = names.partition(_.endsWith(".safetensors"))
+      assert(checkpoints.nonEmpty)
+      assert(others == Set("checkpoint", "run.json", "model.json", "history.json", "export", "train"))
+      val events = folder.resolve("train").toFile.list().toSeq
+      assert(events.length == 1 && events.head.startsWith("events.out.tfevents."))
       assert(Files.size(folder.resolve("export/model.keras")) > 0)
     }
   }

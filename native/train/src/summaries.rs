@@ -1,0 +1,183 @@
+//! What TensorBoard shows of a fit: the event files, tags and steps of Keras's TensorBoard callback.
+//!
+//! `train/` has a model's layers, `epoch_*` with the learning rate by epochs from 0, and `batch_*`
+//! by steps from 1; `validation/` has `epoch_*` and `evaluation_*_vs_iterations`, by the
+//! optimizer's iterations. The callback's `batch_*` come every so many steps, if asked for; these
+//! come with the progress that is told, beside `rows_per_second`, which is no tag of Keras.
+
+use crate::artifacts::cannot_write;
+use crate::error::Error;
+use crate::event::Logs;
+use crate::resume::State;
+use crate::step::Trainer;
+use flambeau_formats::events::{EventWriter, file_name};
+use std::fs::File;
+use std::io::BufWriter;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// The event files of one fit.
+#[derive(Debug)]
+pub(crate) struct Summaries {
+    directory: PathBuf,
+    train: EventFile,
+    /// From the first validation on.
+    validation: Option<EventFile>,
+}
+
+impl Summaries {
+    /// Starts the file of the training in `directory`, with the model's JSON.
+    ///
+    /// # Errors
+    /// [`Error::Storage`].
+    pub(crate) fn start(directory: PathBuf, model: &str) -> Result<Self, Error> {
+        let mut train = EventFile::create(&directory, "train", 0)?;
+        train.write(|events| events.keras_model(unix_time().as_secs_f64(), model))?;
+        Ok(Self {
+            directory,
+            train,
+            validation: None,
+        })
+    }
+
+    /// Takes down how training goes after `step` steps.
+    ///
+    /// # Errors
+    /// [`Error::Storage`].
+    pub(crate) fn step(
+        &mut self,
+        step: u64,
+        logs: &Logs,
+        rows_per_second: f64,
+    ) -> Result<(), Error> {
+        let train = &mut self.train;
+        train.scalars(step, logs, |name| format!("batch_{name}"))?;
+        train.scalar(step, "rows_per_second", rows_per_second)
+    }
+
+    /// Takes down the epoch that `state` ends with.
+    ///
+    /// # Errors
+    /// [`Error::Storage`].
+    pub(crate) fn epoch(
+        &mut self,
+        trainer: &Trainer,
+        state: &State,
+        logs: &Logs,
+    ) -> Result<(), Error> {
+        let epoch = state.epochs.saturating_sub(1) as u64;
+        let mut validation = Logs::new();
+        let mut training = logs.clone();
+        training.retain(|name, value| match name.strip_prefix("val_") {
+            Some(name) => {
+                validation.insert(name.to_owned(), value.take());
+                false
+            }
+            None => true,
+        });
+        let optimizer = trainer.optimizer();
+        let in_epoch = |name: &str| format!("epoch_{name}");
+        self.train.scalars(epoch, &training, in_epoch)?;
+        let rate = optimizer.learning_rate();
+        self.train.scalar(epoch, "epoch_learning_rate", rate)?;
+        if validation.is_empty() {
+            return Ok(());
+        }
+        let file = match &mut self.validation {
+            Some(file) => file,
+            None => {
+                let file = EventFile::create(&self.directory, "validation", 1)?;
+                self.validation.insert(file)
+            }
+        };
+        let iterations = u64::try_from(optimizer.iterations()).unwrap_or_default();
+        file.scalars(iterations, &validation, |name| {
+            format!("evaluation_{name}_vs_iterations")
+        })?;
+        file.scalars(epoch, &validation, in_epoch)
+    }
+
+    /// Flushes the files; their names relative to the directory.
+    ///
+    /// # Errors
+    /// [`Error::Storage`].
+    pub(crate) fn flush(&mut self) -> Result<Vec<String>, Error> {
+        let files = std::iter::once(&mut self.train).chain(&mut self.validation);
+        let flushed = files.map(|file| {
+            file.write(EventWriter::flush)?;
+            Ok(file.name.clone())
+        });
+        flushed.collect()
+    }
+}
+
+#[derive(Debug)]
+struct EventFile {
+    path: PathBuf,
+    name: String,
+    events: EventWriter<BufWriter<File>>,
+}
+
+impl EventFile {
+    fn create(directory: &Path, folder: &str, counter: u32) -> Result<Self, Error> {
+        let now = unix_time();
+        let name = file_name(now.as_secs(), &host(), std::process::id(), counter);
+        let name = format!("{folder}/{name}");
+        let path = directory.join(&name);
+        let file = std::fs::create_dir_all(directory.join(folder))
+            .and_then(|()| File::create_new(&path))
+            .map_err(|error| cannot_write(&path, error))?;
+        let events = EventWriter::new(BufWriter::new(file), now.as_secs_f64())
+            .map_err(|error| cannot_write(&path, error))?;
+        Ok(Self { path, name, events })
+    }
+
+    /// One value of each log, or one for each class or threshold with a tag of its own.
+    fn scalars(
+        &mut self,
+        step: u64,
+        logs: &Logs,
+        tag: impl Fn(&str) -> String,
+    ) -> Result<(), Error> {
+        for (name, value) in logs {
+            if let Some(value) = value.as_f64() {
+                self.scalar(step, &tag(name), value)?;
+            }
+            for (at, value) in value.as_array().into_iter().flatten().enumerate() {
+                if let Some(value) = value.as_f64() {
+                    self.scalar(step, &tag(&format!("{name}_{at}")), value)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn scalar(&mut self, step: u64, tag: &str, value: f64) -> Result<(), Error> {
+        #[expect(clippy::cast_possible_truncation, reason = "TensorBoard shows float32")]
+        let value = value as f32;
+        self.write(|events| events.scalar(step, unix_time().as_secs_f64(), tag, value))
+    }
+
+    fn write(
+        &mut self,
+        write: impl FnOnce(&mut EventWriter<BufWriter<File>>) -> flambeau_formats::Result<()>,
+    ) -> Result<(), Error> {
+        write(&mut self.events).map_err(|error| cannot_write(&self.path, error))
+    }
+}
+
+fn unix_time() -> Duration {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+}
+
+fn host() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let name = name.trim();
+    if name.is_empty() {
+        "localhost".to_owned()
+    } else {
+        name.to_owned()
+    }
+}
