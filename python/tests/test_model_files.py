@@ -176,3 +176,34 @@ def test_keras_and_tensorflow_read_every_export(keras, trained, files, data, tmp
     status = tf.train.Checkpoint(model=restored).restore(prefix)
     status.assert_existing_objects_matched()
     assert_same_weights(restored, model, 0.0)
+
+
+def test_a_vocabulary_is_exported_as_h5_only_where_the_config_holds_it(keras, spark, tmp_path):
+    data = spark.createDataFrame([("a", 0.0), ("b", 1.0)], "word STRING, label FLOAT")
+
+    def fitted(lookup):
+        model = keras.Sequential(
+            [
+                keras.Input((1,), dtype="string"),
+                lookup,
+                keras.layers.Flatten(),
+                keras.layers.Dense(1),
+            ]
+        )
+        model.compile("sgd", "mse")
+        estimator = KerasEstimator(
+            model=model, featuresCol="word", modelDir=str(tmp_path), exportFormats=["h5"]
+        )
+        return estimator.fit(data).to_keras()
+
+    adapted = keras.layers.StringLookup(name="words", output_mode="one_hot")
+    adapted.adapt(np.array([["a"], ["b"]]))
+    with pytest.raises(
+        ConfigException, match=r'has h5.*: layer "words" \(StringLookup\): it has no'
+    ):
+        fitted(adapted)
+    given = keras.layers.StringLookup(vocabulary=["a", "b"], output_mode="one_hot")
+    model = fitted(given)
+    legacy = keras.models.load_model(tmp_path / "export/model.h5", compile=False)
+    assert_same_weights(legacy, model, 0.0)
+    assert legacy.layers[0].get_vocabulary() == ["[UNK]", "a", "b"]

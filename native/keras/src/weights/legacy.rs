@@ -12,6 +12,8 @@ use serde_json::Value as Json;
 
 use super::groups::optimizer_arrays;
 use super::{Part, Targets, written, zipped};
+use crate::assets::Assets;
+use crate::blueprint::Blueprint;
 use crate::error::{Error, Result};
 use crate::layer::Declared;
 use crate::model::Model;
@@ -112,16 +114,26 @@ pub(crate) fn document(file: &LegacyFile) -> Result<Json> {
 }
 
 impl Model {
+    /// Checks that a legacy file can hold the model: it has no place for a vocabulary that is in
+    /// no config.
+    ///
+    /// # Errors
+    /// Names the layer that would be lost, as reading the file would.
+    pub fn check_legacy_file(&self) -> Result<()> {
+        Blueprint::read(self.config().clone(), Assets::default()).map(|_| ())
+    }
+
     /// The legacy file of the model, with `compile` (Keras's `compile_config`) and the state of
     /// `optimizer` if they are given.
     ///
     /// # Errors
-    /// libtorch fails.
+    /// As [`Self::check_legacy_file`], or libtorch fails.
     pub fn to_legacy_file(
         &self,
         compile: Option<&Json>,
         optimizer: Option<&Optimizer>,
     ) -> Result<LegacyFile> {
+        self.check_legacy_file()?;
         let declared = self.targets().declared;
         let layers = tops(declared).into_iter().map(|top| {
             let weights = top.handles.iter().map(|&handle| {

@@ -2,7 +2,7 @@
 
 use crate::artifacts::{self, Artifacts};
 use crate::columns::{Wanted, WantedOutput, wanted_inputs};
-use crate::config::{self, Columns, FitSession, ModelFiles};
+use crate::config::{self, Columns, ExportFormat, FitSession, ModelFiles};
 use crate::dataset::Dataset;
 use crate::error::Error;
 use crate::event::{Event, FitResult};
@@ -55,6 +55,13 @@ impl Setup {
             seed: Some(settings.seed),
         };
         let (model, loaded) = Model::read(files.model, &options)?;
+        if settings.export_formats.contains(&ExportFormat::H5) {
+            model.check_legacy_file().map_err(|error| {
+                let reason = "exportFormats has h5, a file that cannot hold this model: leave it \
+                              out, export/model.keras is always written";
+                Error::Config(format!("{reason}: {error}"))
+            })?;
+        }
         let compiled = loaded.compile.unwrap_or(Value::Null);
         let choose = |given: &Option<Value>, key: &str| {
             let given = given.as_ref().filter(|value| !value.is_null());
