@@ -27,7 +27,17 @@ impl Predictor {
     /// weights, [`Error::Data`] for columns that do not fit.
     pub fn open(config: &PredictSession, schema: &Schema, model: &[u8]) -> Result<Self, Error> {
         keep_freed_memory();
-        Self::load(config, schema, model)
+        let (model, decoder) = read(config, schema, model)?;
+        let inputs = wanted_inputs(&model).into_iter();
+        Ok(Self {
+            decoder,
+            shape: BatchShape {
+                inputs: inputs.map(|input| input.shape).collect(),
+                labels: Vec::new(),
+            },
+            model: Inference::new(model)?,
+            threads: config.threads,
+        })
     }
 
     /// Checks what [`open`](Self::open) checks, and leaves it at that.
@@ -35,33 +45,7 @@ impl Predictor {
     /// # Errors
     /// Those of [`open`](Self::open).
     pub fn check(config: &PredictSession, schema: &Schema, model: &[u8]) -> Result<(), Error> {
-        Self::load(config, schema, model).map(|_| ())
-    }
-
-    fn load(config: &PredictSession, schema: &Schema, model: &[u8]) -> Result<Self, Error> {
-        let (model, loaded) = Model::read(model, &ReadOptions::default())?;
-        if !loaded.weights {
-            let reason = "the model has no weights to predict with: give a .keras file";
-            return Err(Error::Config(reason.to_owned()));
-        }
-        let wanted = Wanted {
-            inputs: wanted_inputs(&model),
-            outputs: Vec::new(),
-        };
-        let shape = BatchShape {
-            inputs: wanted
-                .inputs
-                .iter()
-                .map(|input| input.shape.clone())
-                .collect(),
-            labels: Vec::new(),
-        };
-        Ok(Self {
-            decoder: Decoder::new(schema, &config.columns, wanted)?,
-            model: Inference::new(model)?,
-            shape,
-            threads: config.threads,
-        })
+        read(config, schema, model).map(|_| ())
     }
 
     /// The model's outputs for a batch of N rows, little-endian: an i32, how many outputs there
@@ -99,4 +83,19 @@ impl Predictor {
         }
         Ok(bytes)
     }
+}
+
+/// The model with its weights, and what reads its columns.
+fn read(config: &PredictSession, schema: &Schema, model: &[u8]) -> Result<(Model, Decoder), Error> {
+    let (model, loaded) = Model::read(model, &ReadOptions::default())?;
+    if !loaded.weights {
+        let reason = "the model has no weights to predict with: give a .keras file";
+        return Err(Error::Config(reason.to_owned()));
+    }
+    let wanted = Wanted {
+        inputs: wanted_inputs(&model),
+        outputs: Vec::new(),
+    };
+    let decoder = Decoder::new(schema, &config.columns, wanted)?;
+    Ok((model, decoder))
 }
