@@ -2,14 +2,17 @@
 
 use crate::objective::Objective;
 
-/// The sums of the first exchange.
+/// The sums of the first exchange, first of this rank, then of all.
 #[derive(Debug)]
 pub(crate) struct Exchange {
+    /// In the order of the methods that read them.
     values: Vec<f64>,
+    /// How many of them belong to losses.
     losses: usize,
 }
 
 impl Exchange {
+    /// The sums of no rows.
     pub(crate) fn zeros(objective: &Objective) -> Self {
         let losses = objective.loss_count();
         Self {
@@ -18,6 +21,7 @@ impl Exchange {
         }
     }
 
+    /// Sums of each loss over rows and what divides them, as [`Objective::loss_sums`] gives them.
     pub(crate) fn losses(&self) -> &[f64] {
         &self.values[..self.losses]
     }
@@ -27,14 +31,17 @@ impl Exchange {
         self.values[self.losses]
     }
 
+    /// Rows of the batch.
     pub(crate) fn rows(&self) -> f64 {
         self.values[self.losses + 1]
     }
 
+    /// How many ranks have rows left in the epoch.
     pub(crate) fn more(&self) -> f64 {
         self.values[self.losses + 2]
     }
 
+    /// The metrics' sums, one after the other, as [`Objective::metric_sums`] gives them.
     pub(crate) fn metrics(&self) -> &[f64] {
         &self.values[self.losses + 3..]
     }
@@ -49,7 +56,7 @@ impl Exchange {
         &mut self.values
     }
 
-    /// Adds the sums of one pass.
+    /// Adds the sums of one pass over `rows` rows; `added` is the mean of the layers' added losses.
     pub(crate) fn add(&mut self, losses: &[f64], added: f64, rows: f64, metrics: &[f64]) {
         add(&mut self.values[..self.losses], losses);
         self.values[self.losses] += added * rows;
