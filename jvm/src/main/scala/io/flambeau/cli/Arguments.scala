@@ -4,7 +4,7 @@ package io.flambeau.cli
 import scala.annotation.tailrec
 
 /** A command line that cannot be understood; the message ends with the command's usage. */
-final class UsageException(message: String) extends IllegalArgumentException(message)
+final class UsageException(message: String) extends RuntimeException(message)
 
 /**
  * An option `--name VALUE`.
@@ -44,6 +44,13 @@ private[cli] final class Arguments(usage: String, values: Map[String, String]) {
   def list(name: String): Option[Seq[String]] = get(name).map { text =>
     if (text.trim.startsWith("{")) Seq(text) else text.split(',').map(_.trim).filter(_.nonEmpty).toSeq
   }
+
+  /** What is made of options alone: a param that refuses its value, or a path that is none, is a wrong option. */
+  def checked[T](made: => T): T =
+    try made
+    catch {
+      case error: IllegalArgumentException => throw new UsageException(s"${error.getMessage}\n$usage")
+    }
 
   private def parsed[T](name: String, kind: String)(parse: String => Option[T]): T = {
     val text = this(name)

@@ -33,9 +33,10 @@ object Main {
   }
 
   /** As `main`, but gives the exit code back. */
-  private[cli] def run(args: Seq[String], out: PrintStream, err: PrintStream): Int =
+  private[cli] def run(
+      args: Seq[String], out: PrintStream, err: PrintStream, commands: Seq[Command] = Commands): Int =
     try {
-      val (command, arguments) = parse(args)
+      val (command, arguments) = parse(args, commands)
       val spark = SparkSession.builder().appName(s"flambeau ${command.name}").getOrCreate()
       command.run(spark, arguments, out)
       0
@@ -46,16 +47,12 @@ object Main {
       case error: FlambeauException =>
         err.println(s"${error.getClass.getSimpleName}: ${error.getMessage}")
         1
-      // A param whose value Spark's own validator refuses.
-      case error: IllegalArgumentException =>
-        err.println(error.getMessage)
-        2
     }
 
-  private def parse(args: Seq[String]): (Command, Arguments) = {
-    val command = args.headOption.flatMap(name => Commands.find(_.name == name)).getOrElse {
+  private def parse(args: Seq[String], commands: Seq[Command]): (Command, Arguments) = {
+    val command = args.headOption.flatMap(name => commands.find(_.name == name)).getOrElse {
       val problem = args.headOption.fold("no command")(name => s"unknown command '$name'")
-      val known = Commands.map(command => s"  ${command.name.padTo(8, ' ')} ${command.meaning}")
+      val known = commands.map(command => s"  ${command.name.padTo(8, ' ')} ${command.meaning}")
       throw new UsageException((s"$problem; the commands are:" +: known).mkString("\n"))
     }
     (command, Arguments.parse(command.name, command.flags, args.tail))

@@ -30,14 +30,14 @@ private[cli] object PredictCommand extends Command {
   private val Export = "export/model.keras"
 
   override def run(spark: SparkSession, arguments: Arguments, out: PrintStream): Unit = {
-    val output = new Path(arguments("output"))
+    val output = arguments.checked(new Path(arguments("output")))
     if (output.getFileSystem(spark.sparkContext.hadoopConfiguration).exists(output)) {
       throw new ConfigException(s"$output exists already. Try: delete it, or another --output")
     }
     val label = arguments("label")
     val table = Tables.read(spark, arguments, arguments("data"))
     val model = KerasModel.fromKerasFile(spark, s"${arguments("model-dir")}/$Export")
-    Tables.setFeatures(model, arguments, table, Seq(label))
+    arguments.checked(Tables.setFeatures(model, arguments, table, Seq(label)))
     val predicted = model
       .transform(table)
       .select(col(label).cast(DoubleType), col("prediction"))

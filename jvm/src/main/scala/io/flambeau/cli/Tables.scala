@@ -20,7 +20,9 @@ private[cli] object Tables {
         case _ => spark.read.option("header", "true").option("inferSchema", "true").csv(location)
       }
     } catch {
-      case error: AnalysisException => throw new DataException(s"$location cannot be read: ${error.getMessage}", error)
+      // The second is Hadoop's, of a path that is none.
+      case error @ (_: AnalysisException | _: IllegalArgumentException) =>
+        throw new DataException(s"$location cannot be read: ${error.getMessage}", error)
     }
 
   /** Tells a stage its inputs: their mapping, the named features, or every column but the others. */

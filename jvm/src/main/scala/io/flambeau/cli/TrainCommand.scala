@@ -3,7 +3,7 @@ package io.flambeau.cli
 
 import java.io.PrintStream
 
-import org.apache.spark.sql.SparkSession
+import org.apache.spark.sql.{DataFrame, SparkSession}
 import org.apache.spark.sql.functions.lit
 
 import io.flambeau.ml.{KerasEstimator, MappingParam}
@@ -49,6 +49,19 @@ private[cli] object TrainCommand extends Command {
 
   override def run(spark: SparkSession, arguments: Arguments, out: PrintStream): Unit = {
     val table = Tables.read(spark, arguments, arguments("data"))
+    val estimator = arguments.checked(configured(arguments, table))
+    val rows = arguments.get("validation").fold(table) { location =>
+      estimator.setValidationIndicatorCol(Validates)
+      val held = Tables.read(spark, arguments, location)
+      table.withColumn(Validates, lit(false)).unionByName(held.withColumn(Validates, lit(true)))
+    }
+    val model = estimator.fit(rows)
+    val last = model.history.toSeq.collect { case (metric, values) if values.nonEmpty => f"$metric ${values.last}%.4f" }
+    out.println(s"trained ${arguments("epochs")} epochs: ${last.mkString(", ")}; model in ${arguments("model-dir")}")
+  }
+
+  /** An estimator with the params that the options name. */
+  private def configured(arguments: Arguments, table: DataFrame): KerasEstimator = {
     val estimator = new KerasEstimator()
       .setModel(arguments("model"))
       .setEpochs(arguments.count("epochs"))
@@ -74,15 +87,7 @@ private[cli] object TrainCommand extends Command {
     arguments.list("frozen-layers").foreach(layers => estimator.setFrozenLayers(layers.toArray))
     arguments.list("export-formats").foreach(formats => estimator.setExportFormats(formats.toArray))
     arguments.get("validation-split").foreach(_ => estimator.setValidationSplit(arguments.fraction("validation-split")))
-
-    val rows = arguments.get("validation").fold(table) { location =>
-      estimator.setValidationIndicatorCol(Validates)
-      val held = Tables.read(spark, arguments, location)
-      table.withColumn(Validates, lit(false)).unionByName(held.withColumn(Validates, lit(true)))
-    }
-    val model = estimator.fit(rows)
-    val last = model.history.toSeq.collect { case (metric, values) if values.nonEmpty => f"$metric ${values.last}%.4f" }
-    out.println(s"trained ${arguments("epochs")} epochs: ${last.mkString(", ")}; model in ${arguments("model-dir")}")
+    estimator
   }
 
   /** Tells the estimator its labels, and gives their columns. */

@@ -4,6 +4,8 @@ package io.flambeau.cli
 import java.io.{ByteArrayOutputStream, PrintStream}
 import java.nio.file.{Files, Path}
 
+import org.apache.spark.sql.SparkSession
+
 import io.flambeau.{Samples, SparkSuite}
 
 class TrainSuite extends SparkSuite {
@@ -70,5 +72,18 @@ class TrainSuite extends SparkSuite {
     assert(refused("--features", "x,y", "--label-mapping", """{"class": ["label"]}""").contains("class"))
     assert(refused("--features", "x,y", "--validation-split", "1").contains("--validation-split must be a number from 0"))
     assert(refused("--features", "x,y", "--shuffle", "yes").contains("--shuffle must be true or false"))
+  }
+
+  test("an option that a param refuses ends with 2, and nothing that goes wrong later does") {
+    val (code, text) = train(temporaryDirectory(), "refused", "--features", "x,y", "--export-formats", "zip")
+    assert(code == 2 && text.contains("exportFormats") && text.contains("usage: train"), text)
+    val failing = new Command {
+      override val name = "fail"
+      override val meaning = "fail where no option is at fault"
+      override val flags: Seq[Flag] = Seq(Flag("data", "nothing"))
+      override def run(spark: SparkSession, arguments: Arguments, out: PrintStream): Unit =
+        throw new IllegalArgumentException("a bug")
+    }
+    intercept[IllegalArgumentException](Main.run(Seq("fail"), System.out, System.err, Seq(failing)))
   }
 }
