@@ -1,24 +1,13 @@
 //! TensorFlow's functions and the operations of `keras.ops` that compute the same.
 //!
 //! Names are without their prefixes: a call is recorded as `math.add`, `__operators__.add` or
-//! `compat.v1.add`, as TensorFlow's release has it. Where the two libraries promote dtypes
-//! differently, the operation is limited to the dtypes for which they agree.
+//! `compat.v1.add`, as TensorFlow's release has it.
 
-use super::arranging;
 use super::call::Call;
-use super::operation::{Argument, Operation};
-use super::slicing;
+use super::limits::{FLOATS, NUMBERS, Numbers, beside};
+use super::operation::Operation;
+use super::{arithmetic, arranging, axes, slicing};
 use crate::error::Result;
-
-/// Of integers, TensorFlow makes float64 or integers where Keras makes float32.
-const FLOATS: &[&str] = &["float16", "bfloat16", "float32", "float64"];
-/// Keras sums smaller integers in larger ones.
-const NUMBERS: &[&str] = &[
-    "float16", "bfloat16", "float32", "float64", "int32", "int64",
-];
-/// A constant takes the dtype of the tensor beside it in TensorFlow; in Keras, an array keeps the
-/// dtype that it has by itself, float32 or int32, and so does a number in some operations.
-const BESIDE_CONSTANTS: &[&str] = &["bool", "float32", "int32", "int64"];
 
 /// On each element of the only tensor.
 const ELEMENTWISE: &[(&str, &str)] = &[
@@ -67,15 +56,6 @@ const ELEMENTWISE: &[(&str, &str)] = &[
     ("tanh", "numpy.Tanh"),
 ];
 
-/// What numbers beside a tensor become in Keras.
-#[derive(Clone, Copy, PartialEq)]
-enum Numbers {
-    /// They take the tensor's dtype.
-    Weak,
-    /// They are of float32 or int32.
-    Strong,
-}
-
 /// On the elements of two tensors that broadcast.
 const BINARY: &[(&str, &str, Numbers)] = &[
     ("add", "numpy.Add", Numbers::Weak),
@@ -119,31 +99,33 @@ type Rule = fn(&Call<'_>) -> Result<Operation>;
 
 /// All others.
 const OTHERS: &[(&str, Rule)] = &[
-    ("add_n", add_n),
-    ("argmax", |call| extreme(call, "numpy.Argmax")),
-    ("argmin", |call| extreme(call, "numpy.Argmin")),
+    ("add_n", arithmetic::add_n),
+    ("argmax", |call| axes::extreme(call, "numpy.Argmax")),
+    ("argmin", |call| axes::extreme(call, "numpy.Argmin")),
     ("atan2", |call| {
-        binary(call, "numpy.Arctan2", Numbers::Strong, "x")
+        arithmetic::binary(call, "numpy.Arctan2", Numbers::Strong, "x")
     }),
     ("broadcast_to", arranging::broadcast_to),
     ("cast", cast),
-    ("clip_by_value", clip_by_value),
+    ("clip_by_value", arithmetic::clip_by_value),
     ("concat", arranging::concat),
     // The dtype it may name is the tensor's own: any other is an error.
     ("convert_to_tensor", |call| {
         call.constant("dtype")?;
         Ok(Operation::new("core.ConvertToTensor", [call.first()?]))
     }),
-    ("cumprod", |call| cumulative(call, "numpy.Cumprod")),
-    ("cumsum", |call| cumulative(call, "numpy.Cumsum")),
+    ("cumprod", |call| axes::cumulative(call, "numpy.Cumprod")),
+    ("cumsum", |call| axes::cumulative(call, "numpy.Cumsum")),
     ("depth_to_space", |call| {
         arranging::blocks(call, "nn.DepthToSpace")
     }),
-    ("divide", |call| quotient(call, "numpy.Divide")),
-    ("divide_no_nan", |call| quotient(call, "numpy.DivideNoNan")),
+    ("divide", |call| arithmetic::quotient(call, "numpy.Divide")),
+    ("divide_no_nan", |call| {
+        arithmetic::quotient(call, "numpy.DivideNoNan")
+    }),
     // Their second argument is recorded by no release known.
     ("eq", |call| {
-        binary(call, "numpy.Equal", Numbers::Strong, "other")
+        arithmetic::binary(call, "numpy.Equal", Numbers::Strong, "other")
     }),
     ("expand_dims", arranging::expand_dims),
     ("gather", slicing::gather),
@@ -153,15 +135,15 @@ const OTHERS: &[(&str, Rule)] = &[
     }),
     ("getitem", slicing::getitem),
     ("image.resize", resize),
-    ("l2_normalize", l2_normalize),
+    ("l2_normalize", arithmetic::l2_normalize),
     ("leaky_relu", |call| {
         let slope = call.number("alpha", 0.2)?;
         Ok(Operation::new("nn.LeakyRelu", [call.first()?]).with("negative_slope", slope))
     }),
-    ("log_softmax", |call| softmax(call, "nn.LogSoftmax")),
-    ("matmul", matmul),
+    ("log_softmax", |call| axes::softmax(call, "nn.LogSoftmax")),
+    ("matmul", arithmetic::matmul),
     ("ne", |call| {
-        binary(call, "numpy.NotEqual", Numbers::Strong, "other")
+        arithmetic::binary(call, "numpy.NotEqual", Numbers::Strong, "other")
     }),
     ("one_hot", one_hot),
     ("ones_like", |call| arranging::alike(call, "numpy.OnesLike")),
@@ -174,29 +156,19 @@ const OTHERS: &[(&str, Rule)] = &[
     }),
     ("roll", arranging::roll),
     ("slice", slicing::slice_of),
-    ("softmax", |call| softmax(call, "nn.Softmax")),
+    ("softmax", |call| axes::softmax(call, "nn.Softmax")),
     ("space_to_depth", |call| {
         arranging::blocks(call, "nn.SpaceToDepth")
     }),
     ("split", arranging::split),
-    ("squared_difference", |call| {
-        let difference = binary(call, "numpy.Subtract", Numbers::Weak, "y")?;
-        Ok(Operation::new("numpy.Square", [difference.into()]))
-    }),
+    ("squared_difference", arithmetic::squared_difference),
     ("squeeze", arranging::squeeze),
     ("stack", arranging::stack),
-    ("tensordot", |call| {
-        let axes = call.required("axes")?.clone();
-        let arguments = [call.first()?, call.operand("b")?];
-        Ok(beside(
-            Operation::new("numpy.Tensordot", arguments).with("axes", axes),
-            Numbers::Strong,
-        ))
-    }),
+    ("tensordot", arithmetic::tensordot),
     ("tile", arranging::tile),
-    ("top_k", top_k),
+    ("top_k", axes::top_k),
     ("transpose", arranging::transpose),
-    ("truediv", |call| quotient(call, "numpy.Divide")),
+    ("truediv", |call| arithmetic::quotient(call, "numpy.Divide")),
     ("unstack", arranging::unstack),
     ("where", choose),
     ("zeros_like", |call| {
@@ -220,10 +192,10 @@ pub(super) fn operation(function: &str, call: &Call<'_>) -> Result<Operation> {
         });
     }
     if let Some((_, path, numbers)) = BINARY.iter().find(|(known, ..)| *known == name) {
-        return binary(call, path, *numbers, "y");
+        return arithmetic::binary(call, path, *numbers, "y");
     }
     if let Some((_, path, dtypes)) = REDUCTIONS.iter().find(|(known, ..)| *known == name) {
-        let operation = reduction(call, path)?;
+        let operation = axes::reduction(call, path)?;
         return Ok(match dtypes {
             Some(dtypes) => operation.only(dtypes),
             None => operation,
@@ -261,87 +233,9 @@ fn bare(function: &str) -> &str {
     found.unwrap_or(new)
 }
 
-/// Limits an operation with arrays among its arguments, or numbers if these are strong.
-fn beside(operation: Operation, numbers: Numbers) -> Operation {
-    let mut args = operation.args.iter();
-    let limits = match numbers {
-        Numbers::Weak => args.any(Argument::is_array),
-        Numbers::Strong => args.any(Argument::is_constant),
-    };
-    if limits {
-        operation.only(BESIDE_CONSTANTS)
-    } else {
-        operation
-    }
-}
-
-fn binary(call: &Call<'_>, path: &'static str, numbers: Numbers, other: &str) -> Result<Operation> {
-    let operation = Operation::new(path, [call.first()?, call.operand(other)?]);
-    Ok(beside(operation, numbers))
-}
-
-/// Of integers, TensorFlow gives float64.
-fn quotient(call: &Call<'_>, path: &'static str) -> Result<Operation> {
-    let operation = Operation::new(path, [call.first()?, call.operand("y")?]);
-    let array = operation.args.iter().any(Argument::is_array);
-    Ok(operation.only(if array { &["float32"] } else { FLOATS }))
-}
-
-fn reduction(call: &Call<'_>, path: &'static str) -> Result<Operation> {
-    let axis = call.integers("axis")?;
-    if axis.as_ref().is_some_and(Vec::is_empty) {
-        return Err(call.unsupported("axis = []", "one axis or several, or none for all"));
-    }
-    Ok(Operation::new(path, [call.first()?])
-        .with("axis", axis)
-        .with("keepdims", call.flag("keepdims", false)?))
-}
-
-fn add_n(call: &Call<'_>) -> Result<Operation> {
-    let mut items = call.firsts()?.into_iter();
-    let first = items
-        .next()
-        .ok_or_else(|| call.invalid("takes at least one tensor"))?;
-    let sum = items.fold(first, |sum, item| {
-        Operation::new("numpy.Add", [sum, item]).into()
-    });
-    Ok(match sum {
-        Argument::Computed(sum) => *sum,
-        only => Operation::new("core.ConvertToTensor", [only]),
-    })
-}
-
-/// `tf.argmax`: of axis 0 if none is given, and int64 where Keras gives int32.
-fn extreme(call: &Call<'_>, path: &'static str) -> Result<Operation> {
-    let index = Operation::new(path, [call.first()?]).with("axis", call.integer("axis", 0)?);
-    let dtype = call.word("output_type", "int64")?;
-    Ok(Operation::new("core.Cast", [index.into()]).with("dtype", dtype))
-}
-
 fn cast(call: &Call<'_>) -> Result<Operation> {
     let dtype = call.required("dtype")?.clone();
     Ok(Operation::new("core.Cast", [call.first()?]).with("dtype", dtype))
-}
-
-fn clip_by_value(call: &Call<'_>) -> Result<Operation> {
-    call.required("clip_value_min")?;
-    call.required("clip_value_max")?;
-    Ok(Operation::new("numpy.Clip", [call.first()?])
-        .with("x_min", call.number("clip_value_min", 0.0)?)
-        .with("x_max", call.number("clip_value_max", 0.0)?))
-}
-
-fn cumulative(call: &Call<'_>, path: &'static str) -> Result<Operation> {
-    call.require("exclusive", false)?;
-    let axis = call.integer("axis", 0)?;
-    let along = |x: Argument| Operation::new(path, [x]).with("axis", axis).only(NUMBERS);
-    let flipped = |x: Argument| Operation::new("numpy.Flip", [x]).with("axis", axis);
-    let x = call.first()?;
-    Ok(if call.flag("reverse", false)? {
-        flipped(along(flipped(x).into()).into())
-    } else {
-        along(x)
-    })
 }
 
 /// `tf.image.resize` of NHWC images. It gives float32 except for nearest neighbours; Keras gives
@@ -367,49 +261,6 @@ fn resize(call: &Call<'_>) -> Result<Operation> {
         .with("data_format", "channels_last"))
 }
 
-/// `x / sqrt(max(sum(x^2), epsilon))`. Keras's `normalize` has the same values, but no gradient
-/// where all of `x` are zero.
-fn l2_normalize(call: &Call<'_>) -> Result<Operation> {
-    let x = call.first()?;
-    let squares = Operation::new("numpy.Square", [x.clone()]);
-    let sum = Operation::new("numpy.Sum", [squares.into()])
-        .with("axis", call.integers("axis")?)
-        .with("keepdims", true);
-    let epsilon = Argument::Given(call.number("epsilon", 1e-12)?);
-    let bounded = Operation::new("numpy.Maximum", [sum.into(), epsilon]);
-    let inverse = Operation::new("math.Rsqrt", [bounded.into()]);
-    Ok(Operation::new("numpy.Multiply", [x, inverse.into()]))
-}
-
-fn softmax(call: &Call<'_>, path: &'static str) -> Result<Operation> {
-    Ok(Operation::new(path, [call.first()?]).with("axis", call.integer("axis", -1)?))
-}
-
-fn matmul(call: &Call<'_>) -> Result<Operation> {
-    for flag in [
-        "adjoint_a",
-        "adjoint_b",
-        "a_is_sparse",
-        "b_is_sparse",
-        "grad_a",
-        "grad_b",
-    ] {
-        call.require(flag, false)?;
-    }
-    let transposed = |x: Argument, flag: &str| -> Result<Argument> {
-        if !call.flag(flag, false)? {
-            return Ok(x);
-        }
-        let swapped = Operation::new("numpy.Swapaxes", [x]);
-        Ok(swapped.with("axis1", -1).with("axis2", -2).into())
-    };
-    let a = transposed(call.first()?, "transpose_a")?;
-    let b = transposed(call.operand("b")?, "transpose_b")?;
-    let constant = a.is_constant() || b.is_constant();
-    let operation = Operation::new("numpy.Matmul", [a, b]);
-    Ok(operation.only(if constant { BESIDE_CONSTANTS } else { NUMBERS }))
-}
-
 fn one_hot(call: &Call<'_>) -> Result<Operation> {
     let depth = call.required("depth")?.clone();
     for (name, only) in [("on_value", 1.0), ("off_value", 0.0)] {
@@ -421,12 +272,6 @@ fn one_hot(call: &Call<'_>) -> Result<Operation> {
         .with("num_classes", depth)
         .with("axis", call.integer("axis", -1)?)
         .with("dtype", call.word("dtype", "float32")?))
-}
-
-fn top_k(call: &Call<'_>) -> Result<Operation> {
-    call.require("sorted", true)?;
-    call.require("index_type", "int32")?;
-    Ok(Operation::new("math.TopK", [call.first()?]).with("k", call.integer("k", 1)?))
 }
 
 fn choose(call: &Call<'_>) -> Result<Operation> {

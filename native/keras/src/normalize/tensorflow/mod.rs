@@ -4,9 +4,12 @@
 //! Keras 2 records a call such as `tf.concat([x, y], axis=1)` as a layer of class `TFOpLambda`
 //! whose config names the `function`; `x[:, 1]` as a `SlicingOpLambda`.
 
+mod arithmetic;
 mod arranging;
+mod axes;
 mod call;
 mod functions;
+mod limits;
 mod operation;
 mod slicing;
 
