@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import zipfile
+
 import h5py
 import numpy as np
 import pytest
@@ -207,3 +210,51 @@ def test_a_vocabulary_is_exported_as_h5_only_where_the_config_holds_it(keras, sp
     legacy = keras.models.load_model(tmp_path / "export/model.h5", compile=False)
     assert_same_weights(legacy, model, 0.0)
     assert legacy.layers[0].get_vocabulary() == ["[UNK]", "a", "b"]
+
+
+def branches(keras):
+    """Layers at the same depth, whose order follows from nothing but how they are reached."""
+    keras.utils.set_random_seed(8)
+    dense, normalization = keras.layers.Dense(10), keras.layers.BatchNormalization()
+    inner = keras.Sequential([keras.Input((10,)), dense, normalization], name="inner")
+    inputs = keras.Input((64,))
+    left, right = keras.layers.Dense(10)(inputs), keras.layers.Dense(10)(inputs)
+    deep = keras.layers.Dense(10, activation="relu")(right)
+    joined = keras.layers.Add()([inner(left), deep, inner(right)])
+    model = keras.Model(inputs, keras.layers.Dense(10, activation="softmax")(joined))
+    model.compile(keras.optimizers.SGD(0.0), "sparse_categorical_crossentropy")
+    return model
+
+
+def reverse_layers(path) -> None:
+    """List the layers of a model's file the other way round, as Keras does not but reads."""
+
+    def reversed_config(text: str | bytes) -> str:
+        document = json.loads(text)
+        document["config"]["layers"].reverse()
+        return json.dumps(document)
+
+    if path.suffix == ".h5":
+        with h5py.File(path, "a") as file:
+            file.attrs["model_config"] = reversed_config(file.attrs["model_config"])
+        return
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, reversed_config(content) if name == "config.json" else content)
+
+
+@pytest.mark.parametrize("kind", ["keras", "h5"])
+def test_layers_listed_in_another_order_have_their_weights(keras, data, arrays, tmp_path, kind):
+    path = tmp_path / f"m.{kind}"
+    branches(keras).save(path)
+    reverse_layers(path)
+    expected = keras.models.load_model(path)
+    model = fit(data, model=str(path), frozenLayers=["inner"]).to_keras()
+    assert [layer.name for layer in model.layers] == [layer.name for layer in expected.layers]
+    assert_same_weights(model, expected, 0.0)
+    images, _ = arrays
+    np.testing.assert_allclose(
+        model.predict(images, verbose=0), expected.predict(images, verbose=0), atol=1e-6
+    )
