@@ -2,6 +2,7 @@
 # make packages, make flights    two more models: strings, and two inputs
 # make test    every check and test
 # make matrix  a small job with every version of Spark that is promised
+# make fuzz    damaged files and configs, for FLAMBEAU_FUZZ_SECONDS (300) each
 # make parity  every layer and operation with every option, against TensorFlow
 # See README.md. cargo and Maven decide what is out of date inside native/ and jvm/.
 
@@ -9,7 +10,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := build
 .DELETE_ON_ERROR:
-.PHONY: setup build mnist packages flights check test test-native test-jvm test-python parity matrix wheel bench bench-keras clean FORCE
+.PHONY: setup build mnist packages flights check test test-native test-jvm test-python fuzz parity matrix wheel bench bench-keras clean FORCE
 
 # Where rustup puts cargo, for shells that have not read its profile.
 export PATH := $(PATH):$(HOME)/.cargo/bin
@@ -57,6 +58,13 @@ test-jvm: $(NATIVE) test-native
 test-python: test-jvm
 	$(VENV)/pytest python/tests
 	$(VENV)/pytest tests
+
+# What cargo test does for seconds; from a new seed each time unless FLAMBEAU_FUZZ_SEED is set.
+fuzz: export FLAMBEAU_FUZZ_SECONDS ?= 300
+fuzz: export FLAMBEAU_FUZZ_SEED ?= $(shell date +%s)
+fuzz: | setup
+	cargo test --locked --release --package flambeau-formats --test mutations -- --nocapture
+	cargo test --locked --release --package flambeau-keras --test mutations -- --nocapture
 
 # Every layer and operation with every option and every architecture of keras.applications
 # against TensorFlow; writes docs/layers.md.
