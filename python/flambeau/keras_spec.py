@@ -29,13 +29,15 @@ def model_params(model: Model) -> dict[str, str]:
     `pathlib.Path` is a local file. A `keras.Model` goes along whole, as the base64 of its .keras
     file: with its weights, and with its compile settings if it has been compiled.
 
-    Raises TypeError for anything else.
+    Raises TypeError for anything else, and ValueError for a compiled model whose file would not say
+    all of a loss or metric.
     """
     if isinstance(model, str):
         return {"model": model}
     if isinstance(model, os.PathLike):
         return {"model": Path(model).resolve().as_uri()}
     if _is_keras(model, "Model"):
+        _check_compiled(model)
         return {"modelBytes": encoded_archive(model)}
     raise TypeError(
         f"model is a {_name(model)}; give Keras JSON text, a path or URI of a .json or .keras "
@@ -53,7 +55,9 @@ def spec(value: Spec) -> str:
     if isinstance(value, Mapping):
         return json.dumps(value)
     if any(_is_keras(value, kind) for kind in ("Optimizer", "Loss", "Metric")):
-        return json.dumps(sys.modules["keras"].saving.serialize_keras_object(value))
+        document = sys.modules["keras"].saving.serialize_keras_object(value)
+        document["config"].update(_left_out(value))
+        return json.dumps(document)
     raise TypeError(
         f"{value!r} is a {_name(value)}; give a Keras name such as 'adam', a Keras config such as "
         "{'class_name': 'Adam', 'config': {}}, or an optimizer, loss or metric of Keras 3"
@@ -117,6 +121,29 @@ def decoded_archive(text: str) -> keras.Model:
 def _scratch_file() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="flambeau-") as folder:
         yield Path(folder) / "model.keras"
+
+
+def _left_out(value: object) -> dict[str, Any]:
+    """Return the arguments of a loss or metric that its config lacks, as Huber's delta."""
+    if not any(_is_keras(value, kind) for kind in ("Loss", "Metric")):
+        return {}
+    arguments: dict[str, Any] = getattr(value, "_fn_kwargs", {})
+    if not arguments:
+        return {}
+    saving = sys.modules["keras"].saving
+    again = saving.deserialize_keras_object(saving.serialize_keras_object(value))
+    kept = getattr(again, "_fn_kwargs", {})
+    return {name: given for name, given in arguments.items() if kept.get(name) != given}
+
+
+def _check_compiled(model: keras.Model) -> None:
+    compiled = getattr(model, "_compile_config", None)
+    for value in sys.modules["keras"].tree.flatten(getattr(compiled, "config", {})):
+        for name, given in _left_out(value).items():
+            raise ValueError(
+                f"the model is compiled with {_name(value)}({name}={given!r}), and Keras's files "
+                f"leave {name} out: give it to KerasEstimator, as its loss or metrics"
+            )
 
 
 def _is_keras(value: object, kind: str) -> bool:

@@ -85,3 +85,18 @@ def test_neither_keras_nor_spark_is_imported_before_it_is_needed():
     )
     package = Path(__file__).parents[1]
     subprocess.run([sys.executable, "-c", code], check=True, cwd=package)
+
+
+def test_arguments_that_keras_leaves_out_of_a_config_are_not_lost(keras):
+    losses = keras.losses
+    assert json.loads(spec(losses.Huber(delta=0.5)))["config"]["delta"] == 0.5
+    assert json.loads(spec(keras.metrics.CosineSimilarity(axis=1)))["config"]["axis"] == 1
+    # What is Keras's default may stay away.
+    assert "delta" not in json.loads(spec(losses.Huber()))["config"]
+
+    model = compiled(keras)
+    model.compile("sgd", {"dense": losses.Huber()}, metrics=[keras.metrics.AUC()])
+    assert list(model_params(model)) == ["modelBytes"]
+    model.compile("sgd", [losses.Huber(delta=0.5)])
+    with pytest.raises(ValueError, match=r"Huber\(delta=0\.5\).* leave delta out: give it to"):
+        model_params(model)
