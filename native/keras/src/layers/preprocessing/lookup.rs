@@ -34,9 +34,8 @@ pub(super) struct Lookup<T> {
 enum Unknown {
     Refused,
     One,
-    /// An integer's remainder.
-    Remainder(i64),
-    Hashed(Buckets),
+    /// An integer's remainder by this number, unless hashing is asked for; else by hash.
+    Several(Option<i64>, Buckets),
 }
 
 impl<T: Token> Lookup<T> {
@@ -48,12 +47,13 @@ impl<T: Token> Lookup<T> {
         let vocabulary = Vocabulary::read(scope, &settings)?;
         let options = scope.options;
         let method = options.choice("oov_method", "floormod", &["floormod", "farmhash"])?;
-        let by_remainder = T::KIND == i64::KIND && method == "floormod";
         let unknown = match settings.num_oov_indices {
             0 => Unknown::Refused,
             1 => Unknown::One,
-            count if by_remainder => Unknown::Remainder(count),
-            count => Unknown::Hashed(Buckets::read(options, count)?),
+            count => {
+                let divisor = (method == "floormod").then_some(count);
+                Unknown::Several(divisor, Buckets::read(options, count)?)
+            }
         };
         options.ignore(&["salt"]);
         let tokens = vocabulary.tokens.into_iter();
@@ -89,22 +89,19 @@ impl<T: Token> Lookup<T> {
         if let Some(index) = self.indices.get(token) {
             return Ok(*index);
         }
-        let text = T::text(token);
         let bucket = match &self.unknown {
             Unknown::Refused => {
-                let text = String::from_utf8_lossy(&text).into_owned();
+                let text = T::text(token);
+                let text = String::from_utf8_lossy(&text);
                 return Err(Error::values(format!(
                     "\"{text}\" is not in the vocabulary, and num_oov_indices = 0 leaves no \
                      index for such words"
                 )));
             }
             Unknown::One => 0,
-            Unknown::Hashed(buckets) => buckets.of(&text),
-            Unknown::Remainder(count) => {
-                let integer = std::str::from_utf8(&text).ok();
-                let integer = integer.and_then(|text| text.parse::<i64>().ok());
-                integer.unwrap_or(0).rem_euclid(*count)
-            }
+            Unknown::Several(divisor, buckets) => divisor
+                .and_then(|divisor| T::remainder(token, divisor))
+                .unwrap_or_else(|| buckets.of(&T::text(token))),
         };
         Ok(self.oov_start + bucket)
     }

@@ -27,6 +27,9 @@ pub(super) trait Token:
 
     /// The text that TensorFlow hashes for it.
     fn text(key: &Self::Key) -> Cow<'_, [u8]>;
+
+    /// Its remainder by `count`, which is above 0, if it is a number.
+    fn remainder(key: &Self::Key, count: i64) -> Option<i64>;
 }
 
 impl Token for Box<[u8]> {
@@ -44,6 +47,10 @@ impl Token for Box<[u8]> {
     fn text(key: &[u8]) -> Cow<'_, [u8]> {
         Cow::Borrowed(key)
     }
+
+    fn remainder(_: &[u8], _: i64) -> Option<i64> {
+        None
+    }
 }
 
 impl Token for i64 {
@@ -60,6 +67,10 @@ impl Token for i64 {
 
     fn text(key: &Self) -> Cow<'_, [u8]> {
         Cow::Owned(key.to_string().into_bytes())
+    }
+
+    fn remainder(key: &Self, count: i64) -> Option<i64> {
+        Some(key.rem_euclid(count))
     }
 }
 
