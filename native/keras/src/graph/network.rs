@@ -1,7 +1,7 @@
 //! Which layers a model has and how they call each other, read from its config: Sequential, or
 //! Functional in Keras 3's form or Keras 2's.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use serde_json::Value as Json;
 
@@ -116,13 +116,21 @@ impl Network {
                 nodes.push(Node { entry, node, args });
             }
         }
+        // Here a Functional model itself is call 0, which nobody names.
+        let from_0 = |key: &Key| {
+            let entry = &entries[key.entry];
+            let skips = entry.family == Family::Models && entry.class != "Sequential";
+            Key {
+                node: key.node.saturating_sub(usize::from(skips)),
+                ..*key
+            }
+        };
         let tree = |key: &str| {
             let value = options.value(key).unwrap_or(&Json::Null);
-            let tree = reader.endpoints(value);
+            let tree = reader.endpoints(value).map(|tree| tree.map(from_0));
             tree.map_err(|reason| options.invalid(format!("{key}: {reason}")))
         };
-        let (mut inputs, mut outputs) = (tree("input_layers")?, tree("output_layers")?);
-        reindex(&entries, &mut nodes, &mut inputs, &mut outputs);
+        let (inputs, outputs) = (tree("input_layers")?, tree("output_layers")?);
         for key in inputs.leaves() {
             if entries[key.entry].class != "InputLayer" {
                 let place = entries[key.entry].place();
@@ -180,52 +188,6 @@ impl Network {
         options.finish()?;
         Ok(Spec::new(dims, dtype))
     }
-}
-
-/// Numbers the calls of nested models from 0. Keras does so only for calls by layers, and for
-/// Sequential models; in `input_layers` and `output_layers`, a Functional model itself is call 0,
-/// which is not written. Before, Keras numbered all from 1. Every call that is written is needed
-/// by somebody, which tells these apart.
-fn reindex(entries: &[Entry], nodes: &mut [Node], inputs: &mut Tree<Key>, outputs: &mut Tree<Key>) {
-    let mut firsts: HashMap<usize, (usize, usize)> = HashMap::new();
-    for (at, entry) in entries.iter().enumerate() {
-        if entry.family != Family::Models {
-            continue;
-        }
-        let calls = |keys: Vec<&Key>| {
-            let own = keys.into_iter().filter(|key| key.entry == at);
-            own.map(|key| key.node).collect::<Vec<_>>()
-        };
-        let within = calls(nodes.iter().flat_map(|node| node.args.leaves()).collect());
-        let ends = calls([inputs.leaves(), outputs.leaves()].concat());
-        let count = nodes.iter().filter(|node| node.entry == at).count();
-        let all: HashSet<usize> = (0..count).collect();
-        let fits = |(first, end): &(usize, usize)| {
-            let within = within.iter().map(|call| call.checked_sub(*first));
-            let ends = ends.iter().map(|call| call.checked_sub(*end));
-            let found: Option<HashSet<usize>> = within.chain(ends).collect();
-            found.is_some_and(|found| found == all)
-        };
-        let known: &[(usize, usize)] = match entry.class.as_str() {
-            "Sequential" => &[(0, 0), (1, 1)],
-            _ => &[(0, 1), (1, 1), (0, 0)],
-        };
-        firsts.extend(
-            known
-                .iter()
-                .find(|first| fits(first))
-                .map(|&first| (at, first)),
-        );
-    }
-    let shifted = |key: &Key, pick: fn((usize, usize)) -> usize| Key {
-        node: key.node - firsts.get(&key.entry).copied().map_or(0, pick),
-        ..*key
-    };
-    for node in nodes {
-        node.args = node.args.map(|key| shifted(key, |(first, _)| first));
-    }
-    *inputs = inputs.map(|key| shifted(key, |(_, end)| end));
-    *outputs = outputs.map(|key| shifted(key, |(_, end)| end));
 }
 
 /// Reads references to tensors by the names of layers.
