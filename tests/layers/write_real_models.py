@@ -77,11 +77,31 @@ def nested() -> keras.Model:
     return model
 
 
-MODELS = {"convolutional": convolutional, "sequences": sequences, "nested": nested}
+def preprocessing() -> keras.Model:
+    """Layers with vocabularies, operations that give several tensors."""
+    wave = keras.Input((64,), name="wave")
+    text = keras.Input((), dtype="string", name="text")
+    codes = keras.Input((2,), dtype="int64", name="codes")
+    words = layers.TextVectorization(
+        vocabulary=["a", "b"], output_mode="tf_idf", idf_weights=[1.0, 2.0]
+    )
+    known = layers.IntegerLookup(vocabulary=[4, 5], num_oov_indices=2, output_mode="multi_hot")
+    bins = layers.Discretization([0.0, 1.0], output_mode="count")
+    parts = [*ops.split(wave, 2, axis=1), *ops.array_split(wave, 3, axis=1)]
+    parts += [words(text), known(codes), bins(wave)]
+    parts += [ops.expand_dims(part, 1) for part in ops.unstack(wave[:, :3], axis=1)]
+    crossed = layers.HashedCrossing(5, output_mode="one_hot")((codes[:, :1], codes[:, 1:]))
+    joined = layers.Concatenate()(
+        [*parts, crossed, ops.tile(wave, (1, 2)), ops.pad(wave, ((0, 0), (1, 1)))]
+    )
+    return keras.Model([wave, text, codes], layers.Dense(1)(joined))
+
+
+BUILDERS = [convolutional, sequences, nested, preprocessing]
 
 
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
-    for name, build in MODELS.items():
+    for build in BUILDERS:
         keras.utils.set_random_seed(1)
-        build().save(folder / f"{name}.keras")
+        build().save(folder / f"{build.__name__}.keras")

@@ -33,7 +33,8 @@ struct Original {
 
 fn originals() -> Vec<Original> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/files");
-    let originals = ["convolutional", "sequences", "nested"].map(|name| {
+    let names = ["convolutional", "sequences", "nested", "preprocessing"];
+    let originals = names.map(|name| {
         let bytes = fs::read(folder.join(format!("{name}.keras"))).unwrap();
         let initial = InitialWeights {
             weights: Weights::from_files(&[&bytes]).unwrap(),

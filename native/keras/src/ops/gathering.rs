@@ -135,10 +135,13 @@ fn starts<T: Described>(
     Ok(found)
 }
 
-/// The number of entries of a tensor of indices, none of which is known.
-fn unknown_starts(spec: &Spec) -> Checked<Vec<Option<i64>>> {
+/// The entries of a tensor of indices for `rank` axes, none of which is known.
+fn unknown_starts(spec: &Spec, rank: usize) -> Checked<Vec<Option<i64>>> {
     let count = elements(spec).ok_or("takes start_indices of a known number")?;
-    Ok(vec![None; usize::try_from(count).unwrap_or(0)])
+    match usize::try_from(count) {
+        Ok(count) if count <= rank => Ok(vec![None; count]),
+        _ => Err(format!("has {count} start_indices for {rank} axes")),
+    }
 }
 
 fn read_starts(args: &Args<Value>, rank: usize) -> Result<Vec<i64>> {
@@ -165,7 +168,8 @@ fn slice(scope: &mut Scope<'_>) -> Result<Built> {
             if shape.len() != x.rank() {
                 return Err(format!("has a shape of {} axes for {x}", shape.len()));
             }
-            let starts = starts(args.get(1, "start_indices"), x.rank(), &unknown_starts)?;
+            let unknown = |spec: &Spec| unknown_starts(spec, x.rank());
+            let starts = starts(args.get(1, "start_indices"), x.rank(), &unknown)?;
             let sizes = shape.iter().zip(&x.dims).zip(starts);
             let dims = sizes.map(|((&size, dim), start)| match size {
                 -1 => dim.zip(start).map(|(dim, start)| dim - start),
@@ -193,7 +197,8 @@ fn slice_update() -> Built {
         |args| {
             let [x] = operands(args, ["inputs"])?;
             let x = x.spec()?;
-            starts(args.get(1, "start_indices"), x.rank(), &unknown_starts)?;
+            let unknown = |spec: &Spec| unknown_starts(spec, x.rank());
+            starts(args.get(1, "start_indices"), x.rank(), &unknown)?;
             let updates = required(args, 2, "updates")?.dims();
             if updates.len() != x.rank() {
                 return Err(format!("has updates of {} axes for {x}", updates.len()));

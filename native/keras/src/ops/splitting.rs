@@ -4,6 +4,7 @@ use serde_json::Value as Json;
 
 use super::axes::required_integers;
 use super::{Family, failed, several};
+use crate::config::Options;
 use crate::error::Result;
 use crate::layer::{Built, Scope};
 use crate::spec::position;
@@ -20,7 +21,7 @@ pub(super) const OPS: Family = &[
     ("Dsplit", |scope| split(scope, |_| 2)),
     ("ArraySplit", |scope| {
         let axis = scope.options.i64("axis", 0)?;
-        let parts = scope.options.count("indices_or_sections")?;
+        let parts = sections(scope.options)?;
         cut(move |_| axis, Parts::Uneven(parts))
     }),
     ("Unstack", unstack),
@@ -72,13 +73,31 @@ impl Parts {
     }
 }
 
+/// Tensors that an operation may give: a config of a kilobyte must not ask for a billion.
+const MOST_PARTS: i64 = 1 << 16;
+
+fn check(parts: i64) -> std::result::Result<(), String> {
+    match parts {
+        ..=MOST_PARTS => Ok(()),
+        _ => Err(format!(
+            "gives {parts} tensors; at most {MOST_PARTS} are supported"
+        )),
+    }
+}
+
+fn sections(options: &Options<'_>) -> Result<i64> {
+    let parts = options.count("indices_or_sections")?;
+    check(parts).map_err(|reason| options.invalid(reason))?;
+    Ok(parts)
+}
+
 fn split(
     scope: &mut Scope<'_>,
     axis: impl Fn(usize) -> i64 + Clone + Send + 'static,
 ) -> Result<Built> {
     let options = scope.options;
     let parts = match options.value("indices_or_sections") {
-        Some(Json::Number(_)) => Parts::Even(options.count("indices_or_sections")?),
+        Some(Json::Number(_)) => Parts::Even(sections(options)?),
         _ => Parts::Before(required_integers(options, "indices_or_sections")?),
     };
     cut(axis, parts)
@@ -122,6 +141,7 @@ fn unstack(scope: &mut Scope<'_>) -> Result<Built> {
                 Some(num) => num,
                 None => x.size(axis)?,
             };
+            check(count)?;
             let mut dims = x.dims.clone();
             dims.remove(at);
             Ok(vec![x.with_dims(dims); usize::try_from(count).unwrap_or(0)])

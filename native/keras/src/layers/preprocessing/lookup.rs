@@ -145,8 +145,8 @@ fn build<T: Word>(scope: &mut Scope<'_>, oov_token: T) -> Result<Built> {
         }
     };
     let num_oov_indices = options.integer("num_oov_indices", 1)?;
-    if num_oov_indices < 0 {
-        return Err(options.invalid("num_oov_indices must not be negative"));
+    if !(0..=i64::from(i32::MAX)).contains(&num_oov_indices) {
+        return Err(options.invalid("num_oov_indices must be from 0 to 2147483647"));
     }
     let modes = ["int", "one_hot", "multi_hot", "count", "tf_idf"];
     let settings = Settings {

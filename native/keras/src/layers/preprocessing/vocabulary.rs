@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 
 use serde_json::Value as Json;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use super::encoding::Mode;
 use super::tokens::Token;
@@ -43,14 +43,23 @@ impl<T: Token> Settings<T> {
         self.oov_start() + self.num_oov_indices
     }
 
-    /// What may stand before the words of a vocabulary.
-    fn special(&self) -> Vec<Option<&T>> {
-        let start = usize::try_from(self.token_start()).unwrap_or(0);
-        let mut special = vec![self.oov_token.as_ref(); start];
-        if self.oov_start() == 1 {
-            special[0] = self.mask_token.as_ref();
-        }
-        special
+    /// Whether what stands for no word and for unknown ones is listed before the words.
+    fn begins(&self, tokens: &[T]) -> bool {
+        let Some(special) = tokens.get(..self.special()) else {
+            return false;
+        };
+        let masks = usize::try_from(self.oov_start()).unwrap_or(0);
+        let (mask, unknown) = special.split_at(masks);
+        mask.iter()
+            .all(|token| self.mask_token.as_ref() == Some(token))
+            && unknown
+                .iter()
+                .all(|token| self.oov_token.as_ref() == Some(token))
+    }
+
+    /// The number of indices before those of the words.
+    fn special(&self) -> usize {
+        usize::try_from(self.token_start()).unwrap_or(usize::MAX)
     }
 }
 
@@ -78,16 +87,12 @@ impl<T: Token> Vocabulary<T> {
             None => saved(scope)?,
         };
         let given = tokens.len();
-        let special = settings.special();
-        let begins = special.len() <= given
-            && special
-                .iter()
-                .zip(&tokens)
-                .all(|(special, token)| *special == Some(token));
-        if begins {
-            tokens.drain(..special.len());
-        }
-        let front = if begins { 0 } else { special.len() };
+        let front = if settings.begins(&tokens) {
+            tokens.drain(..settings.special());
+            0
+        } else {
+            settings.token_start()
+        };
         check(scope, settings, &tokens)?;
         let count = i64::try_from(tokens.len()).unwrap_or(i64::MAX);
         let size = settings.token_start() + count;
@@ -203,17 +208,16 @@ fn weights(
     scope: &Scope<'_>,
     listed: Option<&Json>,
     given: usize,
-    front: usize,
+    front: i64,
     depth: i64,
 ) -> Result<Tensor> {
     let wrong = |reason: String| scope.options.invalid(format!("idf_weights {reason}"));
-    let depth = usize::try_from(depth).unwrap_or(0);
     if let Some(saved) = scope.stored(WEIGHTS) {
         let numbers = saved.to_f32().map_err(|source| Error::Archive {
             action: "read",
             source,
         })?;
-        if numbers.len() != depth {
+        if i64::try_from(numbers.len()) != Ok(depth) {
             let found = numbers.len();
             return Err(wrong(format!("in the file are {found}, expected {depth}")));
         }
@@ -221,7 +225,7 @@ fn weights(
     }
     let numbers = listed.and_then(Json::as_array);
     let numbers = numbers.and_then(|items| items.iter().map(literals::number).collect());
-    let mut numbers: Vec<f64> =
+    let numbers: Vec<f64> =
         numbers.ok_or_else(|| wrong("are missing for output_mode \"tf_idf\"".to_owned()))?;
     if numbers.len() != given {
         let found = numbers.len();
@@ -231,9 +235,16 @@ fn weights(
     }
     #[expect(clippy::cast_precision_loss, reason = "words are counted")]
     let mean = numbers.iter().sum::<f64>() / given as f64;
-    numbers.splice(0..0, std::iter::repeat_n(mean, front));
-    numbers.resize(depth, 0.0);
-    Ok(Tensor::f_from_slice(&numbers)?.f_to_kind(Kind::Float)?)
+    // libtorch refuses what the memory has no room for; a vector would end the process.
+    let options = (Kind::Double, Device::Cpu);
+    let words = i64::try_from(given).unwrap_or(i64::MAX);
+    let padding = depth.saturating_sub(front).saturating_sub(words).max(0);
+    let parts = [
+        Tensor::f_full([front], mean, options)?,
+        Tensor::f_from_slice(&numbers)?,
+        Tensor::f_zeros([padding], options)?,
+    ];
+    Ok(Tensor::f_cat(&parts, 0)?.f_to_kind(Kind::Float)?)
 }
 
 #[cfg(test)]
