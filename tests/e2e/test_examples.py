@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
-from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
@@ -16,24 +14,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-ROOT = Path(__file__).resolve().parents[2]
-DEADLINE_SECONDS = 600
+from examples import ROOT, run
+
 CODES = ["carrier", "origin", "dest"]
 NUMBERS = ["month", "weekday", "hour", "minute", "distance"]
-
-
-def run(name: str) -> str:
-    """Run an example to its end within the deadline, and return what it printed."""
-    done = subprocess.run(
-        [ROOT / "examples" / name / "run.sh"],
-        env={**os.environ, "MASTER": "local-cluster[2,1,2048]"},
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE_SECONDS,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-8000:]
-    return done.stdout
 
 
 def exported(name: str) -> keras.Model:
@@ -53,7 +37,7 @@ def history(name: str) -> dict[str, list[float]]:
 
 
 def test_sections_of_packages_are_told_from_their_descriptions():
-    printed = run("packages")
+    printed = run("packages").stdout
     accuracy = float(re.search(r"\|\s*(0\.\d+)\|", printed).group(1))
     assert accuracy > 0.7
     rows, model = predictions("packages"), exported("packages")
