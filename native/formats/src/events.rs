@@ -152,9 +152,9 @@ mod tests {
         let version = records.read().unwrap().unwrap();
         assert_eq!(version, b"\x09\0\0\0\0\0\0\0\0\x1a\x0dbrain.Event:2");
         let event = records.read().unwrap().unwrap();
-        let head = b"\x09\0\0\0\0\0\0\xf0\x3f\x10\x03\x2a\x1f\x0a\x1d\x0a\x04loss";
+        let head = b"\x09\0\0\0\0\0\0\xf0\x3f\x10\x03\x2a\x21\x0a\x1f\x0a\x04loss";
         let tensor = b"\x42\x0a\x08\x01\x12\0\x22\x04\0\0\0\x3f";
-        let metadata = b"\x4a\x09\x0a\x07\x0a\x07scalars";
+        let metadata = b"\x4a\x0b\x0a\x09\x0a\x07scalars";
         assert_eq!(event, [&head[..], tensor, metadata].concat());
         assert!(records.read().unwrap().is_none());
     }
