@@ -529,8 +529,7 @@ def old_model(*, states: bool) -> keras.Model:
 
 
 CASES.add("keras_2", lambda: old_model(states=False), text=old_text)
-# The export keeps calls in Keras 2's form, in which Keras 3 does not read states.
-CASES.add("keras_2-states", lambda: old_model(states=True), text=old_text, export=False)
+CASES.add("keras_2-states", lambda: old_model(states=True), text=old_text)
 
 test_recurrent = CASES.test()
 

@@ -2,6 +2,7 @@
 //! Keras 3 writes. What Keras 3 wrote stays as it is.
 
 mod nested;
+mod states;
 mod tensorflow;
 
 use serde_json::{Map, Value, json};
@@ -59,6 +60,7 @@ pub(crate) fn normalize(mut document: Value) -> Result<Normalized> {
 /// Brings the layers of a model, and of the models among them, to Keras 3's form.
 fn upgrade_layers(config: &mut Map<String, Value>, class: &str) -> Result<()> {
     nested::renumber(config);
+    states::upgrade(config);
     tensorflow::upgrade(config)?;
     let Some(Value::Array(layers)) = config.get_mut("layers") else {
         return Err(invalid("config.layers must be a list"));
@@ -111,6 +113,15 @@ fn upgrade_nested(layer: &mut Value, class: &str) -> Result<()> {
         Some(Value::Object(config)) => upgrade_layers(config, class),
         _ => Err(invalid("the config of a nested model must be an object")),
     }
+}
+
+/// Output `history` (`[layer, node, tensor]`) as an argument in Keras 3's form. Keras reads the shape
+/// and the dtype only to make a tensor that it then replaces by the output itself, so that any do.
+fn keras_tensor(history: Value) -> Value {
+    json!({
+        "class_name": "__keras_tensor__",
+        "config": {"shape": [null], "dtype": "float32", "keras_history": history},
+    })
 }
 
 fn invalid(reason: &str) -> Error {

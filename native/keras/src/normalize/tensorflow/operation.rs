@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 
 use crate::dtype::DType;
 use crate::literals;
+use crate::normalize::keras_tensor;
 
 /// An argument of an operation.
 #[derive(Debug, Clone)]
@@ -20,7 +21,7 @@ pub(super) enum Argument {
 impl Argument {
     /// Output `history` (`[layer, node, tensor]`) of the model.
     pub(super) fn tensor(history: Value) -> Self {
-        Self::Given(tensor(history))
+        Self::Given(keras_tensor(history))
     }
 
     /// A number, or nested lists of numbers as an array of the dtype that TensorFlow gives them;
@@ -58,19 +59,10 @@ impl Argument {
                 let inner = operation.class.to_lowercase();
                 let inner = format!("{name}.{inner}_{}", layers.len());
                 operation.emit(&inner, layers);
-                tensor(json!([inner, 0, 0]))
+                keras_tensor(json!([inner, 0, 0]))
             }
         }
     }
-}
-
-/// A reference to an output in Keras 3's form. Keras reads the shape and the dtype only to make a
-/// tensor that it then replaces by the output itself, so that any do.
-fn tensor(history: Value) -> Value {
-    json!({
-        "class_name": "__keras_tensor__",
-        "config": {"shape": [null], "dtype": "float32", "keras_history": history},
-    })
 }
 
 impl From<Operation> for Argument {
