@@ -307,10 +307,10 @@ impl Model {
         slices
     }
 
-    /// Runs the backward pass of the scalar `loss`, which `pass` led to, and writes the gradients of all trainable
-    /// variables, laid out as [`VariableStore::as_slice`], over `out`, and what `slices`, those of
-    /// [`Self::indexed_slices`], are to know. Gives for each variable whether the loss depends on
-    /// it; one that it does not depend on gets zeros. The loss's graph is freed.
+    /// Runs the backward pass of the scalar `loss`, which `pass` led to. Writes the gradients of all
+    /// trainable variables, laid out as [`VariableStore::as_slice`], over `out`, and tells `slices`,
+    /// those of [`Self::indexed_slices`], what they need to know. Gives for each variable whether
+    /// the loss depends on it; one that it does not depend on gets zeros. The loss's graph is freed.
     pub fn gradients(
         &self,
         pass: &Pass,

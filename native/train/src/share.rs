@@ -88,7 +88,7 @@ impl Share {
         if self.slices.is_empty() {
             return Ok(communicator.allreduce(&mut self.values)?);
         }
-        let stretches = self.stretches(communicator)?;
+        let stretches = self.agree(communicator)?;
         let mut packed = std::mem::take(&mut self.packed);
         packed.clear();
         self.each(&stretches, |part| packed.extend_from_slice(part));
@@ -140,7 +140,7 @@ impl Share {
     }
 
     /// Agrees with the other ranks on what is exchanged of each matrix.
-    fn stretches(&self, communicator: &mut Communicator) -> Result<Vec<Vec<Range<usize>>>, Error> {
+    fn agree(&self, communicator: &mut Communicator) -> Result<Vec<Vec<Range<usize>>>, Error> {
         let is_large = |slices: &&IndexedSlices| slices.span().len() >= LARGE;
         let large: Vec<_> = self.slices.iter().filter(is_large).collect();
         let mut rows = vec![Vec::new(); large.len()];

@@ -4,7 +4,7 @@
 //! are scaled: the sums of their losses and what divides them, their rows, whether they have more;
 //! and the metrics, which ride along. The loss of the whole batch is known then, on every rank,
 //! before any backward pass. Its gradients leave each rank already scaled, and the second exchange
-//! adds them up (see [`crate::share`]):
+//! adds them up (see `share`):
 //!
 //! ```text
 //! forward -> | loss sums | added losses x rows | rows | ranks with more | metric sums |   (f64)

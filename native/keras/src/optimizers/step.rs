@@ -12,6 +12,7 @@ use crate::indexed_slices::{IndexedSlices, Needs, Statistic};
 /// What is done to the gradients before they are clipped.
 #[derive(Debug, Clone, Copy)]
 struct Preparation {
+    /// What the rule takes of their slices, which are scaled alike.
     statistic: Option<Statistic>,
     /// They are multiplied by this,
     factor: Option<f32>,
@@ -273,6 +274,7 @@ impl Preparation {
     }
 
     fn apply(self, part: &mut Part<'_>) {
+        scale_statistics(self.statistic, self.scale(), part);
         let grads = &mut *part.piece.grads;
         if let Some(factor) = self.factor {
             map(grads, |g| g * factor);
@@ -280,8 +282,6 @@ impl Preparation {
         if let Some(divisor) = self.divisor {
             map(grads, |g| g / divisor);
         }
-        scale_statistics(self.statistic, self.scale(), part);
-        let grads = &mut *part.piece.grads;
         match self.accumulation {
             None => {}
             Some(Accumulation::Add) => map_1(grads, part.accumulator, |g, sum| *sum += *g),
