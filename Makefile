@@ -72,7 +72,7 @@ PARITY := FLAMBEAU_PARITY=all $(VENV)/pytest -o faulthandler_timeout=3600
 parity: | setup
 	rm -rf target/parity
 	$(PARITY) tests/layers tests/parity
-	ulimit -v 14000000; $(PARITY) tests/applications
+	ulimit -v 18000000; $(PARITY) tests/applications
 	$(VENV)/python tests/layers/table.py
 
 # A small job with every version of Spark that is promised: 450 MB each, kept in build/spark.

@@ -16,6 +16,7 @@ use crate::assets::Assets;
 use crate::blueprint::Blueprint;
 use crate::error::{Error, Result};
 use crate::layer::Declared;
+use crate::losses::registry::Class;
 use crate::model::Model;
 use crate::optimizers::Optimizer;
 use crate::python_json;
@@ -113,6 +114,23 @@ pub(crate) fn document(file: &LegacyFile) -> Result<Json> {
     Ok(document)
 }
 
+/// Gives losses the names of their functions: Keras opens no legacy file in which they are called
+/// "mse", since it takes that for the name of a metric.
+fn without_aliases(losses: &mut Json) {
+    match losses {
+        Json::String(name) => {
+            if let Some(class) = Class::by_alias(name) {
+                class.function.clone_into(name);
+            }
+        }
+        Json::Array(losses) => losses.iter_mut().for_each(without_aliases),
+        Json::Object(by_output) if !by_output.contains_key("class_name") => {
+            by_output.values_mut().for_each(without_aliases);
+        }
+        _ => {}
+    }
+}
+
 impl Model {
     /// Checks that a legacy file can hold the model: it has no place for a vocabulary that is in
     /// no config.
@@ -147,6 +165,9 @@ impl Model {
             if let Some(fields) = training.as_object_mut() {
                 let optimizer = fields.remove("optimizer").unwrap_or_default();
                 fields.insert("optimizer_config".to_owned(), optimizer);
+                if let Some(losses) = fields.get_mut("loss") {
+                    without_aliases(losses);
+                }
             }
             training
         });
