@@ -52,6 +52,8 @@ DIFFERENCES = """## Where the numbers differ
 
 - `data_format="channels_first"` with as many filters as the last axis is long: Keras on TensorFlow
   adds the bias along that axis, Flambeau along the channels.
+- The loss of one of several outputs, reported over an epoch whose last batch is smaller: Keras gives
+  every batch the same weight, Flambeau every row. The total loss is over rows in both.
 - `x**0` at `x = 0`: TensorFlow's gradient is NaN, Flambeau's 0.
 """
 
@@ -59,8 +61,9 @@ ARCHITECTURES = """## Architectures of `keras.applications`
 
 Each with random weights and images of that side: prediction, one training step and the export. The
 errors bound the norm of the difference, relative to the norm of what TensorFlow finds: of the
-predictions, of outputs and moving statistics in training, and of the worst gradient. Where a
-max-pooling has a draw that rounding decides, gradients differ more.
+predictions, of outputs and moving statistics in training, and of the worst gradient. Weights and
+images are such that rounding does not decide on which side of its kink a relu is, nor, where that
+could be had, which of two values is the larger in a max-pooling.
 
 | architecture | side | prediction | training | gradients |
 |---|---|---|---|---|

@@ -83,7 +83,7 @@ impl Share {
     /// Adds up the shares of all ranks.
     ///
     /// # Errors
-    /// [`Error::Collective`].
+    /// [`Error::Collective`], or another rank's matrices are larger.
     pub(crate) fn sum(&mut self, communicator: &mut Communicator) -> Result<(), Error> {
         if self.slices.is_empty() {
             return Ok(communicator.allreduce(&mut self.values)?);
@@ -146,8 +146,17 @@ impl Share {
         let mut rows = vec![Vec::new(); large.len()];
         if !large.is_empty() {
             let own = encode(large.iter().map(|slices| slices.rows()));
-            for of_rank in communicator.allgather(&own)? {
-                decode(&of_rank, &mut rows);
+            let heights = large
+                .iter()
+                .map(|slices| slices.span().len() / slices.width());
+            let heights: Vec<_> = heights.collect();
+            for (rank, of_rank) in communicator.allgather(&own)?.iter().enumerate() {
+                decode(of_rank, &heights, &mut rows).map_err(|row| {
+                    Error::Config(format!(
+                        "rank {rank} looked up row {row} of an embedding that has no such row on \
+                         this rank: all ranks must train the same model"
+                    ))
+                })?;
             }
         }
         let mut rows = rows.into_iter();
@@ -181,16 +190,20 @@ fn encode<'a>(matrices: impl Iterator<Item = &'a [usize]>) -> Vec<u8> {
     bytes
 }
 
-/// Adds the rows that another rank has encoded.
-fn decode(bytes: &[u8], matrices: &mut [Vec<usize>]) {
+/// Adds the rows that another rank has encoded; fails with a row that the matrix, of as many rows
+/// as `heights` says, does not have.
+fn decode(bytes: &[u8], heights: &[usize], matrices: &mut [Vec<usize>]) -> Result<(), u64> {
     let (words, _) = bytes.as_chunks::<8>();
-    let mut numbers = words
-        .iter()
-        .map(|word| usize::try_from(u64::from_le_bytes(*word)).unwrap_or(usize::MAX));
-    for rows in matrices {
+    let mut numbers = words.iter().map(|word| u64::from_le_bytes(*word));
+    for (rows, &height) in matrices.iter_mut().zip(heights) {
         let count = numbers.next().unwrap_or(0);
-        rows.extend(numbers.by_ref().take(count));
+        let count = usize::try_from(count).unwrap_or(usize::MAX);
+        for number in numbers.by_ref().take(count) {
+            let row = usize::try_from(number).ok().filter(|&row| row < height);
+            rows.push(row.ok_or(number)?);
+        }
     }
+    Ok(())
 }
 
 /// Where rows lie in their matrix; neighbours are one stretch.
@@ -257,10 +270,11 @@ mod tests {
         let own = [vec![5, 2, 5], vec![], vec![9]];
         let message = encode(own.iter().map(Vec::as_slice));
         let mut matrices = vec![vec![1], vec![], vec![]];
-        decode(&message, &mut matrices);
+        decode(&message, &[10, 1, 10], &mut matrices).unwrap();
         assert_eq!(matrices, [vec![1, 2, 5], vec![], vec![9]]);
         // What is cut off is missing, no more.
-        decode(&message[..12], &mut matrices);
+        decode(&message[..12], &[10, 1, 10], &mut matrices).unwrap();
         assert_eq!(matrices, [vec![1, 2, 5], vec![], vec![9]]);
+        assert_eq!(decode(&message, &[10, 1, 9], &mut matrices), Err(9));
     }
 }
