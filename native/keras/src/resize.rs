@@ -9,6 +9,7 @@ pub(crate) use self::interpolation::Interpolation;
 use crate::config::Options;
 use crate::dtype::is_float;
 use crate::error::Result;
+use crate::saturation::{Limits, saturated};
 
 /// Keras's `ops.image.resize`.
 #[derive(Debug)]
@@ -126,24 +127,11 @@ impl Resize {
             mixed(&images, 2, &weights(width, columns))?
         };
         if is_float(kind) {
-            saturated(&resized, kind)
+            saturated(&resized, kind, Limits::of(kind))
         } else {
-            saturated(&resized.f_round()?, kind)
+            saturated(&resized.f_round()?, kind, Limits::of(kind))
         }
     }
-}
-
-/// Numbers in `kind`, those out of its range as its ends.
-fn saturated(x: &Tensor, kind: Kind) -> Result<Tensor> {
-    let (low, high) = match kind {
-        Kind::Uint8 => (0.0, 255.0),
-        Kind::Int8 => (-128.0, 127.0),
-        Kind::Int16 => (-32_768.0, 32_767.0),
-        Kind::Int => (-2_147_483_648.0, 2_147_483_520.0),
-        Kind::Half => (-65_504.0, 65_504.0),
-        _ => return Ok(x.f_to_kind(kind)?),
-    };
-    Ok(x.f_clamp(low, high)?.f_to_kind(kind)?)
 }
 
 /// The single pixels that `weights` name along `axis`.

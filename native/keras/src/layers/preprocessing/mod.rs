@@ -7,7 +7,7 @@ mod encoding;
 mod fingerprint;
 mod hashed_crossing;
 mod hashing;
-mod images;
+pub(crate) mod images;
 mod lookup;
 mod normalization;
 mod rescaling;

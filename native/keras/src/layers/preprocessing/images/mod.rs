@@ -1,6 +1,5 @@
 //! `keras.layers` for images: of other sizes, and changed at random in training.
 //!
-//! A layer takes one batch of images. Labels, boxes and masks that Keras takes beside them in a
 //! dictionary are not supported.
 
 mod affine;
@@ -9,22 +8,22 @@ mod brightness;
 mod contrast;
 mod cropping;
 mod distributions;
-mod elastic;
+pub(crate) mod elastic;
 mod equalization;
-mod filter;
+pub(crate) mod filter;
 mod flip;
-mod grayscale;
-mod hue;
+pub(crate) mod grayscale;
+pub(crate) mod hue;
 mod inversion;
 mod jitter;
 mod mixing;
-mod perspective;
+pub(crate) mod perspective;
 mod policies;
 mod posterization;
 mod range;
 mod resizing;
 mod sampling;
-mod warp;
+pub(crate) mod warp;
 
 use crate::layers::Family;
 
