@@ -205,6 +205,22 @@ for dtype in ("float16", "bfloat16"):
     )  # fmt: skip
 
 
+CASES.op(
+    "images-float64",
+    lambda x, y: [
+        call(ops.cast(x, "float64"))
+        for call in (
+            ops.image.rgb_to_grayscale, ops.image.rgb_to_hsv, ops.image.gaussian_blur, ops.image.sobel_edges,
+            lambda x: ops.image.extract_patches(x, 2), lambda x: ops.image.affine_transform(x, TRANSFORMS[3]),
+            lambda x: ops.image.ssim(x, ops.cast(y, "float64"), filter_size=3), lambda x: ops.unfold(x, 2),
+            lambda x: ops.image.scale_and_translate(x, (5, 9, 4, 3), np.array([1.4, 0.9]), np.array([0.3, -1.2]), (1, 2), "cubic"),
+            lambda x: ops.image.map_coordinates(x[0], np.array([[0.3, 4.2], [1.7, -0.4], [0.0, 2.0]]), 1, "reflect"),
+        )
+    ],
+    ((6, 5, 3), "float32"), ((6, 5, 3), "float32"), inputs=within(0.05, 1),
+)  # fmt: skip
+
+
 def places(model) -> list[np.ndarray]:
     """A tensor, and coordinates in it and around it."""
     rng = np.random.default_rng(3)

@@ -87,6 +87,16 @@ for dtype in ("float16", "bfloat16"):
         ((6, 5, 2), "float32"), tolerance=1e-2, export=False,
     )  # fmt: skip
 
+
+def after_relu() -> keras.Model:
+    """A pooling that can go before the activation of the layer before."""
+    x = keras.Input((8, 7, 2))
+    y = keras.layers.Conv2D(3, 3, activation="relu")(x)
+    return keras.Model(x, ops.max_pool(y, 2))
+
+
+CASES.add("pool-after-relu", after_relu)
+
 # Convolutions, by constant kernels and by kernels that are computed.
 CONVOLUTIONS = [
     dict(),
@@ -150,6 +160,17 @@ for dtype in ("float16", "bfloat16"):
         ],
         ((5, 4, 2), "float32"), symbolic(3, 2, 2, 4), tolerance=3e-2,
     )  # fmt: skip
+
+CASES.op(
+    "convolution-float64",
+    lambda x, k: [
+        call(ops.cast(x, "float64"), ops.cast(k[0], "float64"))
+        for call in (
+            ops.conv, ops.depthwise_conv, lambda x, k: ops.max_pool(x, 2), lambda x, k: ops.average_pool(x, 3, 1, "same"),
+        )
+    ],
+    ((5, 4, 2), "float32"), symbolic(3, 2, 2, 4),
+)  # fmt: skip
 
 TRANSPOSED = [
     dict(),

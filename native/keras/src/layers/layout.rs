@@ -106,8 +106,8 @@ impl Layout {
     }
 }
 
-/// Spatial axes of the class `Name1D`, `Name2D` or `Name3D`; of a class whose name does not say, those
-/// of its input, which are none if it has none.
+/// Spatial axes of the class `Name1D`, `Name2D` or `Name3D`; of a class whose name does not say,
+/// those of its input.
 pub(crate) fn spatial_rank(scope: &Scope<'_>) -> usize {
     match scope.class.trim_end_matches("Transpose").as_bytes() {
         [.., b'1', b'D'] => 1,

@@ -179,7 +179,7 @@ impl Beam {
             label: total,
         };
         if !self.is_candidate(new) {
-            // So TensorFlow forgets one that left the beam in this step, before it has grown itself.
+            // So one that left the beam in this step, before its turn to grow, does not grow.
             if let Some(child) = known {
                 self.entries[child].old = NONE;
             }

@@ -98,8 +98,8 @@ fn saturate_cast(scope: &mut Scope<'_>) -> Result<Built> {
             let from = super::kind_of(x)?;
             if is_misread(from, kind) {
                 return Err(format!(
-                    "cannot cast {} to {}: Keras 3.15 takes the greatest integer for the least, and \
-                     gives that alone; use cast, which has no need to saturate here",
+                    "cannot cast {} to {}: Keras 3.15 takes the greatest integer for the least, \
+                     and gives that alone; use cast, since nothing lies beyond the range",
                     x.dtype,
                     DType::Tensor(kind)
                 ));

@@ -114,8 +114,9 @@ impl Kernel {
         name: &'static str,
         rank: usize,
     ) -> Checked<Self> {
-        let dims = required(args, position, name)?.dims();
-        let known: Option<Vec<i64>> = dims.iter().map(|dim| dim.filter(|&n| n > 0)).collect();
+        let spec = required(args, position, name)?.spec()?;
+        let known = spec.dims.iter().map(|dim| dim.filter(|&size| size > 0));
+        let known: Option<Vec<i64>> = known.collect();
         match known.as_deref() {
             Some([size @ .., a, b]) if size.len() == rank => Ok(Self {
                 name,
@@ -123,7 +124,7 @@ impl Kernel {
                 last: [*a, *b],
             }),
             _ => Err(format!(
-                "needs a {name} of {} axes of known sizes, got {dims:?}",
+                "needs a {name} of {} axes of known sizes, got shape {spec}",
                 rank + 2
             )),
         }
@@ -192,9 +193,8 @@ fn convolution<const N: usize>(
             for (position, kernel) in (1..).zip(&kernels) {
                 let found = Kernel::of(args, position, kernel.name, kernel.size.len())?;
                 if found != *kernel {
-                    return Err(format!(
-                        "was first called with {kernel:?}, now with {found:?}"
-                    ));
+                    let name = kernel.name;
+                    return Err(format!("was first called with a {name} of another shape"));
                 }
             }
             let [x] = operands(args, ["inputs"])?;

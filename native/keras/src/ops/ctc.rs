@@ -84,7 +84,8 @@ fn require_labels(ids: &Tensor, lengths: &Tensor, blank: i64, classes: i64) -> R
         return Ok(());
     }
     Err(failed(format!(
-        "takes as many labels in each row as target_length says, from 0 to {} but the blank {blank}",
+        "takes as many labels in each row as target_length says, from 0 to {} but the blank \
+         {blank}",
         classes - 1
     )))
 }

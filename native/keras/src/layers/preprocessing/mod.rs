@@ -10,6 +10,7 @@ mod hashing;
 pub(crate) mod images;
 mod lookup;
 mod normalization;
+mod pipeline;
 mod rescaling;
 mod splitting;
 mod text_vectorization;
@@ -26,6 +27,7 @@ pub(super) const LAYERS: Family = &[
     ("Hashing", hashing::build),
     ("IntegerLookup", lookup::build_integers),
     ("Normalization", normalization::build),
+    ("Pipeline", pipeline::build),
     ("Rescaling", rescaling::build),
     ("StringLookup", lookup::build_strings),
     ("TextVectorization", text_vectorization::build),

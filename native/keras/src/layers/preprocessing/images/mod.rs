@@ -1,9 +1,11 @@
 //! `keras.layers` for images: of other sizes, and changed at random in training.
 //!
+//! A layer takes one batch of images. Labels, boxes and masks that Keras takes beside them in a
 //! dictionary are not supported.
 
 mod affine;
 mod augmentation;
+mod boxes;
 mod brightness;
 mod contrast;
 mod cropping;
@@ -61,4 +63,5 @@ pub(in crate::layers) const LAYERS: Family = &[
     ("CutMix", mixing::build_cut_mix),
     ("RandAugment", policies::build_rand_augment),
     ("AugMix", policies::build_aug_mix),
+    ("MaxNumBoundingBoxes", boxes::build),
 ];
