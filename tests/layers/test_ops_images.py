@@ -170,6 +170,11 @@ CASES.op(
     ((6, 5, 3), "uint8"), ((8,), "float32"),
     inputs=lambda model: [bytes_of(model)[0], TRANSFORMS],
 )  # fmt: skip
+CASES.op(
+    "resize-bytes",
+    lambda x: [ops.image.resize(x, size) for size in [(3, 7), (9, 2), (12, 10), (17, 13), (5, 6)]],
+    ((6, 5, 3), "uint8"), inputs=bytes_of,
+)  # fmt: skip
 CASES.op("ssim-bytes", lambda x, y: ops.image.ssim(x, y, max_val=255), ((12, 12, 3), "uint8"), ((12, 12, 3), "uint8"),
          inputs=bytes_of)  # fmt: skip
 CASES.op(
