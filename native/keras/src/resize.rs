@@ -145,8 +145,8 @@ fn chosen(x: &Tensor, axis: i64, weights: &[Vec<(i64, f32)>]) -> Result<Tensor> 
     Ok(x.f_index_select(axis, &places)?)
 }
 
-/// What lies between the two pixels along `axis` that `weights` name, rounded as TensorFlow does it:
-/// of integers it decides ties.
+/// What lies between the two pixels along `axis` that `weights` name, in the order of TensorFlow's
+/// operations: their rounding decides ties of integers.
 fn between(x: &Tensor, axis: i64, weights: &[Vec<(i64, f32)>]) -> Result<Tensor> {
     let side = |at: usize| -> Result<Tensor> {
         let places = weights.iter().filter_map(|pair| pair.get(at));

@@ -110,8 +110,8 @@ impl Format {
     }
 }
 
-/// An operation on one image or a batch that keeps the dtype: `infer` gives the axes of the results,
-/// `call` the results of a batch with its channels last.
+/// An operation on one image or a batch that keeps the dtype: `infer` gives the axes of the
+/// results, `call` the results of a batch with its channels last.
 fn on_images(
     scope: &Scope<'_>,
     infer: impl Fn(&Spec, Format) -> Checked<Vec<Option<i64>>> + Send + 'static,
