@@ -27,7 +27,10 @@ TABLE = ROOT / "docs" / "layers.md"
 SHARED = {"layers": {"name", "trainable", "dtype", "build_config", "seed"}, "ops": {"name"}}
 # So many values of an option are listed.
 FEW = 6
-REFUSED = {"Lambda": "refused: its function is Python's"}
+REFUSED = {
+    "Lambda": "refused: its function is Python's",
+    "Polar": "refused: its results are complex",
+}
 
 HEADER = """# Layers and operations
 
@@ -55,6 +58,12 @@ DIFFERENCES = """## Where the numbers differ
 - The loss of one of several outputs, reported over an epoch whose last batch is smaller: Keras gives
   every batch the same weight, Flambeau every row. The total loss is over rows in both.
 - `x**0` at `x = 0`: TensorFlow's gradient is NaN, Flambeau's 0.
+- `saturate_cast` of floating-point numbers above the greatest int32, uint32 or int64: Keras casts
+  what is one above it, and leaves the result to the processor; Flambeau gives the greatest.
+- `conv_transpose` in a functional model: Keras cannot run it, for its operation mixes up two
+  arguments; Flambeau does what the function does outside of one.
+- `ctc_loss` of labels that do not fit into their steps: TensorFlow gives about 700, Flambeau an
+  error.
 """
 
 ARCHITECTURES = """## Architectures of `keras.applications`

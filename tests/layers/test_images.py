@@ -391,6 +391,42 @@ for name, layer in {
         ),
     )
 
+# Layers one after the other, with variables, masks and what differs in training.
+CASES.add(
+    "pipeline",
+    lambda: sequential(
+        (10, 9, 3), L.Pipeline([L.Rescaling(1 / 255), L.Resizing(5, 6), L.CenterCrop(4, 4)])
+    ),
+    inputs=pixels(0, 255, 4),
+)
+CASES.add(
+    "pipeline-random",
+    lambda: sequential((10, 9, 3), L.Pipeline([L.RandomFlip(seed=1), L.RandomContrast(0.2)])),
+    inputs=pixels(0, 255, 4),
+    random=True,
+)
+CASES.add(
+    "pipeline-variables",
+    lambda: sequential(
+        (6,), L.Pipeline([L.Dense(4, "relu"), L.BatchNormalization(), L.Dense(3)]), L.Dense(2)
+    ),
+)
+CASES.add(
+    "pipeline-masks",
+    lambda: sequential(
+        (5,),
+        L.Pipeline([L.Embedding(4, 3, mask_zero=True), L.LSTM(2, return_sequences=True)]),
+        L.LSTM(2),
+        dtype="int32",
+    ),
+)
+CASES.add(
+    "pipeline-nested",
+    lambda: sequential((6,), L.Pipeline([L.Pipeline([L.Dense(4)]), L.Pipeline([L.Dense(3)])])),
+)
+# Images without boxes stay as they are.
+add("max_boxes", lambda **o: L.MaxNumBoundingBoxes(3, **o), every=True)
+
 
 def refuse(name, layer, *parts, **options):
     """A case of a layer, one of whose options is made one that is refused."""
@@ -431,11 +467,22 @@ REFUSALS.add(
         class_name="RandomHue", config={"name": "h", "factor": 0.2}
     ),
 )
+
+
+def boxed() -> keras.Model:
+    """A layer that takes images and boxes in a dictionary."""
+    inputs = [keras.Input((4, 4, 3)), keras.Input((3, 4)), keras.Input((3,))]
+    data = {"images": inputs[0], "bounding_boxes": {"boxes": inputs[1], "labels": inputs[2]}}
+    kept = L.MaxNumBoundingBoxes(2, bounding_box_format="xyxy")(data)
+    return keras.Model(inputs, kept["images"])
+
+
+REFUSALS.add("boxes", boxed, "(MaxNumBoundingBoxes)", "one input, got 3")
 REFUSALS.add(
-    "boxes",
-    lambda: sequential((4, 4, 2), L.Identity(name="b")),
-    "MaxNumBoundingBoxes",
-    edit=lambda document: document["config"]["layers"][1].update(class_name="MaxNumBoundingBoxes"),
+    "pipeline",
+    lambda: sequential((4,), L.Pipeline([L.Dense(2)])),
+    "layers must be a list of layers",
+    edit=change("Pipeline", layers=[]),
 )
 
 

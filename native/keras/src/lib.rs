@@ -34,6 +34,7 @@ pub mod registry;
 pub mod regularizers;
 mod replicas;
 mod resize;
+mod saturation;
 mod spec;
 mod strings;
 mod value;

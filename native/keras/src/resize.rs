@@ -9,6 +9,7 @@ pub(crate) use self::interpolation::Interpolation;
 use crate::config::Options;
 use crate::dtype::is_float;
 use crate::error::Result;
+use crate::saturation::{Limits, saturated};
 
 /// Keras's `ops.image.resize`.
 #[derive(Debug)]
@@ -117,7 +118,11 @@ impl Resize {
             return chosen(&images, 2, &weights(width, columns));
         }
         let images = images.f_to_kind(Kind::Float)?;
-        let resized = if self.interpolation == Interpolation::Bilinear && !self.antialias {
+        let bilinear = self.interpolation == Interpolation::Bilinear && !self.antialias;
+        let resized = if bilinear && !is_float(kind) {
+            let images = between(&images, 2, &weights(width, columns))?;
+            between(&images, 1, &weights(height, rows))?
+        } else if bilinear {
             let second = images.f_permute([0, 3, 1, 2])?;
             let resized = second.f_upsample_bilinear2d(self.size, false, None, None)?;
             resized.f_permute([0, 2, 3, 1])?
@@ -126,24 +131,11 @@ impl Resize {
             mixed(&images, 2, &weights(width, columns))?
         };
         if is_float(kind) {
-            saturated(&resized, kind)
+            saturated(&resized, kind, Limits::of(kind))
         } else {
-            saturated(&resized.f_round()?, kind)
+            saturated(&resized.f_round()?, kind, Limits::of(kind))
         }
     }
-}
-
-/// Numbers in `kind`, those out of its range as its ends.
-fn saturated(x: &Tensor, kind: Kind) -> Result<Tensor> {
-    let (low, high) = match kind {
-        Kind::Uint8 => (0.0, 255.0),
-        Kind::Int8 => (-128.0, 127.0),
-        Kind::Int16 => (-32_768.0, 32_767.0),
-        Kind::Int => (-2_147_483_648.0, 2_147_483_520.0),
-        Kind::Half => (-65_504.0, 65_504.0),
-        _ => return Ok(x.f_to_kind(kind)?),
-    };
-    Ok(x.f_clamp(low, high)?.f_to_kind(kind)?)
 }
 
 /// The single pixels that `weights` name along `axis`.
@@ -151,6 +143,30 @@ fn chosen(x: &Tensor, axis: i64, weights: &[Vec<(i64, f32)>]) -> Result<Tensor> 
     let places: Vec<i64> = weights.iter().flatten().map(|(place, _)| *place).collect();
     let places = Tensor::f_from_slice(&places)?.f_to_device(x.device())?;
     Ok(x.f_index_select(axis, &places)?)
+}
+
+/// What lies between the two pixels along `axis` that `weights` name, in the order of TensorFlow's
+/// operations: their rounding decides ties of integers.
+fn between(x: &Tensor, axis: i64, weights: &[Vec<(i64, f32)>]) -> Result<Tensor> {
+    let side = |at: usize| -> Result<Tensor> {
+        let places = weights.iter().filter_map(|pair| pair.get(at));
+        let places: Vec<i64> = places.map(|(place, _)| *place).collect();
+        let places = Tensor::f_from_slice(&places)?.f_to_device(x.device())?;
+        Ok(x.f_index_select(axis, &places)?)
+    };
+    let shares = weights.iter().filter_map(|pair| pair.get(1));
+    let shares: Vec<f32> = shares.map(|(_, share)| *share).collect();
+    let shape = if axis == 1 {
+        [1, -1, 1, 1]
+    } else {
+        [1, 1, -1, 1]
+    };
+    let shares = Tensor::f_from_slice(&shares)?.f_view(shape)?;
+    let (before, after) = (side(0)?, side(1)?);
+    let step = after
+        .f_sub(&before)?
+        .f_mul(&shares.f_to_device(x.device())?)?;
+    Ok(before.f_add(&step)?)
 }
 
 /// The weighted sums along `axis`, 1 or 2 of 4.

@@ -6,6 +6,7 @@ use tch::Tensor;
 
 use crate::config::{Given, Options};
 use crate::error::Result;
+use crate::layer::Scope;
 use crate::spec::Spec;
 
 /// Keras's `data_format`.
@@ -17,7 +18,7 @@ pub(crate) enum Layout {
 
 impl Layout {
     /// Reads option `data_format`; absent or null is channels last.
-    pub(in crate::layers) fn read(options: &Options<'_>) -> Result<Self> {
+    pub(crate) fn read(options: &Options<'_>) -> Result<Self> {
         let known = ["channels_last", "channels_first"];
         Ok(
             match options.choice("data_format", "channels_last", &known)? {
@@ -28,7 +29,7 @@ impl Layout {
     }
 
     /// Axis of the channels, counted from the end if negative.
-    pub(in crate::layers) fn channel_axis(self) -> i64 {
+    pub(crate) fn channel_axis(self) -> i64 {
         match self {
             Self::ChannelsLast => -1,
             Self::ChannelsFirst => 1,
@@ -36,12 +37,12 @@ impl Layout {
     }
 
     /// The sizes of the axes between batch and channels.
-    pub(in crate::layers) fn spatial(self, spec: &Spec) -> Vec<Option<i64>> {
+    pub(crate) fn spatial(self, spec: &Spec) -> Vec<Option<i64>> {
         self.between(&spec.dims).to_vec()
     }
 
     /// What belongs to the axes between batch and channels, of what belongs to all axes.
-    pub(in crate::layers) fn between<T>(self, axes: &[T]) -> &[T] {
+    pub(crate) fn between<T>(self, axes: &[T]) -> &[T] {
         let count = axes.len();
         match self {
             Self::ChannelsLast => axes.get(1..count.saturating_sub(1)),
@@ -51,7 +52,7 @@ impl Layout {
     }
 
     /// Position of the first axis between batch and channels.
-    pub(in crate::layers) fn first_spatial_axis(self) -> i64 {
+    pub(crate) fn first_spatial_axis(self) -> i64 {
         match self {
             Self::ChannelsLast => 1,
             Self::ChannelsFirst => 2,
@@ -59,7 +60,7 @@ impl Layout {
     }
 
     /// The axes of a batch with these spatial sizes and channels.
-    pub(in crate::layers) fn join(
+    pub(crate) fn join(
         self,
         batch: Option<i64>,
         spatial: &[Option<i64>],
@@ -72,7 +73,7 @@ impl Layout {
     }
 
     /// The tensor with its channels second, without a copy.
-    pub(in crate::layers) fn channels_second(self, x: &Tensor) -> Result<Tensor> {
+    pub(crate) fn channels_second(self, x: &Tensor) -> Result<Tensor> {
         if self == Self::ChannelsFirst {
             return Ok(x.shallow_clone());
         }
@@ -82,7 +83,7 @@ impl Layout {
     }
 
     /// The inverse of [`Self::channels_second`], without a copy.
-    pub(in crate::layers) fn restore(self, x: &Tensor) -> Result<Tensor> {
+    pub(crate) fn restore(self, x: &Tensor) -> Result<Tensor> {
         if self == Self::ChannelsFirst {
             return Ok(x.shallow_clone());
         }
@@ -92,12 +93,7 @@ impl Layout {
     }
 
     /// The tensor with elements of value `fill` before and after each spatial axis.
-    pub(in crate::layers) fn pad(
-        self,
-        x: &Tensor,
-        amounts: &[(i64, i64)],
-        fill: f64,
-    ) -> Result<Tensor> {
+    pub(crate) fn pad(self, x: &Tensor, amounts: &[(i64, i64)], fill: f64) -> Result<Tensor> {
         // libtorch takes the amounts of the last axis first.
         let channels = [0, 0];
         let reversed = amounts.iter().rev();
@@ -110,27 +106,28 @@ impl Layout {
     }
 }
 
-/// Spatial axes of the class `Name1D`, `Name2D` or `Name3D`.
-pub(in crate::layers) fn spatial_rank(class: &str) -> usize {
-    let digit = class.trim_end_matches("Transpose").as_bytes();
-    match digit {
+/// Spatial axes of the class `Name1D`, `Name2D` or `Name3D`; of a class whose name does not say,
+/// those of its input.
+pub(crate) fn spatial_rank(scope: &Scope<'_>) -> usize {
+    match scope.class.trim_end_matches("Transpose").as_bytes() {
         [.., b'1', b'D'] => 1,
+        [.., b'2', b'D'] => 2,
         [.., b'3', b'D'] => 3,
-        _ => 2,
+        _ => scope
+            .args
+            .inputs()
+            .first()
+            .map_or(0, |input| input.rank().saturating_sub(2)),
     }
 }
 
 /// One positive integer for all spatial axes, or a list of one for each; `None` if absent.
-pub(in crate::layers) fn sizes(
-    options: &Options<'_>,
-    key: &str,
-    rank: usize,
-) -> Result<Option<Vec<i64>>> {
+pub(crate) fn sizes(options: &Options<'_>, key: &str, rank: usize) -> Result<Option<Vec<i64>>> {
     integers(options, key, rank, 1)
 }
 
 /// As [`sizes`] for integers from `least` on.
-pub(in crate::layers) fn integers(
+pub(crate) fn integers(
     options: &Options<'_>,
     key: &str,
     rank: usize,
@@ -155,7 +152,7 @@ pub(in crate::layers) fn integers(
 
 /// Amounts before and after each spatial axis: one integer for all of them, or for each axis one
 /// integer or two; with one axis its two amounts stand alone. `None` if absent.
-pub(in crate::layers) fn margins(
+pub(crate) fn margins(
     options: &Options<'_>,
     key: &str,
     rank: usize,

@@ -11,7 +11,7 @@ pub(crate) mod merging;
 mod noise;
 pub(crate) mod normalization;
 pub(crate) mod pooling;
-mod preprocessing;
+pub(crate) mod preprocessing;
 mod recurrent;
 mod regularization;
 mod reshaping;

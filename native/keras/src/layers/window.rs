@@ -31,7 +31,7 @@ pub(crate) enum Padding {
 
 impl Padding {
     /// Reads option `padding`, one of `allowed`; absent is valid.
-    pub(in crate::layers) fn read(options: &Options<'_>, allowed: &[&str]) -> Result<Self> {
+    pub(crate) fn read(options: &Options<'_>, allowed: &[&str]) -> Result<Self> {
         let value = match options.given("padding") {
             Given::Absent => return Ok(Self::Valid),
             Given::Null => &Json::Null,
@@ -48,23 +48,30 @@ impl Padding {
 
 impl Window {
     /// Reads `kernel_size`, `strides`, `dilation_rate` and `padding` of a convolution.
-    pub(in crate::layers) fn of_kernel(
+    pub(crate) fn of_kernel(options: &Options<'_>, rank: usize, paddings: &[&str]) -> Result<Self> {
+        let size = sizes(options, "kernel_size", rank)?;
+        let size = size.ok_or_else(|| options.invalid("kernel_size is missing"))?;
+        Self::of_size(size, options, paddings)
+    }
+
+    /// As [`Self::of_kernel`] for a kernel of a known size.
+    pub(crate) fn of_size(
+        size: Vec<i64>,
         options: &Options<'_>,
-        rank: usize,
         paddings: &[&str],
     ) -> Result<Self> {
+        let rank = size.len();
         let ones = || vec![1; rank];
         Ok(Self {
-            size: sizes(options, "kernel_size", rank)?
-                .ok_or_else(|| options.invalid("kernel_size is missing"))?,
             strides: sizes(options, "strides", rank)?.unwrap_or_else(ones),
             dilation: sizes(options, "dilation_rate", rank)?.unwrap_or_else(ones),
             padding: Padding::read(options, paddings)?,
+            size,
         })
     }
 
     /// Reads `pool_size`, `strides` (null for the size) and `padding` of a pooling.
-    pub(in crate::layers) fn of_pool(options: &Options<'_>, rank: usize) -> Result<Self> {
+    pub(crate) fn of_pool(options: &Options<'_>, rank: usize) -> Result<Self> {
         let size = sizes(options, "pool_size", rank)?.unwrap_or_else(|| vec![2; rank]);
         let strides = if options.is_null("strides") {
             None
@@ -80,10 +87,7 @@ impl Window {
     }
 
     /// Strides and dilation both above 1, which convolutions of Keras refuse.
-    pub(in crate::layers) fn require_strides_or_dilation(
-        &self,
-        options: &Options<'_>,
-    ) -> Result<()> {
+    pub(crate) fn require_strides_or_dilation(&self, options: &Options<'_>) -> Result<()> {
         let above_one = |sizes: &[i64]| sizes.iter().any(|&size| size > 1);
         if above_one(&self.strides) && above_one(&self.dilation) {
             return Err(options.invalid(format!(
@@ -95,17 +99,17 @@ impl Window {
     }
 
     /// Number of spatial axes.
-    pub(in crate::layers) fn rank(&self) -> usize {
+    pub(crate) fn rank(&self) -> usize {
         self.size.len()
     }
 
     /// Elements from the first to the last of a window.
-    pub(in crate::layers) fn extent(&self, axis: usize) -> i64 {
+    pub(crate) fn extent(&self, axis: usize) -> i64 {
         (self.size[axis] - 1) * self.dilation[axis] + 1
     }
 
     /// Windows along each spatial axis, `None` where a length is; an error if none fits.
-    pub(in crate::layers) fn counts(
+    pub(crate) fn counts(
         &self,
         lengths: &[Option<i64>],
     ) -> std::result::Result<Vec<Option<i64>>, String> {
@@ -129,7 +133,7 @@ impl Window {
 
     /// Elements added before and after `axis`. TensorFlow's rule: "same" pads so that there are
     /// `ceil(length / stride)` windows, with the odd element after.
-    pub(in crate::layers) fn amounts(&self, axis: usize, length: i64) -> (i64, i64) {
+    pub(crate) fn amounts(&self, axis: usize, length: i64) -> (i64, i64) {
         match self.padding {
             Padding::Valid => (0, 0),
             Padding::Causal => (self.extent(axis) - 1, 0),
@@ -144,12 +148,7 @@ impl Window {
 
     /// The tensor with its channels second, and the symmetric padding that libtorch is still to
     /// apply. What is not symmetric has been padded with `fill`, in the tensor's own layout.
-    pub(in crate::layers) fn pad(
-        &self,
-        layout: Layout,
-        x: &Tensor,
-        fill: f64,
-    ) -> Result<(Tensor, Vec<i64>)> {
+    pub(crate) fn pad(&self, layout: Layout, x: &Tensor, fill: f64) -> Result<(Tensor, Vec<i64>)> {
         let size = x.size();
         let lengths = layout.between(&size).iter().enumerate();
         let amounts = lengths.map(|(axis, &length)| self.amounts(axis, length));
@@ -160,6 +159,17 @@ impl Window {
         }
         let padded = layout.pad(x, &amounts, fill)?;
         Ok((layout.channels_second(&padded)?, vec![0; self.rank()]))
+    }
+
+    /// The elements of all windows of a tensor whose spatial axes begin at `first`: an axis of
+    /// windows in the place of each of these, and an axis of elements for each at the end.
+    pub(crate) fn elements(&self, x: &Tensor, first: i64) -> Result<Tensor> {
+        let mut y = x.shallow_clone();
+        for (axis, at) in (first..).take(self.rank()).enumerate() {
+            let spread = y.f_unfold(at, self.extent(axis), self.strides[axis])?;
+            y = spread.f_slice(-1, None, None, self.dilation[axis])?;
+        }
+        Ok(y)
     }
 }
 

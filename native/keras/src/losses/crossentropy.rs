@@ -13,17 +13,26 @@ use crate::error::{Error, Result};
 pub(super) const EPSILON: f64 = 1e-7;
 
 /// What a crossentropy works on.
-enum Scores {
+pub(crate) enum Scores {
     Logits(Tensor),
     Probabilities(Tensor),
 }
 
 impl Scores {
     fn of(y: &Prediction<'_>, from_logits: bool) -> Result<Self> {
-        Ok(match y.logits()? {
+        Self::new(y.logits()?, from_logits, || y.y())
+    }
+
+    /// The logits that were kept, or else what `y` gives, which are some if `from_logits` says so.
+    pub(crate) fn new(
+        kept: Option<Tensor>,
+        from_logits: bool,
+        y: impl FnOnce() -> Result<Tensor>,
+    ) -> Result<Self> {
+        Ok(match kept {
             Some(logits) => Self::Logits(logits),
-            None if from_logits => Self::Logits(y.y()?),
-            None => Self::Probabilities(y.y()?),
+            None if from_logits => Self::Logits(y()?),
+            None => Self::Probabilities(y()?),
         })
     }
 }
@@ -51,20 +60,20 @@ impl Sparse {
             place: arguments.place().to_owned(),
         }))
     }
+}
 
-    /// The loss of each position whose class id is in range.
-    fn of(&self, ids: &Tensor, scores: Scores) -> Result<Tensor> {
-        let logits = match scores {
-            Scores::Logits(logits) => logits,
-            // Clipped probabilities need not sum to 1, so they pass through softmax again.
-            Scores::Probabilities(y) => clipped(&y)?.f_log()?,
-        };
-        Ok(logits
-            .f_log_softmax(-1, logits.kind())?
-            .f_gather(-1, &ids.f_unsqueeze(-1)?, false)?
-            .f_squeeze_dim(-1)?
-            .f_neg()?)
-    }
+/// The loss of each position whose class id is in range, of scores on the last axis.
+pub(crate) fn sparse(ids: &Tensor, scores: Scores) -> Result<Tensor> {
+    let logits = match scores {
+        Scores::Logits(logits) => logits,
+        // Clipped probabilities need not sum to 1, so they pass through softmax again.
+        Scores::Probabilities(y) => clipped(&y)?.f_log()?,
+    };
+    Ok(logits
+        .f_log_softmax(-1, logits.kind())?
+        .f_gather(-1, &ids.f_unsqueeze(-1)?, false)?
+        .f_squeeze_dim(-1)?
+        .f_neg()?)
 }
 
 impl Function for Sparse {
@@ -88,7 +97,7 @@ impl Function for Sparse {
             });
         }
         let Some(ignored) = self.ignore_class else {
-            return Ok(self.of(ids, Scores::of(y, self.from_logits)?)?.into());
+            return Ok(sparse(ids, Scores::of(y, self.from_logits)?)?.into());
         };
         // Keras overwrites what does not count, which makes a tensor that has lost its logits.
         let mask = ids.f_ne(ignored)?;
@@ -100,7 +109,7 @@ impl Function for Sparse {
         } else {
             Scores::Probabilities(y)
         };
-        let values = self.of(&ids, scores)?;
+        let values = sparse(&ids, scores)?;
         let values = values.f_where_self(&mask, &values.f_zeros_like()?)?;
         Ok(Elements {
             values,
@@ -133,23 +142,26 @@ impl Function for Categorical {
     fn elements(&self, y_true: &Tensor, y: &Prediction<'_>) -> Result<Elements> {
         let axis = y.axes(&[self.axis], &self.place)?;
         let y_true = smoothed(y_true, self.label_smoothing, one_of_classes(y_true))?;
-        Ok(match Scores::of(y, self.from_logits)? {
-            Scores::Logits(logits) => softmax_crossentropy(&y_true, &logits, axis[0])?,
-            Scores::Probabilities(y) => {
-                let y = y.f_div(&sum(&y, &axis, true)?)?;
-                sum(
-                    &y_true.f_mul(&clipped(&y)?.f_log()?)?.f_neg()?,
-                    &axis,
-                    false,
-                )?
-            }
+        let scores = Scores::of(y, self.from_logits)?;
+        Ok(categorical(&y_true, scores, axis[0])?.into())
+    }
+}
+
+/// The losses of shares of the classes along `axis`.
+pub(crate) fn categorical(y_true: &Tensor, scores: Scores, axis: i64) -> Result<Tensor> {
+    match scores {
+        Scores::Logits(logits) => softmax_crossentropy(y_true, &logits, axis),
+        Scores::Probabilities(y) => {
+            let y = y.f_div(&sum(&y, &[axis], true)?)?;
+            let hits = y_true.f_mul(&clipped(&y)?.f_log()?)?;
+            sum(&hits.f_neg()?, &[axis], false)
         }
-        .into())
     }
 }
 
 /// TensorFlow's `softmax_cross_entropy_with_logits`: its gradient is `softmax(logits) - y_true`
-/// also where the labels of a row do not sum to 1, where the true gradient would differ.
+/// also where the labels of a row do not sum to 1, where the true gradient would differ. That by
+/// the labels is `-log_softmax(logits)`.
 fn softmax_crossentropy(y_true: &Tensor, logits: &Tensor, axis: i64) -> Result<Tensor> {
     let value = {
         let log_softmax = logits.f_detach()?.f_log_softmax(axis, logits.kind())?;
@@ -158,10 +170,11 @@ fn softmax_crossentropy(y_true: &Tensor, logits: &Tensor, axis: i64) -> Result<T
     if !logits.requires_grad() {
         return Ok(value);
     }
-    let sloped =
-        logits
-            .f_logsumexp(axis, false)?
-            .f_sub(&sum(&y_true.f_mul(logits)?, &[axis], false)?)?;
+    let sloped = logits.f_logsumexp(axis, false)?.f_sub(&sum(
+        &y_true.f_detach()?.f_mul(logits)?,
+        &[axis],
+        false,
+    )?)?;
     Ok(value.f_add(&sloped.f_sub(&sloped.f_detach()?)?)?)
 }
 
@@ -189,11 +202,16 @@ impl Function for Binary {
     fn elements(&self, y_true: &Tensor, y: &Prediction<'_>) -> Result<Elements> {
         let axes = y.axes(&self.axes, &self.place)?;
         let y_true = smoothed(y_true, self.label_smoothing, 0.5)?;
-        let values = match Scores::of(y, self.from_logits)? {
-            Scores::Logits(logits) => sigmoid_crossentropy(&y_true, &logits)?,
-            Scores::Probabilities(y) => probability_crossentropy(&y_true, &y)?,
-        };
+        let values = binary(&y_true, &Scores::of(y, self.from_logits)?)?;
         Ok(mean(&values, &axes)?.into())
+    }
+}
+
+/// The losses of independent probabilities.
+pub(crate) fn binary(y_true: &Tensor, scores: &Scores) -> Result<Tensor> {
+    match scores {
+        Scores::Logits(logits) => sigmoid_crossentropy(y_true, logits),
+        Scores::Probabilities(y) => probability_crossentropy(y_true, y),
     }
 }
 

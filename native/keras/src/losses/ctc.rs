@@ -27,27 +27,36 @@ impl Function for Ctc {
 
     fn elements(&self, ids: &Tensor, y: &Prediction<'_>) -> Result<Elements> {
         let y = y.y()?;
-        let kind = y.kind();
         let (rows, steps) = (y.size()[0], y.size()[1]);
-        if rows == 0 {
-            // libtorch's own takes no empty batch.
-            return Ok(y
-                .f_sum_dim_intlist([1_i64, 2].as_slice(), false, kind)?
-                .into());
-        }
-        // TensorFlow computes this in float32 whatever the output is.
-        let log_softmax = y.f_transpose(0, 1)?.f_log_softmax(-1, Kind::Float)?;
         let steps = Tensor::f_full([rows], steps, (Kind::Int64, y.device()))?;
         let lengths = ids.f_ne(BLANK)?.f_sum_dim_intlist(-1, false, Kind::Int64)?;
-        let values = Tensor::f_ctc_loss_tensor(
-            &log_softmax,
-            ids,
-            &steps,
-            &lengths,
-            BLANK,
-            Reduction::None,
-            false,
-        )?;
-        Ok(values.f_to_kind(kind)?.into())
+        let values = ctc_loss(&y, &steps, ids, &lengths, BLANK)?;
+        Ok(values.f_to_kind(y.kind())?.into())
     }
+}
+
+/// The losses in float32, in which TensorFlow computes them whatever the logits are: of the first
+/// `lengths` of the ids in each row against the first `steps` of `logits`.
+pub(crate) fn ctc_loss(
+    logits: &Tensor,
+    steps: &Tensor,
+    ids: &Tensor,
+    lengths: &Tensor,
+    blank: i64,
+) -> Result<Tensor> {
+    if logits.size().first() == Some(&0) {
+        // libtorch's own takes no empty batch.
+        return Ok(logits.f_sum_dim_intlist([1_i64, 2].as_slice(), false, Kind::Float)?);
+    }
+    let log_softmax = logits.f_transpose(0, 1)?.f_log_softmax(-1, Kind::Float)?;
+    let none = Reduction::None;
+    Ok(Tensor::f_ctc_loss_tensor(
+        &log_softmax,
+        ids,
+        steps,
+        lengths,
+        blank,
+        none,
+        false,
+    )?)
 }

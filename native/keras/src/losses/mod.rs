@@ -14,8 +14,8 @@
 pub(crate) mod arguments;
 mod circle;
 mod compile;
-mod crossentropy;
-mod ctc;
+pub(crate) mod crossentropy;
+pub(crate) mod ctc;
 mod focal;
 pub(crate) mod function;
 pub(crate) mod hinge;

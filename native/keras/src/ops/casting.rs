@@ -10,6 +10,7 @@ use crate::config::Options;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::layer::{Built, Scope};
+use crate::saturation::{Limits, saturated};
 use crate::spec::{Spec, broadcast};
 use crate::value::Value;
 
@@ -19,6 +20,7 @@ pub(super) const OPS: Family = &[
         let missing = || scope.options.invalid("dtype is missing");
         Ok(cast(Some(kind.ok_or_else(missing)?)))
     }),
+    ("SaturateCast", saturate_cast),
     ("ConvertToTensor", |scope| {
         scope.options.ignore(&["sparse", "ragged"]);
         Ok(cast(dtype(scope.options)?))
@@ -83,6 +85,41 @@ fn cast(target: Option<Kind>) -> Built {
             }
         },
     )
+}
+
+/// A cast that holds numbers to the ends of the range of option `dtype`. Of floating-point numbers
+/// above the greatest int32, uint32 or int64 Keras 3.15 makes whatever the processor does.
+fn saturate_cast(scope: &mut Scope<'_>) -> Result<Built> {
+    let options = scope.options;
+    let kind = dtype(options)?.ok_or_else(|| options.invalid("dtype is missing"))?;
+    let limits = Limits::named(options.str("dtype", "")?, kind);
+    Ok(unary(
+        move |x| {
+            let from = super::kind_of(x)?;
+            if is_misread(from, kind) {
+                return Err(format!(
+                    "cannot cast {} to {}: Keras 3.15 takes the greatest integer for the least, \
+                     and gives that alone; use cast, since nothing lies beyond the range",
+                    x.dtype,
+                    DType::Tensor(kind)
+                ));
+            }
+            Ok(x.with_dtype(DType::Tensor(kind)))
+        },
+        move |x| saturated(x, kind, limits),
+    ))
+}
+
+/// Whether the greatest number of the integers `from` rounds up in the floating-point `to`, which
+/// has greater ones.
+fn is_misread(from: Kind, to: Kind) -> bool {
+    match to {
+        Kind::Half => from == Kind::Int16,
+        Kind::BFloat16 => matches!(from, Kind::Int16 | Kind::Int | Kind::Int64),
+        Kind::Float => matches!(from, Kind::Int | Kind::Int64),
+        Kind::Double => from == Kind::Int64,
+        _ => false,
+    }
 }
 
 /// A tensor of the input's shape full of `number`, in its dtype or option `dtype`.

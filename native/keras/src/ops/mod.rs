@@ -8,8 +8,13 @@ mod activation;
 mod arranging;
 mod attention;
 mod axes;
+mod beam_search;
 mod binary;
 mod casting;
+mod complex;
+mod convolution;
+mod crossentropy;
+mod ctc;
 mod cumulative;
 mod einsum;
 mod elementwise;
@@ -22,6 +27,8 @@ mod matmul;
 mod normalization;
 mod operand;
 mod ordering;
+mod patches;
+mod pooling;
 mod promotion;
 mod reduction;
 mod reshaping;
@@ -67,6 +74,12 @@ pub(crate) const FAMILIES: &[Family] = &[
     segments::OPS,
     normalization::OPS,
     attention::OPS,
+    convolution::OPS,
+    pooling::OPS,
+    crossentropy::OPS,
+    ctc::OPS,
+    complex::OPS,
+    patches::OPS,
     linalg::OPS,
     images::OPS,
 ];

@@ -10,7 +10,7 @@ use crate::layers::window::Window;
 use crate::spec::{Spec, SpecResult};
 
 /// Windows over the spatial axes of inputs with a known number of channels.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Geometry {
     /// Channels of the inputs.
     pub(crate) channels: i64,
@@ -21,8 +21,8 @@ pub(crate) struct Geometry {
 impl Geometry {
     /// Reads the options of a convolution's windows, whose padding is one of `paddings`, and the
     /// channels of its input.
-    pub(super) fn read(scope: &Scope<'_>, paddings: &[&str]) -> Result<Self> {
-        let rank = spatial_rank(scope.class);
+    pub(crate) fn read(scope: &Scope<'_>, paddings: &[&str]) -> Result<Self> {
+        let rank = spatial_rank(scope);
         let layout = Layout::read(scope.options)?;
         let window = Window::of_kernel(scope.options, rank, paddings)?;
         let input = scope.input()?;
@@ -37,7 +37,7 @@ impl Geometry {
     }
 
     /// Demands the inputs that the kernel is for.
-    pub(super) fn require(&self, input: &Spec) -> std::result::Result<(), String> {
+    pub(crate) fn require(&self, input: &Spec) -> std::result::Result<(), String> {
         input.require_rank(self.window.rank() + 2)?;
         input.require_float()?;
         let channels = input.size(self.layout.channel_axis())?;
@@ -49,7 +49,7 @@ impl Geometry {
     }
 
     /// The spec of a convolution's output with `filters` channels.
-    pub(super) fn infer(&self, input: &Spec, filters: i64) -> SpecResult {
+    pub(crate) fn infer(&self, input: &Spec, filters: i64) -> SpecResult {
         self.require(input)?;
         let spatial = self.window.counts(&self.layout.spatial(input))?;
         let dims = self.layout.join(input.dims[0], &spatial, Some(filters));
@@ -58,7 +58,7 @@ impl Geometry {
 
     /// The convolution of `x`, its channels second whatever the layout, with `kernel` as
     /// [`kernel_view`] gives it.
-    pub(super) fn convolve(
+    pub(crate) fn convolve(
         &self,
         x: &Tensor,
         kernel: &Tensor,
@@ -80,7 +80,7 @@ impl Geometry {
 }
 
 /// A kernel `[...sizes, a, b]` as libtorch takes it, `[b, a, ...sizes]`, without a copy.
-pub(super) fn kernel_view(kernel: &Tensor) -> Result<Tensor> {
+pub(crate) fn kernel_view(kernel: &Tensor) -> Result<Tensor> {
     let rank = i64::try_from(kernel.dim()).unwrap_or(0) - 2;
     let axes: Vec<i64> = [rank + 1, rank].into_iter().chain(0..rank).collect();
     Ok(kernel.f_permute(axes)?)
@@ -88,7 +88,7 @@ pub(super) fn kernel_view(kernel: &Tensor) -> Result<Tensor> {
 
 /// A kernel `[...sizes, channels, multiplier]` that sees one channel at a time, as libtorch takes
 /// it: `[channels * multiplier, 1, ...sizes]`, without a copy.
-pub(super) fn depthwise_view(kernel: &Tensor) -> Result<Tensor> {
+pub(crate) fn depthwise_view(kernel: &Tensor) -> Result<Tensor> {
     let mut shape = kernel.size();
     let filters: i64 = shape
         .split_off(shape.len().saturating_sub(2))

@@ -4,8 +4,8 @@ pub(crate) mod conv;
 mod depthwise;
 pub(crate) mod fused;
 pub(crate) mod geometry;
-mod separable;
-mod transpose;
+pub(crate) mod separable;
+pub(crate) mod transpose;
 
 use super::Family;
 

@@ -13,12 +13,12 @@ use crate::spec::{Spec, SpecResult};
 use crate::variables::Handle;
 
 #[derive(Debug)]
-pub(crate) struct SeparableConv {
-    pub(crate) geometry: Geometry,
-    pub(crate) filters: i64,
-    pub(crate) depthwise: Handle,
-    pub(crate) pointwise: Handle,
-    pub(crate) bias: Option<Handle>,
+struct SeparableConv {
+    geometry: Geometry,
+    filters: i64,
+    depthwise: Handle,
+    pointwise: Handle,
+    bias: Option<Handle>,
 }
 
 pub(super) fn build(scope: &mut Scope<'_>) -> Result<Built> {
@@ -55,23 +55,34 @@ impl Unary for SeparableConv {
     }
 
     fn call(&self, x: &Tensor, context: &mut Context<'_>) -> Result<Tensor> {
-        let geometry = &self.geometry;
-        let kernel = depthwise_view(&context.variable(self.depthwise)?)?;
-        let spread = geometry.convolve(x, &kernel, None, geometry.channels)?;
-        let kernel = kernel_view(&context.variable(self.pointwise)?)?;
+        let depthwise = context.variable(self.depthwise)?;
+        let pointwise = context.variable(self.pointwise)?;
         let bias = context.optional(self.bias)?;
-        let rank = geometry.window.rank();
-        let (ones, zeros) = (vec![1; rank], vec![0; rank]);
-        let y = spread.f_convolution(
-            &kernel,
-            bias.as_ref(),
-            ones.as_slice(),
-            zeros.as_slice(),
-            ones.as_slice(),
-            false,
-            zeros.as_slice(),
-            1,
-        )?;
-        geometry.layout.restore(&y)
+        separable(&self.geometry, x, &depthwise, &pointwise, bias.as_ref())
     }
+}
+
+/// The pass with kernels of the shapes above.
+pub(crate) fn separable(
+    geometry: &Geometry,
+    x: &Tensor,
+    depthwise: &Tensor,
+    pointwise: &Tensor,
+    bias: Option<&Tensor>,
+) -> Result<Tensor> {
+    let kernel = depthwise_view(depthwise)?;
+    let spread = geometry.convolve(x, &kernel, None, geometry.channels)?;
+    let rank = geometry.window.rank();
+    let (ones, zeros) = (vec![1; rank], vec![0; rank]);
+    let y = spread.f_convolution(
+        &kernel_view(pointwise)?,
+        bias,
+        ones.as_slice(),
+        zeros.as_slice(),
+        ones.as_slice(),
+        false,
+        zeros.as_slice(),
+        1,
+    )?;
+    geometry.layout.restore(&y)
 }

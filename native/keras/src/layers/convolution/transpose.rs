@@ -17,31 +17,35 @@ use crate::layers::window::{Padding, Window};
 use crate::spec::{Spec, SpecResult};
 use crate::variables::Handle;
 
+/// How far the windows of a transposed convolution reach.
+#[derive(Debug, Clone)]
+pub(crate) struct Transposed {
+    geometry: Geometry,
+    output_padding: Option<Vec<i64>>,
+}
+
 #[derive(Debug)]
-pub(crate) struct ConvTranspose {
-    pub(crate) geometry: Geometry,
-    pub(crate) output_padding: Option<Vec<i64>>,
-    pub(crate) filters: i64,
-    pub(crate) kernel: Handle,
-    pub(crate) bias: Option<Handle>,
+struct ConvTranspose {
+    transposed: Transposed,
+    filters: i64,
+    kernel: Handle,
+    bias: Option<Handle>,
 }
 
 pub(super) fn build(scope: &mut Scope<'_>) -> Result<Built> {
     let options = scope.options;
     let geometry = Geometry::read(scope, &["valid", "same"])?;
-    geometry.window.require_strides_or_dilation(options)?;
-    let output_padding = output_padding(options, &geometry.window)?;
     let filters = options.count("filters")?;
     let shape = [
         geometry.window.size.as_slice(),
         &[filters, geometry.channels],
     ]
     .concat();
+    let transposed = Transposed::read(options, geometry)?;
     let kernel = scope.weight("kernel", "kernel", &shape, "glorot_uniform")?;
     let use_bias = options.flag("use_bias", true)?;
     let conv = ConvTranspose {
-        geometry,
-        output_padding,
+        transposed,
         filters,
         kernel,
         bias: scope.weight_if(use_bias, "bias", "bias", &[filters], "zeros")?,
@@ -79,7 +83,16 @@ fn output_padding(options: &Options<'_>, window: &Window) -> Result<Option<Vec<i
     Ok(Some(padding))
 }
 
-impl ConvTranspose {
+impl Transposed {
+    /// Reads what a transposed convolution has besides the options of every one.
+    pub(crate) fn read(options: &Options<'_>, geometry: Geometry) -> Result<Self> {
+        geometry.window.require_strides_or_dilation(options)?;
+        Ok(Self {
+            output_padding: output_padding(options, &geometry.window)?,
+            geometry,
+        })
+    }
+
     /// Elements along a spatial axis that is `length` long in the input.
     fn length(&self, axis: usize, length: i64) -> i64 {
         let window = &self.geometry.window;
@@ -99,21 +112,24 @@ impl ConvTranspose {
         let window = &self.geometry.window;
         (length - 1) * window.strides[axis] + window.extent(axis)
     }
-}
 
-impl Unary for ConvTranspose {
-    fn infer(&self, input: &Spec) -> SpecResult {
+    /// The spec of the output with `filters` channels.
+    pub(crate) fn infer(&self, input: &Spec, filters: i64) -> SpecResult {
         let Geometry { layout, .. } = &self.geometry;
         self.geometry.require(input)?;
         let lengths = layout.spatial(input).into_iter().enumerate();
         let lengths = lengths.map(|(axis, length)| Some(self.length(axis, length?)));
         let spatial: Vec<Option<i64>> = lengths.collect();
-        Ok(input.with_dims(layout.join(input.dims[0], &spatial, Some(self.filters))))
+        Ok(input.with_dims(layout.join(input.dims[0], &spatial, Some(filters))))
     }
 
-    fn call(&self, x: &Tensor, context: &mut Context<'_>) -> Result<Tensor> {
-        let kernel = kernel_view(&context.variable(self.kernel)?)?;
-        let bias = context.optional(self.bias)?;
+    /// The output for a kernel `[...sizes, filters, inputs]`.
+    pub(crate) fn pass(
+        &self,
+        x: &Tensor,
+        kernel: &Tensor,
+        bias: Option<&Tensor>,
+    ) -> Result<Tensor> {
         let Geometry { window, layout, .. } = &self.geometry;
         let size = x.size();
         let (mut cut, mut added, mut lengths) = (Vec::new(), Vec::new(), Vec::new());
@@ -130,8 +146,8 @@ impl Unary for ConvTranspose {
             lengths.push(wanted);
         }
         let mut y = layout.channels_second(x)?.f_convolution(
-            &kernel,
-            bias.as_ref(),
+            &kernel_view(kernel)?,
+            bias,
             window.strides.as_slice(),
             cut.as_slice(),
             window.dilation.as_slice(),
@@ -144,5 +160,17 @@ impl Unary for ConvTranspose {
             y = y.f_narrow(axis, 0, length)?;
         }
         layout.restore(&y)
+    }
+}
+
+impl Unary for ConvTranspose {
+    fn infer(&self, input: &Spec) -> SpecResult {
+        self.transposed.infer(input, self.filters)
+    }
+
+    fn call(&self, x: &Tensor, context: &mut Context<'_>) -> Result<Tensor> {
+        let kernel = context.variable(self.kernel)?;
+        let bias = context.optional(self.bias)?;
+        self.transposed.pass(x, &kernel, bias.as_ref())
     }
 }

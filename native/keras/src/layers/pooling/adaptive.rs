@@ -4,11 +4,13 @@
 
 use tch::{Kind, Tensor};
 
+use super::windowed::maxima_in_space;
 use crate::context::Context;
 use crate::dtype::is_float;
 use crate::error::Result;
 use crate::layer::{Built, Scope, Unary};
 use crate::layers::layout::{Layout, sizes, spatial_rank};
+use crate::layers::window::{Padding, Window};
 use crate::spec::{Spec, SpecResult};
 
 #[derive(Debug)]
@@ -18,17 +20,17 @@ struct AdaptivePooling {
     layout: Layout,
 }
 
-pub(super) fn build_average(scope: &mut Scope<'_>) -> Result<Built> {
+pub(crate) fn build_average(scope: &mut Scope<'_>) -> Result<Built> {
     build(scope, false)
 }
 
-pub(super) fn build_max(scope: &mut Scope<'_>) -> Result<Built> {
+pub(crate) fn build_max(scope: &mut Scope<'_>) -> Result<Built> {
     build(scope, true)
 }
 
 fn build(scope: &Scope<'_>, max: bool) -> Result<Built> {
     let options = scope.options;
-    let output_size = sizes(options, "output_size", spatial_rank(scope.class))?;
+    let output_size = sizes(options, "output_size", spatial_rank(scope))?;
     Ok(Built::unary(AdaptivePooling {
         max,
         output_size: output_size.ok_or_else(|| options.invalid("output_size is missing"))?,
@@ -46,15 +48,48 @@ impl AdaptivePooling {
         })
     }
 
+    /// Along one axis after the other, as Keras pools: of equal maxima, the first along the last
+    /// axis gets the gradient.
     fn maximum(&self, x: &Tensor) -> Result<Tensor> {
-        let size = self.output_size.as_slice();
-        let (maxima, _) = match size.len() {
-            1 => x.f_adaptive_max_pool1d(size)?,
-            2 => x.f_adaptive_max_pool2d(size)?,
-            _ => x.f_adaptive_max_pool3d(size)?,
-        };
+        let mut size = x.size().split_off(2);
+        let mut maxima = x.shallow_clone();
+        for (axis, &count) in self.output_size.iter().enumerate() {
+            size[axis] = count;
+            maxima = match size.as_slice() {
+                [_] => maxima.f_adaptive_max_pool1d(size.as_slice())?.0,
+                [_, _] => maxima.f_adaptive_max_pool2d(size.as_slice())?.0,
+                _ => along(&maxima, axis, count)?,
+            };
+        }
         Ok(maxima)
     }
+}
+
+/// The maxima of `count` windows along one of three axes. They are of two lengths at most.
+fn along(x: &Tensor, axis: usize, count: i64) -> Result<Tensor> {
+    let length = x.size()[axis + 2];
+    let start = |at: i64| at * length / count;
+    let extent = |at: i64| ((at + 1) * length + count - 1) / count - start(at);
+    let short = (length + count - 1) / count;
+    let maxima = |size: i64| {
+        let mut window = Window {
+            size: vec![1; 3],
+            strides: vec![1; 3],
+            dilation: vec![1; 3],
+            padding: Padding::Valid,
+        };
+        window.size[axis] = size;
+        maxima_in_space(x, &window, &[0; 3])
+    };
+    let dim = i64::try_from(axis + 2).unwrap_or(2);
+    let mut all = maxima(short)?;
+    let shorts = all.size()[axis + 2];
+    if (0..count).any(|at| extent(at) > short) {
+        all = Tensor::f_cat(&[all, maxima(short + 1)?], dim)?;
+    }
+    let places = (0..count).map(|at| start(at) + if extent(at) > short { shorts } else { 0 });
+    let places = Tensor::f_from_slice(&places.collect::<Vec<_>>())?;
+    Ok(all.f_index_select(dim, &places.f_to_device(x.device())?)?)
 }
 
 impl Unary for AdaptivePooling {

@@ -31,7 +31,7 @@ pub(super) fn build_max(scope: &mut Scope<'_>) -> Result<Built> {
 fn build(scope: &Scope<'_>, max: bool) -> Result<Built> {
     Ok(Built::layer(GlobalPooling {
         max,
-        rank: spatial_rank(scope.class),
+        rank: spatial_rank(scope),
         layout: Layout::read(scope.options)?,
         keepdims: scope.options.flag("keepdims", false)?,
     }))

@@ -1,8 +1,8 @@
 //! `keras.layers`, pooling.
 
-mod adaptive;
+pub(crate) mod adaptive;
 mod global;
-mod windowed;
+pub(crate) mod windowed;
 
 pub(crate) use self::windowed::is_max_pooling;
 use super::Family;

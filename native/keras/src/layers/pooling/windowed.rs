@@ -30,18 +30,18 @@ pub(crate) fn is_max_pooling(built: &Built) -> bool {
     built.downcast::<Single<MaxPooling>>().is_some()
 }
 
-pub(super) fn build_max(scope: &mut Scope<'_>) -> Result<Built> {
+pub(crate) fn build_max(scope: &mut Scope<'_>) -> Result<Built> {
     Ok(Built::unary(MaxPooling(Pooling::read(scope)?)))
 }
 
-pub(super) fn build_average(scope: &mut Scope<'_>) -> Result<Built> {
+pub(crate) fn build_average(scope: &mut Scope<'_>) -> Result<Built> {
     Ok(Built::unary(AveragePooling(Pooling::read(scope)?)))
 }
 
 impl Pooling {
     fn read(scope: &Scope<'_>) -> Result<Self> {
         Ok(Self {
-            window: Window::of_pool(scope.options, spatial_rank(scope.class))?,
+            window: Window::of_pool(scope.options, spatial_rank(scope))?,
             layout: Layout::read(scope.options)?,
         })
     }
@@ -85,9 +85,29 @@ impl MaxPooling {
             (size, strides, padding) if size.len() == 2 => {
                 x.f_max_pool2d(size, strides, padding, [1, 1], false)?
             }
-            (size, strides, padding) => x.f_max_pool3d(size, strides, padding, [1, 1, 1], false)?,
+            (.., padding) => maxima_in_space(&x, window, padding)?,
         })
     }
+}
+
+/// The maxima of windows over three axes. Where elements are equally large TensorFlow gives each
+/// of them the whole gradient here, as opposed to the first along one and two axes.
+pub(super) fn maxima_in_space(x: &Tensor, window: &Window, padding: &[i64]) -> Result<Tensor> {
+    let (size, strides) = (window.size.as_slice(), window.strides.as_slice());
+    let plain = x.f_detach()?;
+    let maxima = plain.f_max_pool3d(size, strides, padding, [1, 1, 1], false)?;
+    if !x.requires_grad() {
+        return Ok(maxima);
+    }
+    let around: Vec<i64> = padding.iter().rev().flat_map(|n| [*n, *n]).collect();
+    let elements = window.elements(&x.f_pad(around, "constant", f64::NEG_INFINITY)?, 2)?;
+    let values = elements.f_detach()?;
+    let each = [maxima.size().as_slice(), &[1, 1, 1]].concat();
+    let largest = values.f_eq_tensor(&maxima.f_view(each.as_slice())?)?;
+    let path = elements.f_sub(&values)?;
+    let path = path.f_where_self(&largest, &values.f_new_zeros([1], (x.kind(), x.device()))?)?;
+    let axes = [-3_i64, -2, -1];
+    Ok(maxima.f_add(&path.f_sum_dim_intlist(axes.as_slice(), false, x.kind())?)?)
 }
 
 impl Unary for AveragePooling {

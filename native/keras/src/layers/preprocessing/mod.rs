@@ -7,9 +7,10 @@ mod encoding;
 mod fingerprint;
 mod hashed_crossing;
 mod hashing;
-mod images;
+pub(crate) mod images;
 mod lookup;
 mod normalization;
+mod pipeline;
 mod rescaling;
 mod splitting;
 mod text_vectorization;
@@ -26,6 +27,7 @@ pub(super) const LAYERS: Family = &[
     ("Hashing", hashing::build),
     ("IntegerLookup", lookup::build_integers),
     ("Normalization", normalization::build),
+    ("Pipeline", pipeline::build),
     ("Rescaling", rescaling::build),
     ("StringLookup", lookup::build_strings),
     ("TextVectorization", text_vectorization::build),

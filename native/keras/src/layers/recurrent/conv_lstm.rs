@@ -38,7 +38,7 @@ pub(super) struct ConvLstmCell {
 impl ConvLstmCell {
     pub(super) fn read(scope: &mut Scope<'_>, step: &Spec) -> Result<Self> {
         let options = scope.options;
-        let rank = spatial_rank(scope.class);
+        let rank = spatial_rank(scope);
         let layout = Layout::read(options)?;
         let window = Window::of_kernel(options, rank, &["valid", "same"])?;
         window.require_strides_or_dilation(options)?;

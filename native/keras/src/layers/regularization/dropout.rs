@@ -30,7 +30,7 @@ pub(super) fn build(scope: &mut Scope<'_>) -> Result<Built> {
 
 /// `SpatialDropout1D` to `3D`: drops whole channels.
 pub(super) fn build_spatial(scope: &mut Scope<'_>) -> Result<Built> {
-    let spatial = spatial_rank(scope.class);
+    let spatial = spatial_rank(scope);
     // SpatialDropout1D has no such option: its channels are last.
     let layout = Layout::read(scope.options)?;
     let input = scope.input()?;

@@ -16,7 +16,7 @@ struct Cropping {
 }
 
 pub(super) fn build(scope: &mut Scope<'_>) -> Result<Built> {
-    let rank = spatial_rank(scope.class);
+    let rank = spatial_rank(scope);
     let default = if rank == 2 { (0, 0) } else { (1, 1) };
     let amounts = margins(scope.options, "cropping", rank)?;
     Ok(Built::unary(Cropping {

@@ -19,7 +19,7 @@ struct UpSampling {
 
 pub(super) fn build(scope: &mut Scope<'_>) -> Result<Built> {
     let options = scope.options;
-    let rank = spatial_rank(scope.class);
+    let rank = spatial_rank(scope);
     let (layout, interpolation) = match rank {
         1 => (Layout::ChannelsLast, Interpolation::Nearest),
         2 => (

@@ -15,7 +15,7 @@ struct ZeroPadding {
 }
 
 pub(super) fn build(scope: &mut Scope<'_>) -> Result<Built> {
-    let rank = spatial_rank(scope.class);
+    let rank = spatial_rank(scope);
     let amounts = margins(scope.options, "padding", rank)?;
     Ok(Built::unary(ZeroPadding {
         amounts: amounts.unwrap_or_else(|| vec![(1, 1); rank]),

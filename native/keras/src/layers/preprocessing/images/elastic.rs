@@ -4,7 +4,7 @@
 use tch::{Kind, Tensor};
 
 use super::augmentation::{Augmentation, in_training};
-use super::filter::{filtered, gaussian};
+use super::filter::blurred;
 use super::range::{Range, ValueRange};
 use super::sampling::{Step, Tap, grid, sample};
 use super::warp::{Fill, bilinear};
@@ -29,7 +29,7 @@ pub(super) fn build(scope: &mut Scope<'_>) -> Result<Built> {
         factor: Range::read(options, "factor", [0.0, 1.0], Some(1.0))?,
         scale: Range::read(options, "scale", [0.0, 1.0], Some(1.0))?,
         bilinear: bilinear(options)?,
-        fill: Fill::read(options)?,
+        fill: Fill::read(options, "reflect")?,
         fill_value: options.f64("fill_value", 0.0)?,
         values: ValueRange::read(options)?,
     };
@@ -50,25 +50,47 @@ impl Augmentation for Elastic {
         let sigma = (0.05 * scale * least).max(f64::from(f32::MIN_POSITIVE));
         #[expect(clippy::cast_possible_truncation, reason = "sizes of images are small")]
         let length = (6 * sigma as i64) | 1;
-        let weights = gaussian(
-            length,
-            &Tensor::f_from_slice(&[sigma])?.f_to_kind(Kind::Float)?,
-        )?;
+        let sigmas = Tensor::f_full([2], sigma, (Kind::Float, tch::Device::Cpu))?;
         let noise = normal(rng, &[rows, height, width, 1])?.f_mul_scalar(sigma)?;
-        let noise = filtered(&noise, &weights.f_outer(&weights)?)?.f_squeeze_dim(-1)?;
+        let noise = blurred(&noise, [length, length], &sigmas)?.f_squeeze_dim(-1)?;
         // Keras draws both directions from one seed: pixels move along a diagonal.
         let moves = noise.f_mul_scalar(0.1 * scale * most)?;
         let moves = moves.f_to_device(images.device())?;
-        let (x, y) = grid(images, Kind::Float)?;
-        let columns = self.steps(&x.f_add(&moves)?, width)?;
-        let rows = self.steps(&y.f_add(&moves)?, height)?;
-        let taps = Tap::grid(images, rows, &columns)?;
-        let moved = sample(images, &taps, self.fill_value)?;
+        let moved = self.displacement().apply(images, &moves)?;
         self.values.clip(&moved.f_where_self(&happens, images)?)
     }
 }
 
 impl Elastic {
+    fn displacement(&self) -> Displacement {
+        Displacement {
+            bilinear: self.bilinear,
+            fill: self.fill,
+            value: self.fill_value,
+        }
+    }
+}
+
+/// How pixels are read that are moved each by itself.
+#[derive(Debug)]
+pub(crate) struct Displacement {
+    pub(crate) bilinear: bool,
+    pub(crate) fill: Fill,
+    /// What stands for pixels outside under [`Fill::Constant`].
+    pub(crate) value: f64,
+}
+
+impl Displacement {
+    /// The images with each pixel read as far to the right and down as `moves`
+    /// `[batch, height, width]` say.
+    pub(crate) fn apply(&self, images: &Tensor, moves: &Tensor) -> Result<Tensor> {
+        let (_, height, width, _) = images.size4()?;
+        let (x, y) = grid(images, Kind::Float)?;
+        let columns = self.steps(&x.f_add(moves)?, width)?;
+        let rows = self.steps(&y.f_add(moves)?, height)?;
+        sample(images, &Tap::grid(images, rows, &columns)?, self.value)
+    }
+
     fn steps(&self, coordinates: &Tensor, length: i64) -> Result<Vec<Step>> {
         let steps = if self.bilinear {
             Step::around(coordinates)?
@@ -77,23 +99,23 @@ impl Elastic {
         };
         let steps = steps.into_iter().map(|step| match self.fill {
             Fill::Constant => step.or_none(length),
-            _ => step.moved(|at| self.folded(at, length)),
+            fill => step.moved(|at| folded(fill, at, length)),
         });
         steps.collect()
     }
+}
 
-    /// Rows or columns brought into the image, as Keras's `map_coordinates` does it.
-    fn folded(&self, at: &Tensor, length: i64) -> Result<Tensor> {
-        Ok(match self.fill {
-            Fill::Constant => at.shallow_clone(),
-            Fill::Nearest => at.f_clamp(0, length - 1)?,
-            Fill::Wrap => at.f_remainder(length)?,
-            Fill::Reflect => {
-                let turned = at.f_abs()?.f_remainder(2 * length)?;
-                turned.f_minimum(&turned.f_neg()?.f_add_scalar(2 * length - 1)?)?
-            }
-        })
-    }
+/// Rows or columns brought into an axis of `length`, as Keras's `map_coordinates` does it.
+pub(crate) fn folded(fill: Fill, at: &Tensor, length: i64) -> Result<Tensor> {
+    Ok(match fill {
+        Fill::Constant => at.shallow_clone(),
+        Fill::Nearest => at.f_clamp(0, length - 1)?,
+        Fill::Wrap => at.f_remainder(length)?,
+        Fill::Reflect => {
+            let turned = at.f_abs()?.f_remainder(2 * length)?;
+            turned.f_minimum(&turned.f_neg()?.f_add_scalar(2 * length - 1)?)?
+        }
+    })
 }
 
 #[cfg(test)]
@@ -123,7 +145,7 @@ mod tests {
     fn rows_outside_are_folded_as_by_keras() {
         let at = Tensor::from_slice(&[-5_i64, -1, 0, 3, 4, 9]);
         let folded = |fill| {
-            let folded = elastic(true, fill).folded(&at, 4).unwrap();
+            let folded = super::folded(fill, &at, 4).unwrap();
             Vec::<i64>::try_from(folded).unwrap()
         };
         assert_eq!(folded(Fill::Reflect), [2, 1, 0, 3, 3, 1]);
@@ -154,8 +176,8 @@ mod tests {
             (Fill::Constant, [-1.0; 4], [-1.0, 0.0, -1.0, -1.0]),
         ] {
             for (bilinear, expected) in [(false, nearest), (true, linear)] {
-                let elastic = elastic(bilinear, fill);
-                let (rows, columns) = (elastic.steps(&y, 3), elastic.steps(&x, 4));
+                let displacement = elastic(bilinear, fill).displacement();
+                let (rows, columns) = (displacement.steps(&y, 3), displacement.steps(&x, 4));
                 let taps = Tap::grid(&images, rows.unwrap(), &columns.unwrap()).unwrap();
                 let found = sample(&images, &taps, -1.0).unwrap();
                 let found = Vec::<f32>::try_from(found.get(0).get(0).flatten(0, -1)).unwrap();

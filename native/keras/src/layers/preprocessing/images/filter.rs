@@ -73,33 +73,46 @@ impl Augmentation for GaussianBlur {
         let happens = self.factor.happens(rng, images)?;
         // The first is the width's.
         let sigmas = self.sigma.draw(rng, &[2])?.f_add_scalar(1e-6)?;
-        let (first, second) = (sigmas.f_get(0)?, sigmas.f_get(1)?);
-        let along_width = gaussian(self.size[0], &first)?;
-        let along_height = gaussian(self.size[1], &second)?;
-        // Keras lays out height by width what has the lengths of width by height.
-        let kernel = along_height.f_outer(&along_width)?.f_reshape(self.size)?;
-        let blurred = filtered(images, &kernel)?;
+        let blurred = blurred(images, self.size, &sigmas)?;
         self.values.clip(&blurred.f_where_self(&happens, images)?)
     }
 }
 
+/// The images correlated with a Gaussian kernel of a size, by two standard deviations of which the
+/// first is the width's.
+pub(crate) fn blurred(images: &Tensor, size: [i64; 2], sigmas: &Tensor) -> Result<Tensor> {
+    let along_width = gaussian(size[0], &sigmas.f_get(0)?)?;
+    let along_height = gaussian(size[1], &sigmas.f_get(1)?)?;
+    // Keras lays out height by width what has the lengths of width by height.
+    let kernel = along_height.f_outer(&along_width)?.f_reshape(size)?;
+    filtered(images, &kernel)
+}
+
 /// The weights of `length` pixels, which sum to 1, by the standard deviation.
-pub(super) fn gaussian(length: i64, sigma: &Tensor) -> Result<Tensor> {
-    let x = Tensor::f_arange(length, (Kind::Float, tch::Device::Cpu))?;
+pub(crate) fn gaussian(length: i64, sigma: &Tensor) -> Result<Tensor> {
+    let x = Tensor::f_arange(length, (sigma.f_kind()?, sigma.device()))?;
     #[expect(clippy::cast_precision_loss, reason = "kernels are small")]
     let x = x.f_sub_scalar((length - 1) as f64 / 2.0)?.f_div(sigma)?;
     let weights = x.f_square()?.f_mul_scalar(-0.5)?.f_exp()?;
-    Ok(weights.f_div(&weights.f_sum(Kind::Float)?)?)
+    Ok(weights.f_div(&weights.f_sum(weights.f_kind()?)?)?)
 }
 
-/// The images correlated with a kernel of odd lengths, with zeros around them.
-pub(super) fn filtered(images: &Tensor, kernel: &Tensor) -> Result<Tensor> {
+/// The images correlated with a kernel, with zeros around them so that they keep their sizes, the
+/// odd one after. Half precision is computed in float32.
+fn filtered(images: &Tensor, kernel: &Tensor) -> Result<Tensor> {
     let kind = images.f_kind()?;
+    let computed = if kind == Kind::Double {
+        kind
+    } else {
+        Kind::Float
+    };
     let channels = images.size().last().copied().unwrap_or(1);
     let (height, width) = kernel.size2()?;
-    let kernel = kernel.f_to_device(images.device())?;
+    let kernel = kernel.f_to_device(images.device())?.f_to_kind(computed)?;
     let kernel = kernel.f_expand([channels, 1, height, width], false)?;
-    let second = images.f_to_kind(Kind::Float)?.f_permute([0, 3, 1, 2])?;
+    let second = images.f_to_kind(computed)?.f_permute([0, 3, 1, 2])?;
+    // What libtorch pads is the same on both sides.
+    let second = second.f_constant_pad_nd([0, (width + 1) % 2, 0, (height + 1) % 2])?;
     let padding = [(height - 1) / 2, (width - 1) / 2];
     let none = None::<Tensor>;
     let result = second.f_conv2d(&kernel, none, [1, 1], padding, [1, 1], channels)?;

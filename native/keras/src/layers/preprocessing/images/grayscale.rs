@@ -38,7 +38,7 @@ pub(super) fn build_degeneration(scope: &mut Scope<'_>) -> Result<Built> {
 }
 
 /// The shades of images of three channels, in one; TensorFlow's weights.
-fn gray(images: &Tensor) -> Result<Tensor> {
+pub(crate) fn gray(images: &Tensor) -> Result<Tensor> {
     if images.size().last() == Some(&1) {
         return Ok(images.shallow_clone());
     }

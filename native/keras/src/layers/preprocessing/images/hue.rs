@@ -94,7 +94,7 @@ impl Augmentation for Saturation {
 }
 
 /// Hue, saturation and value of red, green and blue, as TensorFlow's `RGBToHSV`.
-fn hsv(images: &Tensor) -> Result<[Tensor; 3]> {
+pub(crate) fn hsv(images: &Tensor) -> Result<[Tensor; 3]> {
     let channel = |at| images.f_narrow(-1, at, 1);
     let (red, green, blue) = (channel(0)?, channel(1)?, channel(2)?);
     let value = images.f_amax(-1, true)?;
@@ -119,7 +119,7 @@ fn hsv(images: &Tensor) -> Result<[Tensor; 3]> {
 }
 
 /// The inverse of [`hsv`], as TensorFlow's `HSVToRGB`.
-fn rgb(hue: &Tensor, saturation: &Tensor, value: &Tensor) -> Result<Tensor> {
+pub(crate) fn rgb(hue: &Tensor, saturation: &Tensor, value: &Tensor) -> Result<Tensor> {
     let sixths = hue.f_mul_scalar(6.0)?;
     let distance = |from: f64| sixths.f_sub_scalar(from)?.f_abs();
     let red = distance(3.0)?.f_sub_scalar(1.0)?;

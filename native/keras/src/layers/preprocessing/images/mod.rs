@@ -5,26 +5,27 @@
 
 mod affine;
 mod augmentation;
+mod boxes;
 mod brightness;
 mod contrast;
 mod cropping;
 mod distributions;
-mod elastic;
+pub(crate) mod elastic;
 mod equalization;
-mod filter;
+pub(crate) mod filter;
 mod flip;
-mod grayscale;
-mod hue;
+pub(crate) mod grayscale;
+pub(crate) mod hue;
 mod inversion;
 mod jitter;
 mod mixing;
-mod perspective;
+pub(crate) mod perspective;
 mod policies;
 mod posterization;
 mod range;
 mod resizing;
 mod sampling;
-mod warp;
+pub(crate) mod warp;
 
 use crate::layers::Family;
 
@@ -62,4 +63,5 @@ pub(in crate::layers) const LAYERS: Family = &[
     ("CutMix", mixing::build_cut_mix),
     ("RandAugment", policies::build_rand_augment),
     ("AugMix", policies::build_aug_mix),
+    ("MaxNumBoundingBoxes", boxes::build),
 ];

@@ -55,9 +55,9 @@ impl Augmentation for Perspective {
 
 /// The transforms, as [`Warp::apply`] takes them, that lead from four points to four others, both
 /// `[batch, 4, 2]`.
-fn homography(from: &Tensor, to: &Tensor) -> Result<Tensor> {
+pub(crate) fn homography(from: &Tensor, to: &Tensor) -> Result<Tensor> {
     let rows = batch(from);
-    let one = Tensor::f_ones([rows, 4], (Kind::Float, tch::Device::Cpu))?;
+    let one = Tensor::f_ones([rows, 4], (Kind::Float, from.device()))?;
     let zero = one.f_zeros_like()?;
     let (x, y) = (from.f_select(2, 0)?, from.f_select(2, 1)?);
     // to = (a0 x + a1 y + a2) / (c0 x + c1 y + 1), and so for b.

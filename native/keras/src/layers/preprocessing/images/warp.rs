@@ -10,7 +10,7 @@ use crate::error::Result;
 
 /// What stands for pixels outside an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Fill {
+pub(crate) enum Fill {
     /// One value.
     Constant,
     /// `dcba|abcd|dcba`.
@@ -22,13 +22,13 @@ pub(super) enum Fill {
 }
 
 impl Fill {
-    /// Reads option `fill_mode`.
+    /// Reads option `fill_mode`, which is `default` if absent.
     ///
     /// # Errors
     /// TensorFlow has no such mode.
-    pub(super) fn read(options: &Options<'_>) -> Result<Self> {
+    pub(crate) fn read(options: &Options<'_>, default: &'static str) -> Result<Self> {
         let known = ["reflect", "constant", "wrap", "nearest"];
-        Ok(match options.choice("fill_mode", "reflect", &known)? {
+        Ok(match options.choice("fill_mode", default, &known)? {
             "constant" => Self::Constant,
             "wrap" => Self::Wrap,
             "nearest" => Self::Nearest,
@@ -75,18 +75,18 @@ fn within(at: &Tensor, last: i64, below: &Tensor, above: &Tensor) -> Result<Tens
 
 /// How images are transformed.
 #[derive(Debug)]
-pub(super) struct Warp {
-    pub(super) bilinear: bool,
-    pub(super) fill: Fill,
+pub(crate) struct Warp {
+    pub(crate) bilinear: bool,
+    pub(crate) fill: Fill,
     /// What stands for pixels outside under [`Fill::Constant`].
-    pub(super) value: f64,
+    pub(crate) value: f64,
 }
 
 /// Reads option `interpolation`: whether it is bilinear, or else nearest.
 ///
 /// # Errors
 /// It is neither.
-pub(super) fn bilinear(options: &Options<'_>) -> Result<bool> {
+pub(crate) fn bilinear(options: &Options<'_>) -> Result<bool> {
     let found = options.choice("interpolation", "bilinear", &["bilinear", "nearest"])?;
     Ok(found == "bilinear")
 }
@@ -102,7 +102,7 @@ impl Warp {
     pub(super) fn read(options: &Options<'_>) -> Result<Self> {
         Ok(Self {
             bilinear: bilinear(options)?,
-            fill: Fill::read(options)?,
+            fill: Fill::read(options, "reflect")?,
             value: options.f64("fill_value", 0.0)?,
         })
     }
@@ -116,7 +116,7 @@ impl Warp {
     ///
     /// The gradient is TensorFlow's, which is not that of the sums: the result's gradient seen
     /// through the inverse transform, with nothing outside under [`Fill::Constant`].
-    pub(super) fn apply(&self, images: &Tensor, transforms: &Tensor) -> Result<Tensor> {
+    pub(crate) fn apply(&self, images: &Tensor, transforms: &Tensor) -> Result<Tensor> {
         let (batch, height, width, _) = images.size4()?;
         let some = (PIXELS_AT_A_TIME / (height * width).max(1)).max(1);
         let parts = images.f_split(some, 0)?.into_iter();
