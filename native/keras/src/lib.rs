@@ -35,6 +35,7 @@ pub mod regularizers;
 mod replicas;
 mod resize;
 mod spec;
+mod stft;
 mod strings;
 mod value;
 pub mod variables;

@@ -10,9 +10,12 @@ mod attention;
 mod axes;
 mod binary;
 mod casting;
+mod correlation;
 mod cumulative;
+mod decomposition;
 mod einsum;
 mod elementwise;
+mod fourier;
 mod gathering;
 mod images;
 mod indexing;
@@ -23,10 +26,14 @@ mod normalization;
 mod operand;
 mod ordering;
 mod promotion;
+mod quantiles;
 mod reduction;
 mod reshaping;
 mod segments;
+mod selection;
+mod sequences;
 mod splitting;
+mod unique;
 
 use std::fmt;
 
@@ -62,12 +69,19 @@ pub(crate) const FAMILIES: &[Family] = &[
     matmul::OPS,
     einsum::OPS,
     ordering::OPS,
+    quantiles::OPS,
+    unique::OPS,
+    selection::OPS,
+    sequences::OPS,
+    correlation::OPS,
     cumulative::OPS,
     casting::OPS,
     segments::OPS,
     normalization::OPS,
     attention::OPS,
     linalg::OPS,
+    decomposition::OPS,
+    fourier::OPS,
     images::OPS,
 ];
 
