@@ -99,7 +99,7 @@ fn shares(args: &Args<Value>, level: Level, device: Device) -> Result<Tensor> {
         return Ok(Tensor::f_scalar_tensor(0.5, (Kind::Double, device))?);
     }
     let [_, q]: [Operand<'_, Value>; 2] = checked(operands(args, ["x", "q"]))?;
-    let q = q.tensor(Kind::Float, device)?.f_detach()?;
+    let q = q.tensor(Kind::Float, device)?;
     let q = if level == Level::Percent {
         q.f_div_scalar(100.0)?
     } else {
