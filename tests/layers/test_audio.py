@@ -26,7 +26,7 @@ LAST, FIRST = (40, 2), (2, 40)
 FRAMES = {"frame_length": 8, "frame_step": 3, "fft_length": 16}
 CUSTOM = np.random.default_rng(4).uniform(0.1, 1, 8).round(3).tolist()
 # Angles and logarithms are steep where magnitudes are small.
-STEEP = {"tolerance": 2e-5}
+STEEP = {"tolerance": 1e-5}
 
 
 def sums_of_cosines(samples: int, factors: list[float], *, periodic: bool = False) -> list[float]:
@@ -88,7 +88,7 @@ def mel(shape: tuple = (100,), **options) -> Callable:
 
 
 # Frequencies are close together in mel, in float32, and small powers far apart in decibels.
-COARSE = {"tolerance": 2e-5}
+COARSE = {"tolerance": 1e-5}
 MEL = [
     {}, {"window": "hamming"}, {"window": None}, {"sequence_length": None},
     {"sequence_length": 8, "window": CUSTOM}, {"sampling_rate": 16000}, {"sampling_rate": 7999},

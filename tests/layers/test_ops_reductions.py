@@ -111,7 +111,8 @@ CASES.op(
     "moments",
     lambda x: [
         *ops.moments(x, axes=[1]), *ops.moments(x, axes=[0, 2], keepdims=True),
-        *ops.moments(x, axes=[1, 2]),
+        *ops.moments(x, axes=[1, 2]), *ops.moments(x, axes=[0, 1], synchronized=True),
+        *ops.moments(x, axes=[0, 2], keepdims=True, synchronized=True),
     ],
     tolerance=2e-5,
 )  # fmt: skip

@@ -252,10 +252,7 @@ mod tests {
             Vec::<f64>::try_from(window.round_decimals(6)).unwrap()
         };
         assert_eq!(factors(4), [0.0, 0.0, 0.5, 1.0, 0.5, 0.0]);
-        assert_eq!(
-            factors(5),
-            [0.0, 0.146447, 0.853553, 0.853553, 0.146447, 0.0]
-        );
+        assert_eq!(factors(5), [0.0, 0.5, 1.0, 0.5, 0.0, 0.0]);
     }
 
     #[test]

@@ -22,6 +22,7 @@ mod indexing;
 mod joining;
 mod linalg;
 mod matmul;
+mod moments;
 mod normalization;
 mod operand;
 mod ordering;
@@ -60,6 +61,7 @@ pub(crate) const FAMILIES: &[Family] = &[
     activation::OPS,
     binary::OPS,
     reduction::OPS,
+    moments::OPS,
     reshaping::OPS,
     arranging::OPS,
     indexing::OPS,
