@@ -136,9 +136,12 @@ fn starts<T: Described>(
     Ok(found)
 }
 
-/// The entries of a tensor of indices for `rank` axes, none of which is known.
+/// The entries of a tensor of indices for `rank` axes, none of which is known. If it is not known how
+/// many there are, they are as many as they must be.
 fn unknown_starts(spec: &Spec, rank: usize) -> Checked<Vec<Option<i64>>> {
-    let count = elements(spec).ok_or("takes start_indices of a known number")?;
+    let Some(count) = elements(spec) else {
+        return Ok(vec![None; rank]);
+    };
     match usize::try_from(count) {
         Ok(count) if count <= rank => Ok(vec![None; count]),
         _ => Err(format!("has {count} start_indices for {rank} axes")),
