@@ -152,6 +152,14 @@ REFUSALS.add(
     lambda: functional(lambda x: list(ops.eig(x)), ((3, 3), FLOAT32)),
     "Eig", "is not supported",
 )  # fmt: skip
+for name in ["svd", "pinv", "eigh", "matrix_rank"]:
+    REFUSALS.add(
+        f"integers-{name}",
+        lambda f=getattr(ops, name): functional(
+            lambda x: keras.tree.flatten(f(x)), ((3, 3), "int32")
+        ),
+        "floating-point numbers, got int32",
+    )
 REFUSALS.add(
     "lu-batch",
     lambda: functional(lambda x: list(ops.lu_factor(x)), ((3, 3), FLOAT32)),

@@ -64,6 +64,7 @@ type Batch<'a> = &'a [Option<i64>];
 
 /// The axes before those of a matrix, then its rows and columns.
 fn matrix(x: &Spec) -> Checked<(Batch<'_>, [Option<i64>; 2])> {
+    x.require_float()?;
     match x.dims.as_slice() {
         [head @ .., rows, columns] => Ok((head, [*rows, *columns])),
         _ => Err(format!("needs matrices, got {x}")),
@@ -164,6 +165,7 @@ fn lstsq(scope: &mut Scope<'_>) -> Result<Built> {
             let [a, b] = operands(args, ["a", "b"])?;
             let kind = converted(&[a, b])?;
             let (a, b) = (a.spec()?, b.spec()?);
+            a.require_float()?;
             let ([rows, columns], [own, rest @ ..]) = (a.dims.as_slice(), b.dims.as_slice()) else {
                 return Err(format!("needs a matrix and vectors, got {a} and {b}"));
             };

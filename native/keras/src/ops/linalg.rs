@@ -63,6 +63,7 @@ pub(super) fn square(x: &Spec) -> Checked<Vec<Option<i64>>> {
 
 /// The axes before those of a square matrix.
 pub(super) fn batch(x: &Spec) -> Checked<Vec<Option<i64>>> {
+    x.require_float()?;
     match x.dims.as_slice() {
         [head @ .., rows, columns] if rows.is_none() || columns.is_none() || rows == columns => {
             Ok(head.to_vec())
