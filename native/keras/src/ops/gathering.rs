@@ -136,8 +136,8 @@ fn starts<T: Described>(
     Ok(found)
 }
 
-/// The entries of a tensor of indices for `rank` axes, none of which is known. If it is not known how
-/// many there are, they are as many as they must be.
+/// The entries of a tensor of indices for `rank` axes, none of which is known. If it is not known
+/// how many there are, they are as many as they must be.
 fn unknown_starts(spec: &Spec, rank: usize) -> Checked<Vec<Option<i64>>> {
     let Some(count) = elements(spec) else {
         return Ok(vec![None; rank]);

@@ -88,9 +88,9 @@ fn argsort(scope: &mut Scope<'_>) -> Result<Built> {
     ))
 }
 
-/// `Argpartition`: indices of the `kth + 1` smallest, then of the others, largest first. As Keras on
-/// TensorFlow does, it compares integers, and sorts the others with zeros in place of the smallest.
-/// Of several axes TensorFlow would mix up the rows.
+/// `Argpartition`: indices of the `kth + 1` smallest, then of the others, largest first. As Keras
+/// on TensorFlow does, it compares integers, and sorts the others with zeros in place of the
+/// smallest. Of several axes TensorFlow would mix up the rows.
 fn argpartition(scope: &mut Scope<'_>) -> Result<Built> {
     let kth = scope.options.i64("kth", 0)?;
     let axis = axis_of(scope)?;

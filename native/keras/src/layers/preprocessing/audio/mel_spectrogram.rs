@@ -40,7 +40,8 @@ struct Decibels {
     reference: f64,
     /// The least power that counts.
     least: f64,
-    /// How far below the loudest of the whole batch the quietest may lie.
+    /// How far below the loudest of all signals the quietest may lie: of this replica's part of the
+    /// batch, if several share it.
     range: f64,
 }
 
