@@ -27,10 +27,7 @@ TABLE = ROOT / "docs" / "layers.md"
 SHARED = {"layers": {"name", "trainable", "dtype", "build_config", "seed"}, "ops": {"name"}}
 # So many values of an option are listed.
 FEW = 6
-REFUSED = {
-    "Lambda": "refused: its function is Python's",
-    "Polar": "refused: its results are complex",
-}
+REFUSED = {"Lambda": "refused: its function is Python's"}
 
 HEADER = """# Layers and operations
 

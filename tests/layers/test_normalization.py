@@ -5,6 +5,7 @@ from __future__ import annotations
 import keras
 import numpy as np
 from keras import layers as L
+from operations import functional
 from oracle import Cases, sequential
 from refusal import Refusals, change
 
@@ -226,6 +227,15 @@ for policy, tolerance in HALF.items():
         ),
         tolerance=tolerance,
     )
+REFUSALS.add(
+    "moments-of-rows",
+    lambda: functional(
+        lambda x: list(keras.ops.moments(x, axes=[1], synchronized=True)), ((6,), "float32")
+    ),
+    "Moments",
+    "synchronized = true",
+    "axes with that of the batch",
+)
 REFUSALS.add(
     "layer-twice",
     lambda: sequential((3, 6), L.LayerNormalization(name="n")),

@@ -348,7 +348,7 @@ def refuse(name: str, call, *parts: str, specs=(CLASSES,), **options) -> None:
 
 FRAME = ((6, 5, 2), "float32")
 refuse(
-    "polar", lambda x, y: ops.polar(x, y), "(Polar)", "complex numbers", specs=(CLASSES, CLASSES)
+    "polar", lambda x, y: ops.polar(x, y), "Polar", "is not supported", specs=(CLASSES, CLASSES)
 )
 refuse(
     "pool-padding",

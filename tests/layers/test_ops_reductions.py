@@ -35,6 +35,23 @@ def with_nan(model) -> list[np.ndarray]:
     return inputs
 
 
+def with_some_nan(model) -> list[np.ndarray]:
+    """Inputs with NaN among them, in no row only NaN, and no two numbers the same."""
+    inputs = within(-2, 2)(model)
+    for x in inputs:
+        x[np.random.default_rng(8).uniform(size=x.shape) < 0.3] = np.nan
+        x[..., 1] = np.arange(x[..., 1].size).reshape(x[..., 1].shape) / 10
+    return inputs
+
+
+def only_nan(model) -> list[np.ndarray]:
+    """Inputs of which the second row holds only NaN."""
+    inputs = with_some_nan(model)
+    for x in inputs:
+        x[1] = np.nan
+    return inputs
+
+
 def every(dtypes: list[str]) -> list[tuple]:
     """One input of each dtype."""
     return [((2, 3), dtype) for dtype in dtypes]
@@ -94,7 +111,8 @@ CASES.op(
     "moments",
     lambda x: [
         *ops.moments(x, axes=[1]), *ops.moments(x, axes=[0, 2], keepdims=True),
-        *ops.moments(x, axes=[1, 2]),
+        *ops.moments(x, axes=[1, 2]), *ops.moments(x, axes=[0, 1], synchronized=True),
+        *ops.moments(x, axes=[0, 2], keepdims=True, synchronized=True),
     ],
     tolerance=2e-5,
 )  # fmt: skip
@@ -151,6 +169,34 @@ for method in ["linear", "lower", "higher", "midpoint", "nearest"]:
             ops.percentile(x, 72, axis=(1, 2), method=m, keepdims=True),
         ],
     )  # fmt: skip
+for name in ["nanmedian", "nanquantile", "nanpercentile"]:
+    call = getattr(ops, name)
+    for method in ["linear", "lower", "higher", "midpoint", "nearest"]:
+        if name == "nanmedian" and method != "linear":
+            continue
+        levels = {
+            "nanmedian": [()],
+            "nanquantile": [(0.3,), ([0.0, 0.555, 1.0],), ([0.4],)],
+            "nanpercentile": [(30,), ([0, 55.5, 100],), (np.array([40.0], "float32"),)],
+        }[name]
+        options = {} if name == "nanmedian" else {"method": method}
+        for axes, keep in [(None, True), (2, False), ([0, 1], True)]:
+            inputs = within(-2, 2) if axes is None else with_some_nan
+            CASES.op(
+                f"{name}-{method}-{axes}",
+                lambda x, f=call, q=levels, a=axes, k=keep, o=options: [
+                    f(x, *level, axis=a, keepdims=k, **o) for level in q
+                ],
+                inputs=inputs,
+            )
+CASES.op("nanmedian-integers", lambda *all: [ops.nanmedian(x) for x in all], *every(INTS))
+# Rows that hold only NaN, of which TensorFlow gives one result, whatever is asked for.
+CASES.op("nanmedian-nan", lambda x: ops.nanmedian(x, axis=(1, 2)), inputs=only_nan)
+CASES.op(
+    "nanquantile-tensor",
+    lambda x, q: [ops.nanquantile(x, q[0], axis=1), ops.nanpercentile(x, q[1] * 50, axis=-1)],
+    FLOAT, ((2,), "float32"), inputs=within(0, 1),
+)  # fmt: skip
 CASES.op(
     "quantile",
     lambda x: [

@@ -172,6 +172,20 @@ CASES.op("slice-by-a-tensor", lambda x, i: ops.slice(x, i[0], (2, 1, 1)), FLOAT,
                            np.array([[1, 2, 3]] * 5, dtype="int32")])  # fmt: skip
 # Of integers: TensorFlow has no gradient of XlaDynamicUpdateSlice.
 UPDATE = [((3, 4), "int32"), ((2, 2), "int32")]
+# How many indices there are is not known: each row of the batch is one. TensorFlow has no gradient
+# of the update.
+for indices in [[1, 0], [0, 1], [0, 0]]:
+    CASES.op(
+        f"slice-by-rows-{indices}",
+        lambda x, i: [
+            ops.slice(x, i, (1, 2)), ops.slice(x, i, (-1, 2)),
+            ops.slice_update(ops.stop_gradient(x), i, ops.stop_gradient(x[:1, :2] * 2.0)),
+        ],
+        ((3,), "float32"), ((), "int32"),
+        inputs=lambda model, i=indices: [
+            np.random.default_rng(2).normal(size=(2, 3)).astype("float32"), np.array(i, "int32"),
+        ],
+    )  # fmt: skip
 CASES.op("slice_update", lambda x, y: ops.slice_update(x, (0, 1, 2), y), *UPDATE)
 CASES.op("slice_update-moved", lambda x, y: ops.slice_update(x, (3, 9, 1), y), *UPDATE)
 CASES.op(

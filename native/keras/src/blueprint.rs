@@ -24,6 +24,8 @@ pub(crate) struct Blueprint {
     pub(crate) graph: Graph,
     /// By handle.
     pub(crate) declared: Vec<Declared>,
+    /// Whether a layer adds up something over the rows of all replicas in training.
+    pub(crate) sums_over_replicas: bool,
     pub(crate) assets: Assets,
 }
 
@@ -56,9 +58,10 @@ impl Blueprint {
         }
         let options = Options::new(entry.place(), &entry.config);
         options.ignore(&["name", "dtype", "build_input_shape"]);
-        let mut declared = Vec::new();
+        let (mut declared, mut sums_over_replicas) = (Vec::new(), false);
         let place = Place {
             declared: &mut declared,
+            sums: &mut sums_over_replicas,
             assets: &assets,
             path: String::new(),
             group: String::new(),
@@ -74,6 +77,7 @@ impl Blueprint {
             name: entry.name,
             graph,
             declared,
+            sums_over_replicas,
             assets,
         })
     }

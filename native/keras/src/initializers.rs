@@ -5,6 +5,7 @@ mod constant;
 mod distribution;
 mod orthogonal;
 mod scaling;
+mod stft;
 
 use rand_core::SeedableRng;
 use serde_json::Value;
@@ -12,6 +13,7 @@ use serde_json::Value;
 use self::constant::Constant;
 use self::distribution::Distribution;
 use self::scaling::{Fan, Shape, VarianceScaling};
+use self::stft::Stft;
 use crate::config::{Given, Named, Options};
 use crate::context::Rng;
 use crate::error::{Error, Result};
@@ -20,7 +22,7 @@ const MODULE: &str = "keras.initializers";
 
 const NAMES: &str = "Zeros, Ones, Constant, Identity, RandomUniform, RandomNormal, TruncatedNormal, \
                      VarianceScaling, GlorotUniform, GlorotNormal, HeUniform, HeNormal, \
-                     LecunUniform, LecunNormal, Orthogonal";
+                     LecunUniform, LecunNormal, Orthogonal, STFT";
 
 /// What Keras gives a variable of floating-point numbers if its initializer is null.
 const OF_NULL: &str = "GlorotUniform";
@@ -39,6 +41,7 @@ enum Rule {
     Random(Distribution),
     VarianceScaling(VarianceScaling),
     Orthogonal(f64),
+    Stft(Stft),
     /// For the biases of four gates: ones for the second gate, the initializer for the others.
     UnitForget(Box<Initializer>),
 }
@@ -65,6 +68,14 @@ impl Initializer {
             rule: Rule::Constant(Constant::number(value)),
             seed: None,
         }
+    }
+
+    /// Keras's STFT, real or imaginary, by the options `window`, `scaling` and `periodic`.
+    pub(crate) fn stft(options: &Options<'_>, imaginary: bool) -> Result<Self> {
+        Ok(Self {
+            rule: Rule::Stft(Stft::read(options, imaginary)?),
+            seed: None,
+        })
     }
 
     /// Reads a name or Keras's serialization. `place` names its owner in errors.
@@ -111,6 +122,10 @@ impl Initializer {
             ))?,
             "Orthogonal" | "orthogonal" | "OrthogonalInitializer" => {
                 random(Rule::Orthogonal(options.number("gain", 1.0)?))?
+            }
+            "STFT" | "stft" | "STFTInitializer" => {
+                let side = options.choice("side", "real", &["real", "imag"])?;
+                Rule::Stft(Stft::read(&options, side == "imag")?)
             }
             other => {
                 let (scale, fan, shape) =
@@ -190,6 +205,14 @@ impl Initializer {
             Rule::Constant(constant) => {
                 let values = constant.broadcast(shape);
                 let values = values.ok_or_else(|| invalid("the constant has another shape"))?;
+                out.iter_mut()
+                    .zip(values)
+                    .for_each(|(out, value)| *out = single(value));
+            }
+            Rule::Stft(stft) => {
+                let values = stft.values(shape);
+                let values =
+                    values.ok_or_else(|| invalid("STFT needs [samples of the window, 1, bins]"))?;
                 out.iter_mut()
                     .zip(values)
                     .for_each(|(out, value)| *out = single(value));

@@ -275,8 +275,6 @@ pub(crate) struct Declared {
     pub(crate) frozen: bool,
     /// Whether training passes change it, and ranks take the mean of theirs weighted by rows.
     pub(crate) averaged: bool,
-    /// Whether its layer adds up something over the rows of all replicas in training.
-    pub(crate) summed: bool,
     /// Whether its rows are looked up and nothing else reads it, so that its gradient consists of
     /// slices.
     pub(crate) looked_up: bool,
@@ -305,6 +303,8 @@ pub(crate) struct Scope<'a> {
 #[derive(Debug)]
 pub(crate) struct Place<'a> {
     pub(crate) declared: &'a mut Vec<Declared>,
+    /// Whether a layer adds up something over the rows of all replicas in training.
+    pub(crate) sums: &'a mut bool,
     pub(crate) assets: &'a Assets,
     pub(crate) path: String,
     pub(crate) group: String,
@@ -444,11 +444,9 @@ impl<'a> Scope<'a> {
         Ok(self.initialized_state(name, shape, initializer))
     }
 
-    /// Says that the layer of `handle` adds up something over the rows of all replicas.
-    pub(crate) fn sums_over_replicas(&mut self, handle: Handle) {
-        if let Some(declared) = self.place.declared.get_mut(handle.0) {
-            declared.summed = true;
-        }
+    /// Says that the layer adds up something over the rows of all replicas in training.
+    pub(crate) fn sums_over_replicas(&mut self) {
+        *self.place.sums = true;
     }
 
     /// Says that the layer reads `handle` only by [`Context::look_up`], unless a regularizer reads
@@ -519,7 +517,6 @@ impl<'a> Scope<'a> {
             trainable,
             frozen: !place.trainable,
             averaged: !trainable && place.trainable,
-            summed: false,
             looked_up: false,
             regularizer: None,
             constraint: None,
@@ -578,6 +575,7 @@ impl<'a> Scope<'a> {
         self.count += 1;
         Place {
             declared: &mut *self.place.declared,
+            sums: &mut *self.place.sums,
             assets: self.place.assets,
             path: format!("{}/{name}", self.place.path),
             group: format!("{}/{attribute}", self.place.group),

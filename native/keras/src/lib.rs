@@ -36,6 +36,7 @@ mod replicas;
 mod resize;
 mod saturation;
 mod spec;
+mod stft;
 mod strings;
 mod value;
 pub mod variables;

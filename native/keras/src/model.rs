@@ -50,6 +50,7 @@ pub struct Model {
     groups: Vec<WeightGroup>,
     /// By handle.
     declared: Vec<Declared>,
+    sums_over_replicas: bool,
     variables: Variables,
     moving: Vec<usize>,
     assets: Assets,
@@ -80,6 +81,7 @@ impl Model {
             name,
             graph,
             declared,
+            sums_over_replicas,
             assets,
             ..
         } = blueprint;
@@ -112,6 +114,7 @@ impl Model {
             graph,
             groups,
             declared,
+            sums_over_replicas,
             variables,
             moving,
             assets,
@@ -216,9 +219,7 @@ impl Model {
     /// Whether layers look at the whole batch in training, the rows of other replicas too, and so
     /// need [`Self::forward_over`] to be exact.
     pub fn sums_over_replicas(&self) -> bool {
-        self.declared
-            .iter()
-            .any(|declared| declared.summed && !declared.frozen)
+        self.sums_over_replicas
     }
 
     /// One row of zeros and empty strings, with axes of 1 where their size is unknown.

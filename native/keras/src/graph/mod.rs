@@ -332,6 +332,7 @@ impl<'a> Builder<'a> {
                 let order = [place.order.as_slice(), &[self.positions[node.entry]]].concat();
                 let child = Place {
                     declared: &mut *place.declared,
+                    sums: &mut *place.sums,
                     assets: place.assets,
                     path,
                     group: self.groups[node.entry].clone(),
@@ -444,6 +445,7 @@ pub(crate) fn build_nested(scope: &mut Scope<'_>) -> Result<Built> {
     let network = Network::read(scope.class, scope.options)?;
     let place = Place {
         declared: &mut *scope.place.declared,
+        sums: &mut *scope.place.sums,
         assets: scope.place.assets,
         path: scope.place.path.clone(),
         group: scope.place.group.clone(),

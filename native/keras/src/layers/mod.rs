@@ -35,6 +35,7 @@ pub(crate) const FAMILIES: &[Family] = &[
     merging::LAYERS,
     preprocessing::LAYERS,
     preprocessing::IMAGES,
+    preprocessing::AUDIO,
     recurrent::LAYERS,
     applications::LAYERS,
 ];

@@ -1,11 +1,9 @@
 //! `keras.ops` on the elements of two tensors of shapes that broadcast: arithmetic, comparisons,
-//! logic and bits; and `where`, which takes three.
+//! logic and bits.
 
 use tch::{Kind, TchError, Tensor};
 
-use super::operand::{
-    Checked, Described, Operand, checked, converted, device, operands, optional, promoted,
-};
+use super::operand::{Checked, Described, Operand, checked, converted, device, operands, promoted};
 use super::promotion::{Type, floating, result_type};
 use super::{Family, bool_as_int32, precise, single};
 use crate::arguments::Args;
@@ -98,7 +96,6 @@ pub(super) const OPS: Family = &[
     ("Isclose", is_close),
     ("AllClose", all_close),
     ("IsIn", is_in),
-    ("Where", |_| Ok(choose())),
 ];
 
 /// What two operands are cast to.
@@ -140,7 +137,9 @@ impl Rule {
 }
 
 /// The axes of all operands under broadcasting.
-fn broadcast_all<T: Described>(operands: &[Operand<'_, T>]) -> Checked<Vec<Option<i64>>> {
+pub(super) fn broadcast_all<T: Described>(
+    operands: &[Operand<'_, T>],
+) -> Checked<Vec<Option<i64>>> {
     let mut dims: Vec<Option<i64>> = Vec::new();
     for operand in operands {
         let other = operand.dims();
@@ -366,32 +365,4 @@ fn is_in(scope: &mut Scope<'_>) -> Result<Built> {
             )?)
         },
     ))
-}
-
-/// `Where`: of two by a condition.
-fn choose() -> Built {
-    single(
-        |args| {
-            let [condition] = operands(args, ["condition"])?;
-            let (a, b) = (optional(args, 1, "x1")?, optional(args, 2, "x2")?);
-            let (Some(a), Some(b)) = (a, b) else {
-                return Err("needs x1 and x2".to_owned());
-            };
-            let dims = broadcast_all(&[condition, a, b])?;
-            let dtype = DType::Tensor(promoted(&[a, b])?);
-            Ok(Spec::new(dims, dtype))
-        },
-        |args| {
-            let device = device(args);
-            let [condition] = checked(operands(args, ["condition"]))?;
-            let condition = condition.tensor(Kind::Bool, device)?;
-            let a = checked(optional(args, 1, "x1"))?;
-            let (Some(a), Some(b)) = (a, checked(optional(args, 2, "x2"))?) else {
-                return Err(super::failed("needs x1 and x2"));
-            };
-            let kind = checked(promoted(&[a, b]))?;
-            let (a, b) = (a.tensor(kind, device)?, b.tensor(kind, device)?);
-            Ok(a.f_where_self(&condition, &b)?)
-        },
-    )
 }

@@ -1,10 +1,11 @@
 //! `keras.ops` that change the dtype, or make a tensor like another.
 
+use serde_json::Value as Json;
 use tch::{Kind, Tensor};
 
 use super::axes::required_integers;
 use super::operand::{checked, device, operands, required};
-use super::{Family, operation, single, unary};
+use super::{Family, kind_of, operation, single, unary};
 use crate::arguments::Tree;
 use crate::config::Options;
 use crate::dtype::DType;
@@ -33,6 +34,16 @@ pub(super) const OPS: Family = &[
     ("Full", |scope| {
         let shape = required_integers(scope.options, "shape")?;
         full(scope, Some(shape))
+    }),
+    ("View", view),
+    ("Ndim", |_| {
+        Ok(unary(
+            |_| Ok(Spec::new([], DType::Tensor(Kind::Int))),
+            |x| {
+                let rank = i64::try_from(x.dim()).unwrap_or(i64::MAX);
+                Ok(Tensor::f_scalar_tensor(rank, (Kind::Int, x.device()))?)
+            },
+        ))
     }),
     ("Size", |_| {
         Ok(unary(
@@ -171,4 +182,50 @@ fn full(scope: &mut Scope<'_>, shape: Option<Vec<i64>>) -> Result<Built> {
             Ok(fill.f_broadcast_to(shape)?)
         },
     ))
+}
+
+/// `View`: the same bytes as numbers of another dtype, which has no gradient. Elements of another
+/// size divide the last axis, or are parts of it.
+fn view(scope: &mut Scope<'_>) -> Result<Built> {
+    let options = scope.options;
+    let target = dtype(options)?;
+    let name = options.str("dtype", "")?;
+    // Held in a wider dtype here.
+    if ["uint16", "uint32", "uint64", "bool"].contains(&name) {
+        let value = options.value("dtype").unwrap_or(&Json::Null);
+        let supported = "float16, bfloat16, float32, float64, int8, int16, int32, int64, uint8";
+        return Err(options.unsupported("dtype", value, supported));
+    }
+    Ok(unary(
+        move |x| {
+            let kind = kind_of(x)?;
+            let new = target.unwrap_or(kind);
+            let (own, other) = (bytes(kind), bytes(new));
+            let mut dims = x.dims.clone();
+            match dims.last_mut() {
+                _ if kind == Kind::Bool => return Err("takes numbers, got bool".to_owned()),
+                _ if own == other => {}
+                None => return Err(format!("cannot view a scalar as {}", DType::Tensor(new))),
+                Some(Some(last)) if (*last * own) % other != 0 => {
+                    return Err(format!("cannot view {x} as {}", DType::Tensor(new)));
+                }
+                Some(last) => *last = last.map(|size| size * own / other),
+            }
+            Ok(Spec::new(dims, DType::Tensor(new)))
+        },
+        move |x| {
+            let new = target.unwrap_or_else(|| x.kind());
+            Ok(x.f_detach()?.f_contiguous()?.f_view_dtype(new)?)
+        },
+    ))
+}
+
+/// Bytes of an element.
+fn bytes(kind: Kind) -> i64 {
+    match kind {
+        Kind::Bool | Kind::Int8 | Kind::Uint8 => 1,
+        Kind::Int16 | Kind::Half | Kind::BFloat16 => 2,
+        Kind::Double | Kind::Int64 => 8,
+        _ => 4,
+    }
 }

@@ -5,7 +5,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::axes::{elements, list_of_integers, required_integers};
 use super::operand::{Checked, Described, checked, device, operands, required};
-use super::{Family, failed, kind_of, single, unary};
+use super::{Family, failed, kind_of, several, single, unary};
 use crate::arguments::{Args, Tree};
 use crate::dtype::DType;
 use crate::error::Result;
@@ -22,6 +22,7 @@ pub(super) const OPS: Family = &[
     ("ScatterUpdate", scatter_update),
     ("OneHot", |scope| one_hot(scope, false)),
     ("MultiHot", |scope| one_hot(scope, true)),
+    ("UnravelIndex", unravel_index),
 ];
 
 /// Option `axis`, or null.
@@ -135,9 +136,12 @@ fn starts<T: Described>(
     Ok(found)
 }
 
-/// The entries of a tensor of indices for `rank` axes, none of which is known.
+/// The entries of a tensor of indices for `rank` axes, none of which is known. If it is not known
+/// how many there are, they are as many as they must be.
 fn unknown_starts(spec: &Spec, rank: usize) -> Checked<Vec<Option<i64>>> {
-    let count = elements(spec).ok_or("takes start_indices of a known number")?;
+    let Some(count) = elements(spec) else {
+        return Ok(vec![None; rank]);
+    };
     match usize::try_from(count) {
         Ok(count) if count <= rank => Ok(vec![None; count]),
         _ => Err(format!("has {count} start_indices for {rank} axes")),
@@ -352,4 +356,28 @@ fn hot(x: &Tensor, classes: i64, axis: i64, device: Device) -> Result<Tensor> {
     let numbers = Tensor::f_arange(classes, (Kind::Int64, device))?.f_reshape(shape)?;
     let x = x.f_to_kind(Kind::Int64)?.f_unsqueeze(axis)?;
     Ok(x.f_eq_tensor(&numbers)?)
+}
+
+/// `UnravelIndex`: for each axis of `shape` the indices along it of elements that are numbered.
+/// Keras on TensorFlow takes the axes from the last for a vector, and from the first for others.
+fn unravel_index(scope: &mut Scope<'_>) -> Result<Built> {
+    let shape = required_integers(scope.options, "shape")?;
+    let axes = shape.len();
+    Ok(several(
+        move |x| Ok(vec![x.clone(); axes]),
+        move |x| {
+            let mut sizes = shape.clone();
+            if x.dim() == 1 {
+                sizes.reverse();
+            }
+            let mut rest = x.shallow_clone();
+            let mut indices = Vec::with_capacity(axes);
+            for size in sizes {
+                indices.push(rest.f_remainder(size)?);
+                rest = rest.f_div_scalar_mode(size, "floor")?;
+            }
+            indices.reverse();
+            Ok(indices)
+        },
+    ))
 }

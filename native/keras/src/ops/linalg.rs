@@ -4,6 +4,7 @@ use serde_json::Value as Json;
 use tch::Tensor;
 
 use super::axes::{Axes, reduced_dims, signed};
+use super::decomposition::singular_values;
 use super::operand::{Checked, checked, converted, device, operands};
 use super::promotion::floating;
 use super::{Family, kind_of, several, shaped, single, unary};
@@ -15,6 +16,7 @@ use crate::spec::{Spec, broadcast};
 
 pub(super) const OPS: Family = &[
     ("Norm", norm),
+    ("CDist", |_| Ok(cdist())),
     ("Det", |_| {
         Ok(shaped(batch, |x| Ok(Tensor::f_linalg_det(x)?)))
     }),
@@ -55,12 +57,13 @@ pub(super) const OPS: Family = &[
     }),
 ];
 
-fn square(x: &Spec) -> Checked<Vec<Option<i64>>> {
+pub(super) fn square(x: &Spec) -> Checked<Vec<Option<i64>>> {
     batch(x).map(|_| x.dims.clone())
 }
 
 /// The axes before those of a square matrix.
-fn batch(x: &Spec) -> Checked<Vec<Option<i64>>> {
+pub(super) fn batch(x: &Spec) -> Checked<Vec<Option<i64>>> {
+    x.require_float()?;
     match x.dims.as_slice() {
         [head @ .., rows, columns] if rows.is_none() || columns.is_none() || rows == columns => {
             Ok(head.to_vec())
@@ -123,12 +126,46 @@ fn solve(call: impl Fn(&Tensor, &Tensor) -> Result<Tensor> + Send + 'static) -> 
     )
 }
 
+/// `CDist`: the distances of the rows of one matrix from those of another.
+fn cdist() -> Built {
+    single(
+        |args| {
+            let [x, y] = operands(args, ["x", "y"])?;
+            let kind = floating(converted(&[x, y])?);
+            let (x, y) = (x.spec()?, y.spec()?);
+            let wrong = || format!("needs rows of one length, got {x} and {y}");
+            let ([own @ .., rows, length], [other @ .., columns, same]) =
+                (x.dims.as_slice(), y.dims.as_slice())
+            else {
+                return Err(wrong());
+            };
+            let joined = broadcast(&[own, &[*length]].concat(), &[other, &[*same]].concat());
+            let mut dims = joined.ok_or_else(wrong)?;
+            dims.pop();
+            dims.extend([*rows, *columns]);
+            Ok(Spec::new(dims, DType::Tensor(kind)))
+        },
+        |args| {
+            let device = device(args);
+            let [x, y] = checked(operands(args, ["x", "y"]))?;
+            let kind = floating(checked(converted(&[x, y]))?);
+            let (x, y) = (x.tensor(kind, device)?, y.tensor(kind, device)?);
+            let difference = x.f_unsqueeze(-2)?.f_sub(&y.f_unsqueeze(-3)?)?;
+            let squares = difference.f_square()?;
+            Ok(squares.f_sum_dim_intlist(-1, false, kind)?.f_sqrt()?)
+        },
+    )
+}
+
 /// Keras's `ord`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Order {
     /// The root of the sum of squares, of vectors and matrices.
     Frobenius,
-    /// A number; of matrices only 1, -1 and the infinities.
+    /// The sum of the singular values of a matrix.
+    Nuclear,
+    /// A number; of matrices only 1, -1, the infinities, and 2 and -2 for the largest and the least
+    /// singular value.
     Number(f64),
 }
 
@@ -142,18 +179,20 @@ fn norm(scope: &mut Scope<'_>) -> Result<Built> {
         .positions(rank)
         .map_err(|reason| scope.mismatch(reason))?
         .len();
-    let supported = "null, and of vectors any number, of matrices \"fro\", 1, -1, inf, -inf";
+    let supported = "null, and of vectors any number, of matrices \"fro\", \"nuc\", 1, -1, 2, -2, \
+                     inf, -inf";
     let refused = |value: &Json| options.unsupported("ord", value, supported);
     let order = match options.value("ord") {
         None => Order::Frobenius,
         Some(Json::String(name)) if name == "fro" && count == 2 => Order::Frobenius,
+        Some(Json::String(name)) if name == "nuc" && count == 2 => Order::Nuclear,
         Some(value) => Order::Number(number(value).ok_or_else(|| refused(value))?),
     };
     match order {
-        Order::Number(ord) if count == 2 && ord.abs() != 1.0 && ord.is_finite() => {
+        Order::Number(ord) if count == 2 && ![1.0, 2.0, f64::INFINITY].contains(&ord.abs()) => {
             return Err(refused(options.value("ord").unwrap_or(&Json::Null)));
         }
-        Order::Number(2.0) | Order::Frobenius => {}
+        Order::Number(2.0) | Order::Frobenius | Order::Nuclear => {}
         Order::Number(_) if count > 2 => {
             return Err(refused(options.value("ord").unwrap_or(&Json::Null)));
         }
@@ -185,8 +224,12 @@ fn norm(scope: &mut Scope<'_>) -> Result<Built> {
 fn norm_of(x: &Tensor, axes: &[i64], order: Order) -> Result<Tensor> {
     let kind = x.kind();
     let sum = |x: &Tensor, axes: &[i64]| x.f_sum_dim_intlist(axes, true, kind);
-    let order = match order {
-        Order::Number(order) if order != 2.0 => order,
+    let order = match (order, axes) {
+        (Order::Nuclear, &[rows, columns]) => return by_singular_values(x, [rows, columns], 0.0),
+        (Order::Number(order), &[rows, columns]) if order.abs() == 2.0 => {
+            return by_singular_values(x, [rows, columns], order);
+        }
+        (Order::Number(order), _) if order != 2.0 => order,
         _ => return Ok(sum(&x.f_square()?, axes)?.f_sqrt()?),
     };
     let absolute = x.f_abs()?;
@@ -208,4 +251,21 @@ fn norm_of(x: &Tensor, axes: &[i64], order: Order) -> Result<Tensor> {
             powers.f_pow_tensor_scalar(1.0 / order)?
         }
     })
+}
+
+/// The largest singular value of the matrices in two axes if `order` is positive, the least if it
+/// is negative, and the sum of all if it is 0; with axes of 1 in place of the two.
+fn by_singular_values(x: &Tensor, axes: [i64; 2], order: f64) -> Result<Tensor> {
+    let s = singular_values(&x.f_movedim(axes, [-2, -1])?)?;
+    let mut norm = if order > 0.0 {
+        s.f_amax([-1], false)?
+    } else if order < 0.0 {
+        s.f_amin([-1], false)?
+    } else {
+        s.f_sum_dim_intlist(-1, false, x.kind())?
+    };
+    for axis in [axes[0].min(axes[1]), axes[0].max(axes[1])] {
+        norm = norm.f_unsqueeze(axis)?;
+    }
+    Ok(norm)
 }

@@ -11,29 +11,36 @@ mod axes;
 mod beam_search;
 mod binary;
 mod casting;
-mod complex;
 mod convolution;
+mod correlation;
 mod crossentropy;
 mod ctc;
 mod cumulative;
+mod decomposition;
 mod einsum;
 mod elementwise;
+mod fourier;
 mod gathering;
 mod images;
 mod indexing;
 mod joining;
 mod linalg;
 mod matmul;
+mod moments;
 mod normalization;
 mod operand;
 mod ordering;
 mod patches;
 mod pooling;
 mod promotion;
+mod quantiles;
 mod reduction;
 mod reshaping;
 mod segments;
+mod selection;
+mod sequences;
 mod splitting;
+mod unique;
 
 use std::fmt;
 
@@ -60,6 +67,7 @@ pub(crate) const FAMILIES: &[Family] = &[
     activation::OPS,
     binary::OPS,
     reduction::OPS,
+    moments::OPS,
     reshaping::OPS,
     arranging::OPS,
     indexing::OPS,
@@ -69,6 +77,11 @@ pub(crate) const FAMILIES: &[Family] = &[
     matmul::OPS,
     einsum::OPS,
     ordering::OPS,
+    quantiles::OPS,
+    unique::OPS,
+    selection::OPS,
+    sequences::OPS,
+    correlation::OPS,
     cumulative::OPS,
     casting::OPS,
     segments::OPS,
@@ -78,9 +91,10 @@ pub(crate) const FAMILIES: &[Family] = &[
     pooling::OPS,
     crossentropy::OPS,
     ctc::OPS,
-    complex::OPS,
     patches::OPS,
     linalg::OPS,
+    decomposition::OPS,
+    fourier::OPS,
     images::OPS,
 ];
 

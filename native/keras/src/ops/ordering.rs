@@ -3,20 +3,18 @@
 use serde_json::Value as Json;
 use tch::{Kind, Tensor};
 
-use super::axes::{Axes, elements, reduced_dims, signed};
-use super::operand::{Operand, checked, converted, device, operands};
-use super::promotion::floating;
-use super::{Family, kind_of, several, shaped, single, unary};
-use crate::arguments::Args;
-use crate::dtype::{DType, is_float};
+use super::axes::elements;
+use super::operand::{checked, converted, device, operands};
+use super::{Family, several, shaped, single, unary};
+use crate::dtype::DType;
 use crate::error::Result;
 use crate::layer::{Built, Scope};
 use crate::spec::Spec;
-use crate::value::Value;
 
 pub(super) const OPS: Family = &[
     ("Sort", sort),
     ("Argsort", argsort),
+    ("Argpartition", argpartition),
     ("TopK", top_k),
     ("InTopK", in_top_k),
     ("SearchSorted", search_sorted),
@@ -31,13 +29,6 @@ pub(super) const OPS: Family = &[
             },
         ))
     }),
-    ("Median", |scope| quantile(scope, &Level::Half)),
-    // Keras's Quantile reads the option method and does not use it.
-    ("Quantile", |scope| {
-        scope.options.ignore(&["method"]);
-        quantile(scope, &Level::Share)
-    }),
-    ("Percentile", |scope| quantile(scope, &Level::Percent)),
 ];
 
 /// The axis to sort along; without one, all elements in a row.
@@ -93,6 +84,36 @@ fn argsort(scope: &mut Scope<'_>) -> Result<Built> {
             let (x, axis) = row(&x, axis)?;
             Ok(x.f_argsort_stable(true, axis, false)?
                 .f_to_kind(Kind::Int)?)
+        },
+    ))
+}
+
+/// `Argpartition`: indices of the `kth + 1` smallest, then of the others, largest first. As Keras
+/// on TensorFlow does, it compares integers, and sorts the others with zeros in place of the
+/// smallest. Of several axes TensorFlow would mix up the rows.
+fn argpartition(scope: &mut Scope<'_>) -> Result<Built> {
+    let kth = scope.options.i64("kth", 0)?;
+    let axis = axis_of(scope)?;
+    Ok(unary(
+        move |x| {
+            if x.rank() != 1 && axis.is_some() {
+                return Err(format!(
+                    "takes one axis, or all elements in a row with axis = null, got {x}"
+                ));
+            }
+            Ok(Spec::new(sorted_dims(x, axis)?, DType::Tensor(Kind::Int)))
+        },
+        move |x| {
+            let x = x.f_detach()?.f_to_kind(Kind::Int)?.f_reshape([-1])?;
+            let count = x.size()[0];
+            let kth = kth.clamp(0, (count - 1).max(0));
+            let smallest = x
+                .f_argsort_stable(true, 0, false)?
+                .f_narrow(0, 0, kth + 1)?;
+            let rest = x.f_index_fill(0, &smallest, 0)?;
+            let largest = rest.f_argsort_stable(true, 0, true)?;
+            let largest = largest.f_narrow(0, 0, count - kth - 1)?;
+            Ok(Tensor::f_cat(&[smallest, largest], 0)?.f_to_kind(Kind::Int)?)
         },
     ))
 }
@@ -222,125 +243,4 @@ fn bincount(scope: &mut Scope<'_>) -> Result<Built> {
             Ok(counts.f_scatter_add(-1, &x, &ones)?)
         },
     ))
-}
-
-/// How an operation says which quantile it wants.
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Level {
-    /// The median.
-    Half,
-    /// By the argument `q`, from 0 to 1.
-    Share,
-    /// By the argument `q`, from 0 to 100.
-    Percent,
-}
-
-/// Quantiles along axes, interpolated as `method` says. Keras finds the place in float64, of a `q`
-/// in float32.
-fn quantile(scope: &mut Scope<'_>, level: &Level) -> Result<Built> {
-    let options = scope.options;
-    let axes = Axes::read(options, "axis")?;
-    let keepdims = options.bool("keepdims", false)?;
-    let methods = ["linear", "lower", "higher", "midpoint", "nearest"];
-    let method = match level {
-        Level::Percent => options.choice("method", "linear", &methods)?,
-        _ => "linear",
-    };
-    let (level, of_call) = (*level, axes.clone());
-    Ok(single(
-        move |args| {
-            let [x] = operands(args, ["x"])?;
-            let x = x.spec()?;
-            let mut dims = level_dims(args, level)?;
-            dims.extend(reduced_dims(&x.dims, &axes.positions(x.rank())?, keepdims));
-            Ok(Spec::new(dims, DType::Tensor(floating(kind_of(&x)?))))
-        },
-        move |args| {
-            let [x] = checked(operands(args, ["x"]))?;
-            let kind = floating(checked(x.kind())?);
-            let x = x.tensor(kind, device(args))?;
-            let q = shares(args, level, x.device())?;
-            let positions = checked(of_call.positions(x.dim()))?;
-            let found = quantiles(&x, &positions, &q.f_reshape([-1])?, method)?;
-            let mut found = found;
-            if keepdims {
-                for at in signed(&positions) {
-                    found = found.f_unsqueeze(at)?;
-                }
-            }
-            let found = found.f_movedim_int(-1, 0)?;
-            Ok(if q.dim() == 0 {
-                found.f_squeeze_dim(0)?
-            } else {
-                found
-            })
-        },
-    ))
-}
-
-fn level_dims(args: &Args<Spec>, level: Level) -> std::result::Result<Vec<Option<i64>>, String> {
-    if level == Level::Half {
-        return Ok(Vec::new());
-    }
-    let [_, q] = operands(args, ["x", "q"])?;
-    match q.dims() {
-        dims if dims.len() < 2 => Ok(dims),
-        _ => Err("takes a number or a list of numbers as q".to_owned()),
-    }
-}
-
-fn shares(args: &Args<Value>, level: Level, device: tch::Device) -> Result<Tensor> {
-    if level == Level::Half {
-        return Ok(Tensor::f_scalar_tensor(0.5, (Kind::Double, device))?);
-    }
-    let [_, q]: [Operand<'_, Value>; 2] = checked(operands(args, ["x", "q"]))?;
-    let q = q.tensor(Kind::Float, device)?.f_detach()?;
-    let q = if level == Level::Percent {
-        q.f_div_scalar(100.0)?
-    } else {
-        q
-    };
-    Ok(q.f_to_kind(Kind::Double)?)
-}
-
-/// The quantiles `q` over the axes at `positions`, along a new last axis.
-fn quantiles(x: &Tensor, positions: &[usize], q: &Tensor, method: &str) -> Result<Tensor> {
-    let kept: Vec<usize> = (0..x.dim()).filter(|at| !positions.contains(at)).collect();
-    let order = [kept.as_slice(), positions].concat();
-    let size = x.size();
-    let shape = kept.iter().map(|&at| size[at]);
-    let count: i64 = positions.iter().map(|&at| size[at]).product();
-    let shape: Vec<i64> = shape.chain([count]).collect();
-    let rows = x.f_permute(signed(&order))?.f_reshape(shape)?;
-    let sorted = rows.f_sort_stable(true, -1, false)?.0;
-    let last = count - 1;
-    #[expect(clippy::cast_precision_loss, reason = "as in TensorFlow")]
-    let place = q.f_mul_scalar(last as f64)?;
-    let bounded = |index: Tensor| index.f_to_kind(Kind::Int64)?.f_clamp(0, last);
-    let at = |index: &Tensor| sorted.f_index_select(-1, index);
-    let found = match method {
-        "lower" => at(&bounded(place.f_floor()?)?)?,
-        "higher" => at(&bounded(place.f_ceil()?)?)?,
-        "nearest" => at(&bounded(place.f_round()?)?)?,
-        "midpoint" => {
-            let below = at(&bounded(place.f_floor()?)?)?;
-            let above = at(&bounded(place.f_ceil()?)?)?;
-            below.f_add(&above)?.f_mul_scalar(0.5)?
-        }
-        _ => {
-            let below = bounded(place.f_ceil()?)?.f_sub_scalar(1)?.f_clamp_min(0)?;
-            let above = below.f_add_scalar(1)?.f_clamp_max(last)?;
-            let share = above.f_to_kind(Kind::Double)?.f_sub(&place)?;
-            let share = share.f_to_kind(x.kind())?;
-            let rest = share.f_neg()?.f_add_scalar(1.0)?;
-            at(&above)?
-                .f_mul(&rest)?
-                .f_add(&at(&below)?.f_mul(&share)?)?
-        }
-    };
-    if !is_float(x.kind()) {
-        return Ok(found);
-    }
-    let invalid = rows.f_isnan()?.f_any_dim(-1, true)?;
-    Ok(found.f_masked_fill(&invalid, f64::NAN)?)
 }

@@ -4,6 +4,9 @@
 
 use tch::Kind;
 
+use super::operand::Checked;
+use crate::dtype::{DType, is_float};
+
 /// The dtype of an operand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Type {
@@ -74,6 +77,42 @@ pub(super) fn summed(kind: Kind) -> Kind {
         Kind::Bool | Kind::Int8 | Kind::Int16 => Kind::Int,
         Kind::Uint8 => Kind::Int64,
         other => other,
+    }
+}
+
+/// The dtype that NumPy gives a result: integers that a floating-point dtype cannot hold widen it,
+/// and Python's numbers become int64 and float64 beside dtypes that have none such.
+pub(super) fn numpy_type(types: &[Type]) -> Checked<Kind> {
+    let mut joined: Option<Kind> = None;
+    for each in types {
+        if let Type::Strong(kind) = *each {
+            joined = Some(joined.map_or(Ok(kind), |other| numpy_pair(other, kind))?);
+        }
+    }
+    let kind = joined.unwrap_or(Kind::Bool);
+    if types.contains(&Type::Float) && (!is_float(kind) || kind == Kind::BFloat16) {
+        return Ok(Kind::Double);
+    }
+    if types.contains(&Type::Int) && kind == Kind::Bool {
+        return Ok(Kind::Int64);
+    }
+    Ok(kind)
+}
+
+fn numpy_pair(a: Kind, b: Kind) -> Checked<Kind> {
+    let (float, other) = if is_float(a) { (a, b) } else { (b, a) };
+    match (float, other) {
+        (Kind::Double, _) => Ok(Kind::Double),
+        (Kind::Half, Kind::BFloat16)
+        | (Kind::BFloat16, Kind::Half | Kind::Int16 | Kind::Int | Kind::Int64) => {
+            let (a, b) = (DType::Tensor(a), DType::Tensor(b));
+            Err(format!(
+                "cannot promote {a} and {b}, which NumPy has no dtype for"
+            ))
+        }
+        (Kind::Half, Kind::Int16) => Ok(Kind::Float),
+        (Kind::Half | Kind::Float, Kind::Int | Kind::Int64) => Ok(Kind::Double),
+        _ => Ok(result_type(&[Type::Strong(a), Type::Strong(b)])),
     }
 }
 

@@ -5,7 +5,7 @@ use tch::{Kind, Tensor};
 use super::axes::{Axes, reduced_dims, signed};
 use super::operand::{checked, converted, device, operands, optional};
 use super::promotion::{at_least_float32, floating, summed};
-use super::{Family, bool_as_int32, failed, kind_of, same, single, unary};
+use super::{Family, bool_as_int32, kind_of, same, single, unary};
 use crate::dtype::{DType, is_float};
 use crate::error::Result;
 use crate::layer::{Built, Scope};
@@ -76,7 +76,6 @@ pub(super) const OPS: Family = &[
     ("Nanargmax", |scope| argument(scope, true, true)),
     ("Nanargmin", |scope| argument(scope, false, true)),
     ("Average", average),
-    ("Moments", moments),
 ];
 
 type Reduction = fn(&Tensor, &[i64], bool) -> Result<Tensor>;
@@ -108,7 +107,7 @@ fn reduction(
 }
 
 /// Applies a reduction; to libtorch no axes would be all axes.
-fn over(
+pub(super) fn over(
     x: &Tensor,
     positions: &[usize],
     keepdims: bool,
@@ -140,12 +139,12 @@ fn product(x: &Tensor, axes: &[i64], keepdims: bool) -> Result<Tensor> {
     Ok(product)
 }
 
-fn mean(x: &Tensor, axes: &[i64], keepdims: bool) -> Result<Tensor> {
+pub(super) fn mean(x: &Tensor, axes: &[i64], keepdims: bool) -> Result<Tensor> {
     Ok(x.f_mean_dim(axes, keepdims, at_least_float32(x.kind()))?)
 }
 
 /// The biased variance, as the mean of squared deviations.
-fn variance(x: &Tensor, axes: &[i64], keepdims: bool) -> Result<Tensor> {
+pub(super) fn variance(x: &Tensor, axes: &[i64], keepdims: bool) -> Result<Tensor> {
     let x = x.f_to_kind(at_least_float32(x.kind()))?;
     let centred = x.f_sub(&mean(&x, axes, true)?)?;
     mean(&centred.f_square()?, axes, keepdims)
@@ -333,42 +332,6 @@ fn average(scope: &mut Scope<'_>) -> Result<Built> {
             }
             let total = x.f_tensordot(&weights, signed(&positions), [0])?;
             Ok(total.f_div(&weights.f_sum(kind)?)?)
-        },
-    ))
-}
-
-/// `Moments`: mean and biased variance; of half precision computed in float32, and kept within
-/// float16.
-fn moments(scope: &mut Scope<'_>) -> Result<Built> {
-    const FLOAT16_MAX: f64 = 65504.0;
-    let options = scope.options;
-    let axes = Axes::read(options, "axes")?;
-    let keepdims = options.bool("keepdims", false)?;
-    options.require("synchronized", &serde_json::Value::Bool(false))?;
-    let of_call = axes.clone();
-    Ok(super::several(
-        move |x| {
-            let dims = reduced_dims(&x.dims, &axes.positions(x.rank())?, keepdims);
-            Ok(vec![x.with_dims(dims); 2])
-        },
-        move |x| {
-            let kind = x.kind();
-            if !is_float(kind) {
-                return Err(failed("takes floating-point numbers"));
-            }
-            let positions = checked(of_call.positions(x.dim()))?;
-            let wide = x.f_to_kind(at_least_float32(kind))?;
-            let narrow = |moment: Tensor| -> Result<Tensor> {
-                if matches!(kind, Kind::Half | Kind::BFloat16) {
-                    let bounded = moment.f_clamp(-FLOAT16_MAX, FLOAT16_MAX)?;
-                    return Ok(bounded.f_to_kind(kind)?);
-                }
-                Ok(moment)
-            };
-            Ok(vec![
-                narrow(over(&wide, &positions, keepdims, mean)?)?,
-                narrow(over(&wide, &positions, keepdims, variance)?)?,
-            ])
         },
     ))
 }

@@ -186,6 +186,45 @@ fn functional(layers: &[(Json, &[&[&str]])], outputs: &[&str]) -> String {
     .to_string()
 }
 
+/// A model that normalizes by `keras.ops.moments` over the batch, as Keras 3 records it.
+fn by_moments(synchronized: bool) -> String {
+    let of = |name: &str, output: i64| {
+        json!({"class_name": "__keras_tensor__", "config": {
+            "shape": [null, 5], "dtype": "float32", "keras_history": [name, 0, output]}})
+    };
+    let node = |module: &str, class: &str, config: Json, args: &[Json]| {
+        json!({"module": module, "class_name": class, "config": config, "registered_name": class,
+            "name": config["name"], "inbound_nodes": [{"args": args, "kwargs": {}}]})
+    };
+    let operation = |class: &str, name: &str, args: &[Json]| {
+        node("keras.src.ops.numpy", class, json!({"name": name}), args)
+    };
+    let dense = |name: &str, of: Json| {
+        node(
+            "keras.layers",
+            "Dense",
+            json!({"name": name, "units": 5}),
+            &[of],
+        )
+    };
+    let moments = json!({"name": "moments", "axes": [0], "synchronized": synchronized});
+    let layers = json!([
+        {"module": "keras.layers", "class_name": "InputLayer", "name": "x", "inbound_nodes": [],
+            "config": {"batch_shape": [null, 4], "dtype": "float32", "name": "x"},
+            "registered_name": null},
+        dense("a", of("x", 0)),
+        node("keras.src.ops.nn", "Moments", moments, &[of("a", 0)]),
+        operation("Subtract", "centred", &[of("a", 0), of("moments", 0)]),
+        operation("Add", "spread", &[of("moments", 1), json!(0.1)]),
+        operation("Divide", "scaled", &[of("centred", 0), of("spread", 0)]),
+        dense("e", of("scaled", 0)),
+    ]);
+    json!({"class_name": "Functional", "module": "keras.src.models.functional",
+        "registered_name": "Functional", "config": {"name": "m", "layers": layers,
+        "input_layers": [["x", 0, 0]], "output_layers": [["e", 0, 0]]}})
+    .to_string()
+}
+
 /// Models, their inputs and how often replicas meet in a step: for the sums of the forward pass, and
 /// for the gradients of those that depend on variables.
 fn cases() -> Vec<(String, Tensor, usize)> {
@@ -232,6 +271,7 @@ fn cases() -> Vec<(String, Tensor, usize)> {
     vec![
         (sequential(&[4], &deep), x(&[4]) * 3.0 + 50.0, 4),
         (sequential(&[4], &on_inputs), x(&[4]), 3),
+        (by_moments(true), x(&[4]), 2),
         (functional(&residual, &["e"]), x(&[4]), 4),
         (functional(&shared, &["e"]), x(&[4]), 4),
         (functional(&aside, &["e", "b"]), x(&[4]), 4),
@@ -342,6 +382,10 @@ fn only_synchronized_layers_that_learn_sum_over_replicas() {
         json!({"synchronized": false})
     )));
     assert!(!sums(batch_normalization("b", json!({"trainable": false}))));
+    for synchronized in [true, false] {
+        let model = Model::from_json(&by_moments(synchronized)).unwrap();
+        assert_eq!(model.sums_over_replicas(), synchronized);
+    }
 }
 
 #[test]

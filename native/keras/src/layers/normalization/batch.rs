@@ -60,8 +60,8 @@ pub(super) fn build(scope: &mut Scope<'_>) -> Result<Built> {
     let beta = scope.weight_if(center, "beta", "beta", &shape, "zeros")?;
     let moving_mean = scope.moving_state("moving_mean", &shape, "zeros")?;
     let moving_variance = scope.moving_state("moving_variance", &shape, "ones")?;
-    if synchronized {
-        scope.sums_over_replicas(moving_mean);
+    if synchronized && scope.place.trainable {
+        scope.sums_over_replicas();
     }
     Ok(Built::layer(BatchNormalization {
         axis,
@@ -202,7 +202,12 @@ impl BatchNormalization {
     ) -> Result<Tensor> {
         let axis = position(self.axis, x.dim()).unwrap_or(0);
         let x = x.f_to_kind(Kind::Float)?;
-        let Moments { mean, variance } = Moments::new(&x, axis, mask, self.synchronized, context)?;
+        let axes = others(x.dim(), axis);
+        let moments = Moments::new(&x, &axes, mask, self.synchronized, context)?;
+        let (mean, variance) = (
+            moments.mean.f_flatten(0, -1)?,
+            moments.variance.f_flatten(0, -1)?,
+        );
         let statistics = Statistics {
             mean: mean.f_detach()?,
             variance: variance.f_detach()?,
@@ -289,10 +294,15 @@ fn along(values: &Tensor, axis: usize, rank: usize) -> Result<Tensor> {
     Ok(values.f_view(shape.as_slice())?)
 }
 
+/// All of `rank` axes but one.
+fn others(rank: usize, axis: usize) -> Vec<i64> {
+    let others = (0..rank).filter(|&at| at != axis);
+    others.filter_map(|at| i64::try_from(at).ok()).collect()
+}
+
 /// The order of axes that brings `axis` to the second place.
 fn channels_second(rank: usize, axis: usize) -> Vec<i64> {
-    let others = (0..rank).filter(|&at| at != axis);
-    let mut order: Vec<i64> = others.filter_map(|at| i64::try_from(at).ok()).collect();
+    let mut order = others(rank, axis);
     order.insert(order.len().min(1), i64::try_from(axis).unwrap_or(0));
     order
 }

@@ -11,6 +11,7 @@ mod spectral;
 mod unit;
 
 pub(crate) use self::batch::scale_and_shift;
+pub(crate) use self::moments::Moments;
 use super::Family;
 
 pub(super) const LAYERS: Family = &[

@@ -1,4 +1,4 @@
-//! Mean and variance of each channel, of what a mask lets through and over the rows of all replicas.
+//! Mean and variance of what a mask lets through, over the rows of all replicas.
 
 use tch::{Kind, Tensor};
 
@@ -9,24 +9,24 @@ use crate::error::Result;
 /// zero.
 const EPSILON: f64 = 1e-7;
 
-/// Float32 `[channels]`, differentiable.
+/// In the dtype of what they are of, with axes of 1 in place of those they are over; differentiable.
 #[derive(Debug)]
-pub(super) struct Moments {
-    pub(super) mean: Tensor,
-    pub(super) variance: Tensor,
+pub(crate) struct Moments {
+    pub(crate) mean: Tensor,
+    pub(crate) variance: Tensor,
 }
 
 impl Moments {
-    /// Those of the float32 `x` with channels at `axis`; `synchronized` over all replicas. The bool
+    /// Those of `x`, of float32 or float64, over `axes`; `synchronized` over all replicas. The bool
     /// `mask` has the axes of `x` but the last.
-    pub(super) fn new(
+    pub(crate) fn new(
         x: &Tensor,
-        axis: usize,
+        axes: &[i64],
         mask: Option<&Tensor>,
         synchronized: bool,
         context: &mut Context<'_>,
     ) -> Result<Self> {
-        let own = sums(x, axis, mask)?;
+        let own = sums(x, axes, mask)?;
         let all = if synchronized {
             context.sum(&own)?
         } else {
@@ -45,18 +45,15 @@ impl Moments {
             .f_add(&mean.f_square()?.f_mul(&count)?)?;
         let variance = squares.f_clamp_min(0.0)?.f_div(&divisor)?;
         Ok(Self {
-            mean: mean.f_to_kind(Kind::Float)?,
-            variance: variance.f_to_kind(Kind::Float)?,
+            mean: mean.f_to_kind(x.kind())?,
+            variance: variance.f_to_kind(x.kind())?,
         })
     }
 }
 
-/// Sums of the elements, of their squares and of ones: float64 `[3, channels]`.
-fn sums(x: &Tensor, axis: usize, mask: Option<&Tensor>) -> Result<Tensor> {
-    let axes: Vec<i64> = (0..x.dim())
-        .filter(|&at| at != axis)
-        .filter_map(|at| i64::try_from(at).ok())
-        .collect();
+/// Sums of the elements, of their squares and of ones: float64 `[3, ..]` with axes of 1 in place of
+/// those summed over.
+fn sums(x: &Tensor, axes: &[i64], mask: Option<&Tensor>) -> Result<Tensor> {
     let hidden = match mask {
         Some(mask) => Some(
             mask.f_to_kind(Kind::Bool)?
@@ -70,19 +67,17 @@ fn sums(x: &Tensor, axis: usize, mask: Option<&Tensor>) -> Result<Tensor> {
             Some(hidden) => values.f_masked_fill(hidden, 0.0)?,
             None => values.shallow_clone(),
         };
-        Ok(values.f_sum_dim_intlist(axes.as_slice(), true, Kind::Double)?)
+        Ok(values.f_sum_dim_intlist(axes, true, Kind::Double)?)
     };
-    let one = Tensor::f_ones([1], (Kind::Float, x.device()))?;
+    let one = Tensor::f_ones([1], (x.kind(), x.device()))?;
     let (total, count) = (sum(x)?, sum(&one.f_expand_as(x)?)?);
     // Squares around any number give those around 0; this one leaves float32 all of its digits.
     let center = total.f_detach()?.f_div(&count.f_clamp_min(1.0)?)?;
-    let center = center.f_to_kind(Kind::Float)?;
+    let center = center.f_to_kind(x.kind())?;
     let around = sum(&x.f_sub(&center)?.f_square()?)?;
     let center = center.f_to_kind(Kind::Double)?;
     let squares = around
         .f_add(&total.f_mul(&center)?.f_mul_scalar(2.0)?)?
         .f_sub(&center.f_square()?.f_mul(&count)?)?;
-    let flat = [total, squares, count].map(|sums| sums.f_flatten(0, -1));
-    let [total, squares, count] = flat;
-    Ok(Tensor::f_stack(&[total?, squares?, count?], 0)?)
+    Ok(Tensor::f_stack(&[total, squares, count], 0)?)
 }

@@ -1,6 +1,7 @@
-//! `keras.layers`, preprocessing: numbers, categories, text and images. What `adapt` found comes with the
-//! model, as variables, in the config or as a vocabulary in its archive.
+//! `keras.layers`, preprocessing: numbers, categories, text, images and audio. What `adapt` found
+//! comes with the model, as variables, in the config or as a vocabulary in its archive.
 
+mod audio;
 mod category_encoding;
 mod discretization;
 mod encoding;
@@ -17,6 +18,7 @@ mod text_vectorization;
 mod tokens;
 mod vocabulary;
 
+pub(super) use self::audio::LAYERS as AUDIO;
 pub(super) use self::images::LAYERS as IMAGES;
 use super::Family;
 
