@@ -7,10 +7,10 @@ use crate::assets::Assets;
 use crate::config::Options;
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Network};
-use crate::layer::{Declared, Place};
 use crate::model::Model;
 use crate::normalize::normalize;
 use crate::registry::{Entry, Family};
+use crate::scope::{Declared, Place};
 use crate::variables::{Handle, Variable, Variables, Wanted};
 
 /// A model without memory.

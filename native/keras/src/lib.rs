@@ -35,6 +35,7 @@ pub mod regularizers;
 mod replicas;
 mod resize;
 mod saturation;
+mod scope;
 mod spec;
 mod stft;
 mod strings;

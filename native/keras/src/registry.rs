@@ -7,10 +7,11 @@ use crate::config::Options;
 use crate::dtype::Policy;
 use crate::error::{Error, Result};
 use crate::graph;
-use crate::layer::{Built, Place, Scope};
+use crate::layer::Built;
 use crate::layers;
 use crate::ops;
 use crate::regularizers::Regularizer;
+use crate::scope::{Place, Scope};
 use crate::spec::Spec;
 
 /// Makes a layer or operation from its config and the specs of its first call.

@@ -6,7 +6,7 @@ use tch::Tensor;
 
 use crate::config::{Given, Options};
 use crate::error::Result;
-use crate::layer::Scope;
+use crate::scope::Scope;
 use crate::spec::Spec;
 
 /// Keras's `data_format`.

@@ -6,7 +6,8 @@ use tch::{TchError, Tensor};
 use super::{Family, elementwise, same, unary};
 use crate::activations::Activation;
 use crate::error::Result;
-use crate::layer::{Built, Scope};
+use crate::layer::Built;
+use crate::scope::Scope;
 
 pub(super) const OPS: Family = &[
     ("Relu", |_| Ok(step(Activation::Relu))),

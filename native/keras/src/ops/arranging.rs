@@ -11,8 +11,9 @@ use super::reshaping::moved_order;
 use super::{Family, kind_of, shaped, single, unary};
 use crate::dtype::DType;
 use crate::error::Result;
-use crate::layer::{Built, Scope};
+use crate::layer::Built;
 use crate::literals;
+use crate::scope::Scope;
 use crate::spec::Spec;
 
 pub(super) const OPS: Family = &[

@@ -10,8 +10,9 @@ use super::{Family, failed, single};
 use crate::arguments::Args;
 use crate::dtype::DType;
 use crate::error::Result;
-use crate::layer::{Built, Scope};
+use crate::layer::Built;
 use crate::literals::number;
+use crate::scope::Scope;
 use crate::spec::Spec;
 use crate::value::Value;
 

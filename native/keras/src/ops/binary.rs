@@ -9,7 +9,8 @@ use super::{Family, bool_as_int32, precise, single};
 use crate::arguments::Args;
 use crate::dtype::{DType, is_float};
 use crate::error::Result;
-use crate::layer::{Built, Scope};
+use crate::layer::Built;
+use crate::scope::Scope;
 use crate::spec::{Spec, broadcast};
 use crate::value::Value;
 

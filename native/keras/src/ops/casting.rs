@@ -10,8 +10,9 @@ use crate::arguments::Tree;
 use crate::config::Options;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
-use crate::layer::{Built, Scope};
+use crate::layer::Built;
 use crate::saturation::{Limits, saturated};
+use crate::scope::Scope;
 use crate::spec::{Spec, broadcast};
 use crate::value::Value;
 

@@ -10,12 +10,13 @@ use super::{Family, single};
 use crate::arguments::Args;
 use crate::dtype::{DType, is_float};
 use crate::error::Result;
-use crate::layer::{Built, Scope};
+use crate::layer::Built;
 use crate::layers::convolution::geometry::{Geometry, depthwise_view, kernel_view};
 use crate::layers::convolution::separable::separable;
 use crate::layers::convolution::transpose::Transposed;
 use crate::layers::layout::{Layout, spatial_rank};
 use crate::layers::window::Window;
+use crate::scope::Scope;
 use crate::spec::{Spec, SpecResult};
 
 pub(super) const OPS: Family = &[

@@ -6,7 +6,8 @@ use super::operand::{Checked, Described, Operand, checked, converted, device, op
 use super::{Family, kind_of, precise, single, unary};
 use crate::dtype::DType;
 use crate::error::Result;
-use crate::layer::{Built, Scope};
+use crate::layer::Built;
+use crate::scope::Scope;
 use crate::spec::Spec;
 
 pub(super) const OPS: Family = &[("Corrcoef", |_| Ok(corrcoef())), ("Correlate", correlate)];

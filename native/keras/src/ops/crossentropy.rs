@@ -8,8 +8,9 @@ use super::operand::{Checked, Operand, checked, device, operands};
 use super::{Family, single};
 use crate::arguments::Args;
 use crate::error::Result;
-use crate::layer::{Built, Scope};
+use crate::layer::Built;
 use crate::losses::crossentropy::{Scores, binary, categorical, sparse};
+use crate::scope::Scope;
 use crate::spec::Spec;
 use crate::value::Value;
 

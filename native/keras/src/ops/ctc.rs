@@ -11,8 +11,9 @@ use crate::arguments::Args;
 use crate::config::{Given, Options};
 use crate::dtype::DType;
 use crate::error::Result;
-use crate::layer::{Built, Scope};
+use crate::layer::Built;
 use crate::losses::ctc::ctc_loss;
+use crate::scope::Scope;
 use crate::spec::Spec;
 use crate::value::Value;
 

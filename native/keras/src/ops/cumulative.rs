@@ -7,8 +7,9 @@ use super::promotion::floating;
 use super::{Family, bool_as_int32, kind_of, shaped, unary};
 use crate::dtype::{DType, is_float};
 use crate::error::Result;
-use crate::layer::{Built, Scope};
+use crate::layer::Built;
 use crate::literals::number;
+use crate::scope::Scope;
 use crate::spec::Spec;
 
 pub(super) const OPS: Family = &[

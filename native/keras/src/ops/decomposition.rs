@@ -9,8 +9,9 @@ use super::{Family, operation, several, shaped, single, unary};
 use crate::arguments::Tree;
 use crate::dtype::DType;
 use crate::error::Result;
-use crate::layer::{Built, Scope};
+use crate::layer::Built;
 use crate::literals::number;
+use crate::scope::Scope;
 use crate::spec::Spec;
 use crate::value::Value;
 

@@ -7,7 +7,8 @@ use super::promotion::floating;
 use super::{Family, single};
 use crate::dtype::DType;
 use crate::error::Result;
-use crate::layer::{Built, Scope};
+use crate::layer::Built;
+use crate::scope::Scope;
 use crate::spec::{Spec, broadcast};
 
 pub(super) const OPS: Family = &[("Einsum", einsum)];

@@ -6,7 +6,8 @@ use tch::{Kind, TchError, Tensor};
 use super::promotion::floating;
 use super::{Family, bool_as_int32, elementwise, precise, same};
 use crate::error::Result;
-use crate::layer::{Built, Scope};
+use crate::layer::Built;
+use crate::scope::Scope;
 
 pub(super) const OPS: Family = &[
     ("Absolute", |_| map(same, absolute)),

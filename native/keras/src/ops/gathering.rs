@@ -9,7 +9,8 @@ use super::{Family, failed, kind_of, several, single, unary};
 use crate::arguments::{Args, Tree};
 use crate::dtype::DType;
 use crate::error::Result;
-use crate::layer::{Built, Scope};
+use crate::layer::Built;
+use crate::scope::Scope;
 use crate::spec::{Spec, broadcast, position};
 use crate::value::Value;
 

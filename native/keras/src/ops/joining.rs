@@ -7,7 +7,8 @@ use super::{Family, operation, single};
 use crate::arguments::Args;
 use crate::dtype::DType;
 use crate::error::Result;
-use crate::layer::{Built, Scope};
+use crate::layer::Built;
+use crate::scope::Scope;
 use crate::spec::{Spec, position};
 use crate::value::Value;
 

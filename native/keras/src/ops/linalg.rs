@@ -10,8 +10,9 @@ use super::promotion::floating;
 use super::{Family, kind_of, several, shaped, single, unary};
 use crate::dtype::DType;
 use crate::error::Result;
-use crate::layer::{Built, Scope};
+use crate::layer::Built;
 use crate::literals::number;
+use crate::scope::Scope;
 use crate::spec::{Spec, broadcast};
 
 pub(super) const OPS: Family = &[

@@ -11,7 +11,8 @@ use super::reshaping::moved_order;
 use super::{Family, failed, kind_of, single};
 use crate::dtype::DType;
 use crate::error::Result;
-use crate::layer::{Built, Scope};
+use crate::layer::Built;
+use crate::scope::Scope;
 use crate::spec::{Spec, broadcast, position};
 
 pub(super) const OPS: Family = &[

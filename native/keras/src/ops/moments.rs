@@ -11,8 +11,9 @@ use super::{Family, listed, numeric};
 use crate::arguments::{Args, Tree};
 use crate::context::Context;
 use crate::error::Result;
-use crate::layer::{Built, Inferred, Layer, Scope};
+use crate::layer::{Built, Inferred, Layer};
 use crate::layers::normalization::Moments as Joined;
+use crate::scope::Scope;
 use crate::spec::Spec;
 use crate::value::Value;
 

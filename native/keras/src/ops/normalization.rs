@@ -10,7 +10,8 @@ use super::promotion::at_least_float32;
 use super::{Family, kind_of, single, unary};
 use crate::arguments::Args;
 use crate::error::Result;
-use crate::layer::{Built, Scope};
+use crate::layer::Built;
+use crate::scope::Scope;
 use crate::spec::{Spec, position};
 use crate::value::Value;
 

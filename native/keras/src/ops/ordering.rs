@@ -8,7 +8,8 @@ use super::operand::{checked, converted, device, operands};
 use super::{Family, several, shaped, single, unary};
 use crate::dtype::DType;
 use crate::error::Result;
-use crate::layer::{Built, Scope};
+use crate::layer::Built;
+use crate::scope::Scope;
 use crate::spec::Spec;
 
 pub(super) const OPS: Family = &[

@@ -7,9 +7,10 @@ use super::{Family, shaped};
 use crate::config::{Given, Options};
 use crate::dtype::is_float;
 use crate::error::Result;
-use crate::layer::{Built, Scope};
+use crate::layer::Built;
 use crate::layers::layout::{Layout, integers, sizes};
 use crate::layers::window::{Padding, Window};
+use crate::scope::Scope;
 use crate::spec::Spec;
 
 pub(super) const OPS: Family = &[

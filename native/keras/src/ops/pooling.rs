@@ -2,10 +2,11 @@
 
 use super::Family;
 use crate::error::Result;
-use crate::layer::{Built, Scope};
+use crate::layer::Built;
 use crate::layers::layout::spatial_rank;
 use crate::layers::pooling::{adaptive, windowed};
 use crate::registry::Builder;
+use crate::scope::Scope;
 
 pub(super) const OPS: Family = &[
     ("MaxPool", |scope| pooling(scope, windowed::build_max)),

@@ -8,8 +8,9 @@ use super::promotion::{at_least_float32, floating, summed};
 use super::{Family, bool_as_int32, kind_of, same, single, unary};
 use crate::dtype::{DType, is_float};
 use crate::error::Result;
-use crate::layer::{Built, Scope};
+use crate::layer::Built;
 use crate::literals::number;
+use crate::scope::Scope;
 use crate::spec::{Spec, position};
 
 pub(super) const OPS: Family = &[

@@ -6,7 +6,8 @@ use super::axes::{elements, integers, positions, required_integers, signed};
 use super::operand::{Checked, checked};
 use super::{Family, failed, shaped};
 use crate::error::Result;
-use crate::layer::{Built, Scope};
+use crate::layer::Built;
+use crate::scope::Scope;
 use crate::spec::{Spec, broadcast};
 
 pub(super) const OPS: Family = &[

@@ -5,7 +5,8 @@ use tch::{Kind, Scalar, Tensor};
 use super::operand::{checked, device, operands};
 use super::{Family, kind_of, single};
 use crate::error::Result;
-use crate::layer::{Built, Scope};
+use crate::layer::Built;
+use crate::scope::Scope;
 
 pub(super) const OPS: Family = &[
     ("SegmentSum", |scope| segments(scope, Merge::Sum)),

@@ -9,7 +9,8 @@ use super::{Family, kind_of, single, unary};
 use crate::arguments::Args;
 use crate::dtype::{DType, is_float};
 use crate::error::Result;
-use crate::layer::{Built, Scope};
+use crate::layer::Built;
+use crate::scope::Scope;
 use crate::spec::{Spec, broadcast, position};
 use crate::value::Value;
 

@@ -6,7 +6,8 @@ use super::axes::required_integers;
 use super::{Family, failed, several};
 use crate::config::Options;
 use crate::error::Result;
-use crate::layer::{Built, Scope};
+use crate::layer::Built;
+use crate::scope::Scope;
 use crate::spec::position;
 
 pub(super) const OPS: Family = &[

@@ -8,8 +8,9 @@ use super::{Family, listed, numeric, operation};
 use crate::arguments::Tree;
 use crate::dtype::DType;
 use crate::error::Result;
-use crate::layer::{Built, Scope};
+use crate::layer::Built;
 use crate::literals::number;
+use crate::scope::Scope;
 use crate::spec::{Spec, position};
 use crate::value::Value;
 

@@ -15,8 +15,8 @@ use serde_json::Value as Json;
 
 use super::{Part, Targets, read, written};
 use crate::error::{Error, Result};
-use crate::layer::Declared;
 use crate::model::Model;
+use crate::scope::Declared;
 use crate::variables::Handle;
 
 /// Where `tf.train.Checkpoint(model=...)` holds the model.

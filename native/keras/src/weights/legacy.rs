@@ -15,11 +15,11 @@ use super::{Part, Targets, written, zipped};
 use crate::assets::Assets;
 use crate::blueprint::Blueprint;
 use crate::error::{Error, Result};
-use crate::layer::Declared;
 use crate::losses::registry::Class;
 use crate::model::Model;
 use crate::optimizers::Optimizer;
 use crate::python_json;
+use crate::scope::Declared;
 use crate::variables::Handle;
 
 /// A layer of the model itself, with the variables of all that it holds.

@@ -19,9 +19,9 @@ use tch::{Kind, Tensor};
 
 use crate::blueprint::WeightGroup;
 use crate::error::{Error, Result};
-use crate::layer::Declared;
 use crate::model::Model;
 use crate::optimizers::{OptimizerValue, SavedVariable};
+use crate::scope::Declared;
 use crate::variables::Handle;
 
 pub use checkpoint::CheckpointFiles;

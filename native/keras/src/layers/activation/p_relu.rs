@@ -7,7 +7,8 @@ use tch::Tensor;
 use crate::config::{Given, Options};
 use crate::context::Context;
 use crate::error::Result;
-use crate::layer::{Built, Scope, Unary};
+use crate::layer::{Built, Unary};
+use crate::scope::Scope;
 use crate::spec::{Spec, SpecResult, position};
 use crate::variables::Handle;
 

@@ -5,7 +5,8 @@ use tch::Tensor;
 use crate::context::Context;
 use crate::error::Result;
 use crate::initializers::Initializer;
-use crate::layer::{Built, Scope, Unary};
+use crate::layer::{Built, Unary};
+use crate::scope::Scope;
 use crate::spec::{Spec, SpecResult, broadcast};
 use crate::variables::Handle;
 

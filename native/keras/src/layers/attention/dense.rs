@@ -10,8 +10,9 @@ use super::score::Score;
 use crate::arguments::{Args, Tree};
 use crate::context::Context;
 use crate::error::{Error, Result};
-use crate::layer::{Built, Inferred, Layer, Scope};
+use crate::layer::{Built, Inferred, Layer};
 use crate::layers::regularization::dropout::dropout_mask;
+use crate::scope::Scope;
 use crate::spec::Spec;
 use crate::value::Value;
 

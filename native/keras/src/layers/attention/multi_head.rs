@@ -12,7 +12,8 @@ use super::projection::{Projection, Projections, infer, project};
 use crate::arguments::{Args, Tree};
 use crate::context::Context;
 use crate::error::{Error, Result};
-use crate::layer::{Built, Inferred, Layer, Scope};
+use crate::layer::{Built, Inferred, Layer};
+use crate::scope::Scope;
 use crate::spec::{Spec, position};
 use crate::value::Value;
 

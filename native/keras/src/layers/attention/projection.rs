@@ -6,7 +6,8 @@ use tch::Tensor;
 use crate::arguments::{Args, Tree};
 use crate::context::Context;
 use crate::error::{Error, Result};
-use crate::layer::{Built, Scope};
+use crate::layer::Built;
+use crate::scope::Scope;
 use crate::spec::Spec;
 use crate::value::Value;
 

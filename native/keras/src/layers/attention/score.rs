@@ -4,7 +4,7 @@ use tch::{Kind, Tensor};
 
 use crate::context::Context;
 use crate::error::Result;
-use crate::layer::Scope;
+use crate::scope::Scope;
 use crate::variables::Handle;
 
 /// A rule with its variables.

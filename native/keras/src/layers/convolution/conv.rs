@@ -6,7 +6,8 @@ use super::geometry::{Geometry, kernel_view};
 use crate::activations::Activation;
 use crate::context::Context;
 use crate::error::Result;
-use crate::layer::{Built, Scope, Unary};
+use crate::layer::{Built, Unary};
+use crate::scope::Scope;
 use crate::spec::{Spec, SpecResult};
 use crate::variables::Handle;
 

@@ -4,9 +4,9 @@
 use tch::Tensor;
 
 use crate::error::Result;
-use crate::layer::Scope;
 use crate::layers::layout::{Layout, spatial_rank};
 use crate::layers::window::Window;
+use crate::scope::Scope;
 use crate::spec::{Spec, SpecResult};
 
 /// Windows over the spatial axes of inputs with a known number of channels.

@@ -11,9 +11,10 @@ use crate::activations::Activation;
 use crate::config::Options;
 use crate::context::Context;
 use crate::error::Result;
-use crate::layer::{Built, Scope, Unary};
+use crate::layer::{Built, Unary};
 use crate::layers::layout::integers;
 use crate::layers::window::{Padding, Window};
+use crate::scope::Scope;
 use crate::spec::{Spec, SpecResult};
 use crate::variables::Handle;
 

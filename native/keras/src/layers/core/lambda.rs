@@ -1,7 +1,8 @@
 //! `Lambda`: refused, since its function is Python's bytecode, or a name that only Python finds.
 
 use crate::error::{Error, Result};
-use crate::layer::{Built, Scope};
+use crate::layer::Built;
+use crate::scope::Scope;
 
 pub(super) fn build(scope: &mut Scope<'_>) -> Result<Built> {
     Err(Error::Unsupported {

@@ -6,7 +6,8 @@ use super::promotion::{listed, promoted};
 use crate::arguments::{Args, Tree};
 use crate::context::Context;
 use crate::error::Result;
-use crate::layer::{Built, Inferred, Layer, Scope};
+use crate::layer::{Built, Inferred, Layer};
+use crate::scope::Scope;
 use crate::spec::Spec;
 use crate::value::Value;
 

@@ -8,7 +8,8 @@ use crate::arguments::{Args, Tree};
 use crate::config::{Given, Options};
 use crate::context::Context;
 use crate::error::{Error, Result};
-use crate::layer::{Built, Inferred, Layer, Scope};
+use crate::layer::{Built, Inferred, Layer};
+use crate::scope::Scope;
 use crate::spec::Spec;
 use crate::value::Value;
 

@@ -7,7 +7,7 @@ use tch::Tensor;
 use super::batch::{Affine, Statistics, moved};
 use crate::context::Context;
 use crate::error::Result;
-use crate::layer::Scope;
+use crate::scope::Scope;
 use crate::variables::Handle;
 
 /// Statistics that move faster than those for inference, and the bounds of the correction.

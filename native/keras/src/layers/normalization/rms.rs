@@ -6,7 +6,8 @@ use tch::{Kind, Tensor};
 use super::axes::{Axes, epsilon};
 use crate::context::Context;
 use crate::error::Result;
-use crate::layer::{Built, Scope, Unary};
+use crate::layer::{Built, Unary};
+use crate::scope::Scope;
 use crate::spec::{Spec, SpecResult, broadcast};
 use crate::variables::Handle;
 

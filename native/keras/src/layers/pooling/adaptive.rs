@@ -8,9 +8,10 @@ use super::windowed::maxima_in_space;
 use crate::context::Context;
 use crate::dtype::is_float;
 use crate::error::Result;
-use crate::layer::{Built, Scope, Unary};
+use crate::layer::{Built, Unary};
 use crate::layers::layout::{Layout, sizes, spatial_rank};
 use crate::layers::window::{Padding, Window};
+use crate::scope::Scope;
 use crate::spec::{Spec, SpecResult};
 
 #[derive(Debug)]

@@ -7,8 +7,9 @@ use crate::arguments::{Args, Tree};
 use crate::context::Context;
 use crate::dtype::{DType, is_float};
 use crate::error::{Error, Result};
-use crate::layer::{Built, Inferred, Layer, Scope};
+use crate::layer::{Built, Inferred, Layer};
 use crate::layers::layout::{Layout, spatial_rank};
+use crate::scope::Scope;
 use crate::spec::Spec;
 use crate::value::Value;
 

@@ -8,9 +8,10 @@ use tch::{Kind, Tensor};
 use crate::context::Context;
 use crate::dtype::is_float;
 use crate::error::Result;
-use crate::layer::{Built, Scope, Single, Unary};
+use crate::layer::{Built, Single, Unary};
 use crate::layers::layout::{Layout, spatial_rank};
 use crate::layers::window::Window;
+use crate::scope::Scope;
 use crate::spec::{Spec, SpecResult};
 
 #[derive(Debug)]

@@ -6,7 +6,8 @@ use super::encoding::{Encoding, Mode};
 use crate::arguments::{Args, Tree};
 use crate::context::Context;
 use crate::error::{Error, Result};
-use crate::layer::{Built, Inferred, Layer, Scope};
+use crate::layer::{Built, Inferred, Layer};
+use crate::scope::Scope;
 use crate::spec::Spec;
 use crate::value::Value;
 

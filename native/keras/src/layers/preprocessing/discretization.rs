@@ -6,8 +6,9 @@ use super::encoding::{Encoding, Mode};
 use crate::context::Context;
 use crate::dtype::DType;
 use crate::error::Result;
-use crate::layer::{Built, Scope, Unary};
+use crate::layer::{Built, Unary};
 use crate::literals;
+use crate::scope::Scope;
 use crate::spec::{Spec, SpecResult};
 
 #[derive(Debug)]

@@ -10,7 +10,8 @@ use crate::arguments::{Args, Tree};
 use crate::context::Context;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
-use crate::layer::{Built, Inferred, Layer, Scope};
+use crate::layer::{Built, Inferred, Layer};
+use crate::scope::Scope;
 use crate::spec::Spec;
 use crate::value::Value;
 

@@ -9,8 +9,9 @@ use crate::context::Context;
 use crate::dtype::DType;
 use crate::error::Result;
 use crate::initializers::Initializer;
-use crate::layer::{Built, Scope, Unary};
+use crate::layer::{Built, Unary};
 use crate::literals;
+use crate::scope::Scope;
 use crate::spec::{Spec, SpecResult, position};
 use crate::variables::Handle;
 

@@ -9,8 +9,8 @@ use tch::{Device, Kind, Tensor};
 use super::encoding::Mode;
 use super::tokens::Token;
 use crate::error::{Error, Result};
-use crate::layer::Scope;
 use crate::literals;
+use crate::scope::Scope;
 
 /// The file of a vocabulary below the layer's group.
 const FILE: &str = "vocabulary.txt";

@@ -12,7 +12,8 @@ use crate::config::Options;
 use crate::context::Context;
 use crate::dtype::{DType, Policy};
 use crate::error::{Error, Result};
-use crate::layer::{Built, Inferred, Layer, Scope};
+use crate::layer::{Built, Inferred, Layer};
+use crate::scope::Scope;
 use crate::spec::Spec;
 use crate::value::Value;
 

@@ -12,9 +12,9 @@ use super::steps::{self, Run, Wanted};
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::initializers::Initializer;
-use crate::layer::Scope;
 use crate::layers::layout::{Layout, spatial_rank};
 use crate::layers::window::{Padding, Window};
+use crate::scope::Scope;
 use crate::spec::Spec;
 use crate::variables::Handle;
 

@@ -7,7 +7,7 @@ use super::dropout::Dropout;
 use crate::activations::Activation;
 use crate::context::Context;
 use crate::error::{Error, Result};
-use crate::layer::Scope;
+use crate::scope::Scope;
 use crate::spec::Spec;
 use crate::variables::Handle;
 

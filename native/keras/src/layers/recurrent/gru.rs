@@ -18,7 +18,7 @@ use super::steps::{self, Run, Wanted};
 use crate::activations::Activation;
 use crate::context::Context;
 use crate::error::Result;
-use crate::layer::Scope;
+use crate::scope::Scope;
 use crate::spec::Spec;
 
 #[derive(Debug)]

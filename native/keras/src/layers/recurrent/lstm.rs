@@ -18,7 +18,7 @@ use crate::activations::Activation;
 use crate::context::Context;
 use crate::error::Result;
 use crate::initializers::Initializer;
-use crate::layer::Scope;
+use crate::scope::Scope;
 use crate::spec::Spec;
 
 #[derive(Debug)]

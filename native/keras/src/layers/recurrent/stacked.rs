@@ -8,7 +8,7 @@ use super::cell::{Cell, Unit, with_batch};
 use super::steps::{Run, Wanted};
 use crate::context::Context;
 use crate::error::{Error, Result};
-use crate::layer::Scope;
+use crate::scope::Scope;
 use crate::spec::Spec;
 
 #[derive(Debug)]

@@ -6,7 +6,8 @@ use tch::Tensor;
 use crate::arguments::{Args, Tree};
 use crate::context::Context;
 use crate::error::{Error, Result};
-use crate::layer::{Built, Inferred, Layer, Scope, first_mask};
+use crate::layer::{Built, Inferred, Layer, first_mask};
+use crate::scope::Scope;
 use crate::spec::Spec;
 use crate::value::Value;
 

@@ -8,8 +8,9 @@ use super::noise_shape::NoiseShape;
 use crate::arguments::{Args, Tree};
 use crate::context::{Context, Rng};
 use crate::error::{Error, Result};
-use crate::layer::{Built, Inferred, Layer, Scope, first_mask};
+use crate::layer::{Built, Inferred, Layer, first_mask};
 use crate::layers::noise::uniform;
+use crate::scope::Scope;
 use crate::spec::Spec;
 use crate::value::Value;
 

@@ -10,8 +10,9 @@ use crate::arguments::{Args, Tree};
 use crate::config::Options;
 use crate::context::{Context, Rng};
 use crate::error::{Error, Result};
-use crate::layer::{Built, Inferred, Layer, Scope, first_mask};
+use crate::layer::{Built, Inferred, Layer, first_mask};
 use crate::layers::layout::{Layout, spatial_rank};
+use crate::scope::Scope;
 use crate::spec::Spec;
 use crate::value::Value;
 

@@ -7,8 +7,9 @@ use super::dropout::rate;
 use crate::arguments::{Args, Tree};
 use crate::context::Context;
 use crate::error::{Error, Result};
-use crate::layer::{Built, Inferred, Layer, Scope, first_mask};
+use crate::layer::{Built, Inferred, Layer, first_mask};
 use crate::layers::noise::normal;
+use crate::scope::Scope;
 use crate::spec::Spec;
 use crate::value::Value;
 

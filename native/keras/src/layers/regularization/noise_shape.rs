@@ -3,7 +3,7 @@
 use serde_json::Value as Json;
 
 use crate::error::Result;
-use crate::layer::Scope;
+use crate::scope::Scope;
 
 /// Sizes of the factors' axes, lined up with the input's last ones; axes of 1 are broadcast.
 #[derive(Debug, Clone, PartialEq, Eq)]

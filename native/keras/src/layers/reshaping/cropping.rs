@@ -5,8 +5,9 @@ use tch::Tensor;
 
 use crate::context::Context;
 use crate::error::Result;
-use crate::layer::{Built, Scope, Unary};
+use crate::layer::{Built, Unary};
 use crate::layers::layout::{Layout, margins, spatial_rank};
+use crate::scope::Scope;
 use crate::spec::{Spec, SpecResult};
 
 #[derive(Debug)]

@@ -5,7 +5,8 @@ use tch::Tensor;
 
 use crate::context::Context;
 use crate::error::Result;
-use crate::layer::{Built, Scope, Unary};
+use crate::layer::{Built, Unary};
+use crate::scope::Scope;
 use crate::spec::{Spec, SpecResult};
 
 /// For each axis of the output, the batch included, the axis of the input that it is.

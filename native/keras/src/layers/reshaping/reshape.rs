@@ -6,7 +6,8 @@ use tch::Tensor;
 
 use crate::context::Context;
 use crate::error::{Error, Result};
-use crate::layer::{Built, Scope, Unary};
+use crate::layer::{Built, Unary};
+use crate::scope::Scope;
 use crate::spec::{Spec, SpecResult};
 
 /// The size of an axis of the target.

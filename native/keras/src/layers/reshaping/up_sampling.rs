@@ -5,9 +5,10 @@ use tch::Tensor;
 
 use crate::context::Context;
 use crate::error::Result;
-use crate::layer::{Built, Scope, Unary};
+use crate::layer::{Built, Unary};
 use crate::layers::layout::{Layout, sizes, spatial_rank};
 use crate::resize::{Interpolation, Resize};
+use crate::scope::Scope;
 use crate::spec::{Spec, SpecResult};
 
 #[derive(Debug)]

@@ -4,8 +4,9 @@ use tch::Tensor;
 
 use super::Format;
 use crate::error::Result;
-use crate::layer::{Built, Scope};
+use crate::layer::Built;
 use crate::ops::shaped;
+use crate::scope::Scope;
 
 /// `DepthToSpace` and its inverse: channels are blocks of `block_size` by `block_size` pixels, in
 /// rows.

@@ -4,11 +4,12 @@ use tch::Tensor;
 
 use super::{Format, on_images};
 use crate::error::Result;
-use crate::layer::{Built, Scope};
+use crate::layer::Built;
 use crate::layers::preprocessing::images::grayscale::gray;
 use crate::layers::preprocessing::images::hue::{hsv, rgb};
 use crate::ops::operand::Checked;
 use crate::ops::promotion::floating;
+use crate::scope::Scope;
 use crate::spec::Spec;
 
 pub(super) fn grayscale(scope: &mut Scope<'_>) -> Result<Built> {

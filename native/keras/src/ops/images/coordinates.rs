@@ -6,12 +6,13 @@ use crate::arguments::Args;
 use crate::config::Options;
 use crate::dtype::is_float;
 use crate::error::Result;
-use crate::layer::{Built, Scope};
+use crate::layer::Built;
 use crate::layers::preprocessing::images::elastic::folded;
 use crate::layers::preprocessing::images::warp::Fill;
 use crate::literals::number;
 use crate::ops::operand::{checked, device, operands};
 use crate::ops::single;
+use crate::scope::Scope;
 use crate::spec::Spec;
 use crate::value::Value;
 

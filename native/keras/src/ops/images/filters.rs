@@ -5,10 +5,11 @@ use tch::{Kind, Tensor};
 use super::{Format, on_images};
 use crate::config::Options;
 use crate::error::Result;
-use crate::layer::{Built, Scope};
+use crate::layer::Built;
 use crate::layers::preprocessing::images::filter::blurred;
 use crate::literals::number;
 use crate::ops::shaped;
+use crate::scope::Scope;
 
 pub(super) fn gaussian_blur(scope: &mut Scope<'_>) -> Result<Built> {
     let size = scope.options.pair("kernel_size")?.unwrap_or([3, 3]);

@@ -5,9 +5,10 @@ use tch::Tensor;
 use super::Format;
 use crate::config::Options;
 use crate::error::Result;
-use crate::layer::{Built, Scope};
+use crate::layer::Built;
 use crate::ops::operand::{Checked, checked};
 use crate::ops::shaped;
+use crate::scope::Scope;
 
 /// Two of what lies before and after an axis of the images and its length in the results.
 #[derive(Debug, Clone, Copy)]

@@ -16,7 +16,8 @@ use super::operand::Checked;
 use super::{Family, shaped};
 use crate::config::Options;
 use crate::error::Result;
-use crate::layer::{Built, Scope};
+use crate::layer::Built;
+use crate::scope::Scope;
 use crate::spec::Spec;
 
 pub(super) const OPS: Family = &[

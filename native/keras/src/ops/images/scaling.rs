@@ -7,11 +7,12 @@ use super::on_images;
 use crate::arguments::{Args, Tree};
 use crate::config::Options;
 use crate::error::Result;
-use crate::layer::{Built, Scope};
+use crate::layer::Built;
 use crate::ops::axes::{positions, required_integers, signed};
 use crate::ops::operand::{Checked, checked, converted, device, operands, required};
 use crate::ops::{failed, single};
 use crate::resize::Resize;
+use crate::scope::Scope;
 use crate::spec::Spec;
 
 /// To `size`.

@@ -4,12 +4,13 @@ use tch::{Kind, Tensor};
 
 use super::Format;
 use crate::error::Result;
-use crate::layer::{Built, Scope};
+use crate::layer::Built;
 use crate::layers::preprocessing::images::filter::gaussian;
 use crate::literals::number;
 use crate::ops::operand::{Checked, Described, Operand, checked, device, operands};
 use crate::ops::promotion::floating;
 use crate::ops::{failed, single};
+use crate::scope::Scope;
 use crate::spec::Spec;
 
 /// The peak signal-to-noise ratio of two tensors, one number for all of their elements.

@@ -8,13 +8,14 @@ use super::{Format, on_images};
 use crate::arguments::Args;
 use crate::dtype::DType;
 use crate::error::Result;
-use crate::layer::{Built, Scope};
+use crate::layer::Built;
 use crate::layers::preprocessing::images::elastic::Displacement;
 use crate::layers::preprocessing::images::filter::blurred;
 use crate::layers::preprocessing::images::perspective::homography;
 use crate::layers::preprocessing::images::warp::{Fill, Warp, bilinear};
 use crate::ops::operand::{Checked, checked, device, operands, required};
 use crate::ops::single;
+use crate::scope::Scope;
 use crate::spec::{Spec, SpecResult};
 use crate::value::Value;
 

@@ -5,7 +5,8 @@ use tch::{Kind, Tensor};
 use crate::context::Context;
 use crate::dtype::{DType, is_float};
 use crate::error::Result;
-use crate::layer::{Built, Scope, Unary};
+use crate::layer::{Built, Unary};
+use crate::scope::Scope;
 use crate::spec::{Spec, SpecResult};
 use crate::stft::Stft;
 

@@ -6,9 +6,10 @@ use tch::Tensor;
 use crate::context::Context;
 use crate::error::Result;
 use crate::initializers::Initializer;
-use crate::layer::{Built, Scope, Unary};
+use crate::layer::{Built, Unary};
 use crate::layers::layout::Layout;
 use crate::layers::window::{Padding, Window};
+use crate::scope::Scope;
 use crate::spec::{Spec, SpecResult};
 use crate::variables::Handle;
 

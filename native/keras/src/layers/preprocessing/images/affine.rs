@@ -10,7 +10,8 @@ use super::range::Range;
 use super::warp::Warp;
 use crate::context::Rng;
 use crate::error::Result;
-use crate::layer::{Built, Scope};
+use crate::layer::Built;
+use crate::scope::Scope;
 
 /// The transform that is drawn for an image, by its parameters' ranges.
 #[derive(Debug)]

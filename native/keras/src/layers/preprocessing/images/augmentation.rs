@@ -11,8 +11,9 @@ use tch::{Kind, Tensor};
 use crate::context::{Context, Rng};
 use crate::dtype::DType;
 use crate::error::Result;
-use crate::layer::{Built, Scope, Unary};
+use crate::layer::{Built, Unary};
 use crate::layers::layout::Layout;
+use crate::scope::Scope;
 use crate::spec::{Spec, SpecResult};
 
 /// A change of images `[batch, height, width, channels]`.

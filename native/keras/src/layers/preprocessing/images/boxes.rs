@@ -6,7 +6,8 @@ use tch::Tensor;
 use super::augmentation::{Augmentation, Images};
 use crate::context::Rng;
 use crate::error::Result;
-use crate::layer::{Built, Scope};
+use crate::layer::Built;
+use crate::scope::Scope;
 
 #[derive(Debug)]
 struct WithoutBoxes;

@@ -8,8 +8,9 @@ use super::range::{Range, ValueRange};
 use crate::config::Options;
 use crate::context::Rng;
 use crate::error::Result;
-use crate::layer::{Built, Scope};
+use crate::layer::Built;
 use crate::layers::layout::Layout;
+use crate::scope::Scope;
 
 /// Scales the distances from the mean, by `1 - low` to `1 + high` of Keras's factor.
 #[derive(Debug)]

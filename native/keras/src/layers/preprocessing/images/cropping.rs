@@ -7,8 +7,9 @@ use super::distributions::below;
 use super::resizing::size;
 use crate::context::Rng;
 use crate::error::Result;
-use crate::layer::{Built, Scope};
+use crate::layer::Built;
 use crate::resize::{Aspect, Interpolation, Resize};
+use crate::scope::Scope;
 
 /// The middle of images; smaller ones are resized, so that the largest rectangle of the aspect
 /// ratio remains.

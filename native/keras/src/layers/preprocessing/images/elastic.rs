@@ -10,8 +10,9 @@ use super::sampling::{Step, Tap, grid, sample};
 use super::warp::{Fill, bilinear};
 use crate::context::Rng;
 use crate::error::Result;
-use crate::layer::{Built, Scope};
+use crate::layer::Built;
 use crate::layers::noise::normal;
+use crate::scope::Scope;
 
 #[derive(Debug)]
 struct Elastic {

@@ -7,7 +7,8 @@ use super::augmentation::{Augmentation, Images, in_training};
 use super::range::ValueRange;
 use crate::context::Rng;
 use crate::error::{Error, Result};
-use crate::layer::{Built, Scope};
+use crate::layer::Built;
+use crate::scope::Scope;
 
 #[derive(Debug)]
 pub(super) struct Equalization {

@@ -9,7 +9,8 @@ use super::range::{Range, ValueRange};
 use crate::config::Options;
 use crate::context::Rng;
 use crate::error::Result;
-use crate::layer::{Built, Scope};
+use crate::layer::Built;
+use crate::scope::Scope;
 
 /// From smoothed at factor 0 by unchanged at 0.5 to sharpened at 1.
 #[derive(Debug)]

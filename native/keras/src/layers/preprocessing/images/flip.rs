@@ -6,7 +6,8 @@ use super::augmentation::{Augmentation, in_training};
 use super::range::Range;
 use crate::context::Rng;
 use crate::error::Result;
-use crate::layer::{Built, Scope};
+use crate::layer::Built;
+use crate::scope::Scope;
 
 /// Mirrors along these axes, all of them or none for each image.
 #[derive(Debug)]

@@ -7,7 +7,8 @@ use super::augmentation::{Augmentation, in_training};
 use super::range::{Range, ValueRange};
 use crate::context::Rng;
 use crate::error::Result;
-use crate::layer::{Built, Scope};
+use crate::layer::Built;
+use crate::scope::Scope;
 
 /// Takes all colour from a share of the images.
 #[derive(Debug)]

@@ -8,7 +8,8 @@ use super::range::{Range, ValueRange};
 use crate::config::Options;
 use crate::context::Rng;
 use crate::error::Result;
-use crate::layer::{Built, Scope};
+use crate::layer::Built;
+use crate::scope::Scope;
 
 /// Turns hues by up to half of the circle, either way.
 #[derive(Debug)]

@@ -10,7 +10,8 @@ use super::hue::{Hue, Saturation};
 use super::range::ValueRange;
 use crate::context::Rng;
 use crate::error::Result;
-use crate::layer::{Built, Scope};
+use crate::layer::Built;
+use crate::scope::Scope;
 
 /// In Keras's order, those that are asked for.
 #[derive(Debug)]

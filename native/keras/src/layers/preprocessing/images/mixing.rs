@@ -11,8 +11,9 @@ use super::sampling::grid;
 use crate::config::{Given, Options};
 use crate::context::Rng;
 use crate::error::Result;
-use crate::layer::{Built, Scope};
+use crate::layer::Built;
 use crate::layers::noise::normal;
+use crate::scope::Scope;
 
 /// Each image with another, by a weight of its own.
 #[derive(Debug)]

@@ -7,7 +7,8 @@ use super::range::{Range, batch};
 use super::warp::{Fill, Warp, bilinear};
 use crate::context::Rng;
 use crate::error::Result;
-use crate::layer::{Built, Scope};
+use crate::layer::Built;
+use crate::scope::Scope;
 
 #[derive(Debug)]
 struct Perspective {

@@ -17,8 +17,9 @@ use super::range::{Range, ValueRange};
 use super::warp::{Fill, Warp, bilinear};
 use crate::context::Rng;
 use crate::error::Result;
-use crate::layer::{Built, Scope};
+use crate::layer::Built;
 use crate::layers::layout::Layout;
+use crate::scope::Scope;
 
 type Set = Vec<Box<dyn Augmentation>>;
 

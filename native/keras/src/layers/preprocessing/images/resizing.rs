@@ -6,8 +6,9 @@ use super::augmentation::{Augmentation, Images};
 use crate::config::Options;
 use crate::context::Rng;
 use crate::error::Result;
-use crate::layer::{Built, Scope};
+use crate::layer::Built;
 use crate::resize::Resize;
+use crate::scope::Scope;
 
 pub(super) fn build(scope: &mut Scope<'_>) -> Result<Built> {
     let size = size(scope.options)?;
