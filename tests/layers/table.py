@@ -59,6 +59,8 @@ DIFFERENCES = """## Where the numbers differ
   what is one above it, and leaves the result to the processor; Flambeau gives the greatest.
 - `conv_transpose` in a functional model: Keras cannot run it, for its operation mixes up two
   arguments; Flambeau does what the function does outside of one.
+- `MelSpectrogram` in training over several workers: `top_db` looks at the loudest signal of a
+  worker's rows, in Keras at that of the batch.
 - `ctc_loss` of labels that do not fit into their steps: TensorFlow gives about 700, Flambeau an
   error.
 """
