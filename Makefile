@@ -67,11 +67,13 @@ fuzz: | setup
 	cargo test --locked --release --package flambeau-keras --test mutations -- --nocapture
 
 # Every layer and operation with every option and every architecture of keras.applications
-# against TensorFlow; writes docs/layers.md. One test runs all cases of its module.
+# against TensorFlow; writes docs/layers.md. One test runs all cases of its module. Those in
+# tests/parity have a TensorFlow without oneDNN, which has no convolution with channels first.
 PARITY := FLAMBEAU_PARITY=all $(VENV)/pytest -o faulthandler_timeout=3600
 parity: | setup
 	rm -rf target/parity
-	$(PARITY) tests/layers tests/parity
+	$(PARITY) tests/layers
+	$(PARITY) tests/parity
 	ulimit -v 18000000; $(PARITY) tests/applications
 	$(VENV)/python tests/layers/table.py
 
