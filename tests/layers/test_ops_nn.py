@@ -347,9 +347,7 @@ def refuse(name: str, call, *parts: str, specs=(CLASSES,), **options) -> None:
 
 
 FRAME = ((6, 5, 2), "float32")
-refuse(
-    "polar", lambda x, y: ops.polar(x, y), "Polar", "is not supported", specs=(CLASSES, CLASSES)
-)
+refuse("polar", lambda x, y: ops.polar(x, y), "Polar", "is not supported", specs=(CLASSES, CLASSES))
 refuse(
     "pool-padding",
     lambda x: ops.max_pool(x, 2),
