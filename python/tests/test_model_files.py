@@ -210,7 +210,7 @@ def test_a_vocabulary_is_exported_as_h5_only_where_the_config_holds_it(keras, sp
     # Keras itself writes a file here that it cannot open: "mse" is no name that it finds again.
     legacy = keras.models.load_model(tmp_path / "export/model.h5")
     assert_same_weights(legacy, model, 0.0)
-    assert legacy.loss == "mean_squared_error"
+    assert legacy.loss is keras.losses.mean_squared_error
     assert legacy.layers[0].get_vocabulary() == ["[UNK]", "a", "b"]
 
 
