@@ -118,6 +118,12 @@ pub(crate) fn position(axis: i64, rank: usize) -> Option<usize> {
     usize::try_from(at).ok().filter(|_| at < rank)
 }
 
+/// Whether two tensors may have one shape: as many axes, and no two known sizes that differ.
+pub(crate) fn alike(a: &[Option<i64>], b: &[Option<i64>]) -> bool {
+    let mut pairs = a.iter().zip(b);
+    a.len() == b.len() && pairs.all(|(a, b)| a.is_none() || b.is_none() || a == b)
+}
+
 /// The axes of two operands under NumPy's broadcasting; `None` if they do not fit. An unknown size
 /// beside a known one above 1 is that one.
 pub(crate) fn broadcast(a: &[Option<i64>], b: &[Option<i64>]) -> Option<Vec<Option<i64>>> {

@@ -24,7 +24,7 @@ use crate::layer::{Built, Inferred, Layer};
 use crate::literals;
 use crate::registry::{self, Family};
 use crate::scope::{Place, Scope};
-use crate::spec::Spec;
+use crate::spec::{Spec, alike};
 use crate::value::Value;
 use crate::variables::Variables;
 
@@ -461,13 +461,7 @@ impl Layer for Nested {
         let inputs = self.0.bind(args)?;
         for (input, spec) in self.0.inputs.iter().zip(&inputs) {
             let wanted = &self.0.specs[input.value];
-            let fits = wanted.rank() == spec.rank()
-                && wanted
-                    .dims
-                    .iter()
-                    .zip(&spec.dims)
-                    .all(|(a, b)| a.is_none() || b.is_none() || a == b);
-            if !fits {
+            if !alike(&wanted.dims, &spec.dims) {
                 let name = &input.name;
                 return Err(format!(
                     "takes {wanted} as its input \"{name}\", got {spec}"

@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::layer::Built;
 use crate::losses::crossentropy::{Scores, binary, categorical, sparse};
 use crate::scope::Scope;
-use crate::spec::Spec;
+use crate::spec::{Spec, alike};
 use crate::value::Value;
 
 pub(super) const OPS: Family = &[
@@ -105,9 +105,7 @@ fn specs(args: &Args<Spec>) -> Checked<(Spec, Spec)> {
 }
 
 fn require_alike(target: &Spec, output: &Spec) -> Checked<()> {
-    let mut pairs = target.dims.iter().zip(&output.dims);
-    let fit = |(a, b): (&Option<i64>, &Option<i64>)| a.is_none() || b.is_none() || a == b;
-    if target.rank() == output.rank() && pairs.all(fit) {
+    if alike(&target.dims, &output.dims) {
         return Ok(());
     }
     Err(format!(

@@ -9,7 +9,7 @@ use crate::dtype::DType;
 use crate::error::Result;
 use crate::layer::Built;
 use crate::scope::Scope;
-use crate::spec::{Spec, position};
+use crate::spec::{Spec, alike, position};
 use crate::value::Value;
 
 pub(super) const OPS: Family = &[
@@ -162,12 +162,7 @@ fn stack(scope: &mut Scope<'_>) -> Result<Built> {
             let mut dims = operands[0].dims();
             for other in &operands[1..] {
                 let other = other.dims();
-                let fits = other.len() == dims.len()
-                    && dims
-                        .iter()
-                        .zip(&other)
-                        .all(|(a, b)| a.is_none() || b.is_none() || a == b);
-                if !fits {
+                if !alike(&dims, &other) {
                     let (a, b) = (Spec::new(dims, DType::BOOL), Spec::new(other, DType::BOOL));
                     return Err(format!("needs inputs of one shape, got {a} and {b}"));
                 }

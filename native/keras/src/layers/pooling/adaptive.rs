@@ -69,9 +69,14 @@ impl AdaptivePooling {
 /// The maxima of `count` windows along one of three axes. They are of two lengths at most.
 fn along(x: &Tensor, axis: usize, count: i64) -> Result<Tensor> {
     let length = x.size()[axis + 2];
-    let start = |at: i64| at * length / count;
-    let extent = |at: i64| ((at + 1) * length + count - 1) / count - start(at);
+    // Where windows start and end. A tensor, since memory for an absurd `count` is refused there.
+    let numbers = Tensor::f_arange(count, (Kind::Int64, x.device()))?.f_mul_scalar(length)?;
+    let start = numbers.f_divide_scalar_mode(count, "floor")?;
+    let end = numbers
+        .f_add_scalar(length + count - 1)?
+        .f_divide_scalar_mode(count, "floor")?;
     let short = (length + count - 1) / count;
+    let is_long = end.f_sub(&start)?.f_gt(short)?;
     let maxima = |size: i64| {
         let mut window = Window {
             size: vec![1; 3],
@@ -85,12 +90,11 @@ fn along(x: &Tensor, axis: usize, count: i64) -> Result<Tensor> {
     let dim = i64::try_from(axis + 2).unwrap_or(2);
     let mut all = maxima(short)?;
     let shorts = all.size()[axis + 2];
-    if (0..count).any(|at| extent(at) > short) {
+    if is_long.f_any()?.f_int64_value(&[])? != 0 {
         all = Tensor::f_cat(&[all, maxima(short + 1)?], dim)?;
     }
-    let places = (0..count).map(|at| start(at) + if extent(at) > short { shorts } else { 0 });
-    let places = Tensor::f_from_slice(&places.collect::<Vec<_>>())?;
-    Ok(all.f_index_select(dim, &places.f_to_device(x.device())?)?)
+    let places = start.f_add(&is_long.f_to_kind(Kind::Int64)?.f_mul_scalar(shorts)?)?;
+    Ok(all.f_index_select(dim, &places)?)
 }
 
 impl Unary for AdaptivePooling {

@@ -17,6 +17,7 @@ use super::{Family, shaped};
 use crate::config::Options;
 use crate::error::Result;
 use crate::layer::Built;
+use crate::layers::layout::Layout;
 use crate::scope::Scope;
 use crate::spec::Spec;
 
@@ -49,10 +50,8 @@ struct Format {
 impl Format {
     /// Reads option `data_format`; null is channels last.
     fn read(options: &Options<'_>) -> Result<Self> {
-        let known = ["channels_last", "channels_first"];
-        let found = options.choice("data_format", "channels_last", &known)?;
         Ok(Self {
-            first: found == "channels_first",
+            first: Layout::read(options)? == Layout::ChannelsFirst,
         })
     }
 

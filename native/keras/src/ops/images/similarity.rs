@@ -11,7 +11,7 @@ use crate::ops::operand::{Checked, Described, Operand, checked, device, operands
 use crate::ops::promotion::floating;
 use crate::ops::{failed, single};
 use crate::scope::Scope;
-use crate::spec::Spec;
+use crate::spec::{Spec, alike};
 
 /// The peak signal-to-noise ratio of two tensors, one number for all of their elements.
 pub(super) fn psnr(scope: &mut Scope<'_>) -> Result<Built> {
@@ -124,12 +124,7 @@ pub(super) fn ssim(scope: &mut Scope<'_>) -> Result<Built> {
 }
 
 fn require_alike<T: Described>(a: &Operand<'_, T>, b: &Operand<'_, T>) -> Checked<()> {
-    let (a, b) = (a.dims(), b.dims());
-    let alike = a.len() == b.len()
-        && a.iter()
-            .zip(&b)
-            .all(|(a, b)| a.is_none() || b.is_none() || a == b);
-    if alike {
+    if alike(&a.dims(), &b.dims()) {
         return Ok(());
     }
     Err("takes two tensors of the same shape".to_owned())
