@@ -2,9 +2,10 @@
 
 use tch::Tensor;
 
-use super::Format;
+use super::{on_channels_last, places};
 use crate::error::Result;
 use crate::layer::Built;
+use crate::layers::layout::Layout;
 use crate::ops::shaped;
 use crate::scope::Scope;
 
@@ -12,11 +13,11 @@ use crate::scope::Scope;
 /// rows.
 pub(super) fn blocks(scope: &mut Scope<'_>, to_space: bool) -> Result<Built> {
     let size = scope.options.count("block_size")?;
-    let format = Format::read(scope.options)?;
+    let layout = Layout::read(scope.options)?;
     Ok(shaped(
         move |x| {
             x.require_rank(4)?;
-            let [height, width, channels] = format.places(4);
+            let [height, width, channels] = places(layout, 4);
             let mut dims = x.dims.clone();
             let (grow, shrink): (&[usize], &[usize]) = if to_space {
                 (&[height, width], &[channels, channels])
@@ -34,7 +35,7 @@ pub(super) fn blocks(scope: &mut Scope<'_>, to_space: bool) -> Result<Built> {
             }
             Ok(dims)
         },
-        move |x| format.apply(x, |x| moved_blocks(x, size, to_space)),
+        move |x| on_channels_last(layout, x, |x| moved_blocks(x, size, to_space)),
     ))
 }
 

@@ -2,9 +2,10 @@
 
 use tch::Tensor;
 
-use super::{Format, on_images};
+use super::{on_images, require_channels};
 use crate::error::Result;
 use crate::layer::Built;
+use crate::layers::layout::Layout;
 use crate::layers::preprocessing::images::grayscale::gray;
 use crate::layers::preprocessing::images::hue::{hsv, rgb};
 use crate::ops::operand::Checked;
@@ -15,8 +16,8 @@ use crate::spec::Spec;
 pub(super) fn grayscale(scope: &mut Scope<'_>) -> Result<Built> {
     on_images(
         scope,
-        |x, format| {
-            let [.., channels] = format.require_channels(x, &[1, 3])?;
+        |x, layout| {
+            let [.., channels] = require_channels(layout, x, &[1, 3])?;
             let mut dims = x.dims.clone();
             dims[channels] = Some(1);
             Ok(dims)
@@ -28,9 +29,9 @@ pub(super) fn grayscale(scope: &mut Scope<'_>) -> Result<Built> {
     )
 }
 
-fn coloured(x: &Spec, format: Format) -> Checked<Vec<Option<i64>>> {
+fn coloured(x: &Spec, layout: Layout) -> Checked<Vec<Option<i64>>> {
     x.require_float()?;
-    format.require_channels(x, &[3]).map(|_| x.dims.clone())
+    require_channels(layout, x, &[3]).map(|_| x.dims.clone())
 }
 
 pub(super) fn to_hsv(scope: &mut Scope<'_>) -> Result<Built> {

@@ -2,10 +2,11 @@
 
 use tch::{Kind, Tensor};
 
-use super::{Format, on_images};
+use super::{on_images, require_images};
 use crate::config::Options;
 use crate::error::Result;
 use crate::layer::Built;
+use crate::layers::layout::Layout;
 use crate::layers::preprocessing::images::filter::blurred;
 use crate::literals::number;
 use crate::ops::shaped;
@@ -16,9 +17,9 @@ pub(super) fn gaussian_blur(scope: &mut Scope<'_>) -> Result<Built> {
     let sigmas = sigmas(scope.options)?;
     on_images(
         scope,
-        |x, format| {
+        |x, layout| {
             x.require_float()?;
-            format.require(x).map(|_| x.dims.clone())
+            require_images(layout, x).map(|_| x.dims.clone())
         },
         move |x| {
             let computed = if x.kind() == Kind::Double {
@@ -52,7 +53,7 @@ fn sigmas(options: &Options<'_>) -> Result<[f64; 2]> {
 /// The slopes down and to the right of each pixel, on an axis at the end; images go on beyond their
 /// edges as their own mirror images.
 pub(super) fn sobel_edges(scope: &mut Scope<'_>) -> Result<Built> {
-    let format = Format::read(scope.options)?;
+    let layout = Layout::read(scope.options)?;
     Ok(shaped(
         |x| {
             x.require_rank(4)?;
@@ -60,12 +61,7 @@ pub(super) fn sobel_edges(scope: &mut Scope<'_>) -> Result<Built> {
             Ok([x.dims.as_slice(), &[Some(2)]].concat())
         },
         move |x| {
-            let axes = if format.first {
-                [0, 1, 2, 3]
-            } else {
-                [0, 3, 1, 2]
-            };
-            let second = x.f_permute(axes)?;
+            let second = layout.channels_second(x)?;
             let (rows, channels, height, width) = second.size4()?;
             let planes = second.f_reshape([rows * channels, 1, height, width])?;
             let down = Tensor::f_from_slice(&[-1_i64, -2, -1, 0, 0, 0, 1, 2, 1])?;
@@ -83,10 +79,9 @@ pub(super) fn sobel_edges(scope: &mut Scope<'_>) -> Result<Built> {
                     1,
                 )?
                 .f_view([rows, channels, 2, height, width])?;
-            let axes = if format.first {
-                [0, 1, 3, 4, 2]
-            } else {
-                [0, 3, 4, 1, 2]
+            let axes = match layout {
+                Layout::ChannelsFirst => [0, 1, 3, 4, 2],
+                Layout::ChannelsLast => [0, 3, 4, 1, 2],
             };
             Ok(edges.f_permute(axes)?)
         },

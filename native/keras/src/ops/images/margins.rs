@@ -2,10 +2,11 @@
 
 use tch::Tensor;
 
-use super::Format;
+use super::{on_channels_last, require_images};
 use crate::config::Options;
 use crate::error::Result;
 use crate::layer::Built;
+use crate::layers::layout::Layout;
 use crate::ops::operand::{Checked, checked};
 use crate::ops::shaped;
 use crate::scope::Scope;
@@ -84,17 +85,17 @@ pub(super) fn crop(scope: &mut Scope<'_>) -> Result<Built> {
 fn margins(scope: &Scope<'_>, rows: [&str; 3], columns: [&str; 3], sign: i64) -> Result<Built> {
     let rows = Margins::read(scope.options, rows, sign)?;
     let columns = Margins::read(scope.options, columns, sign)?;
-    let format = Format::read(scope.options)?;
+    let layout = Layout::read(scope.options)?;
     Ok(shaped(
         move |x| {
-            let [height, width, _] = format.require(x)?;
+            let [height, width, _] = require_images(layout, x)?;
             let mut dims = x.dims.clone();
             dims[height] = rows.length(dims[height])?;
             dims[width] = columns.length(dims[width])?;
             Ok(dims)
         },
         move |x| {
-            format.apply(x, |x| {
+            on_channels_last(layout, x, |x| {
                 let (_, height, width, _) = x.size4()?;
                 let (above, below) = checked(rows.amounts(height))?;
                 let (before, after) = checked(columns.amounts(width))?;

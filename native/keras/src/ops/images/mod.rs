@@ -14,7 +14,6 @@ use tch::Tensor;
 
 use super::operand::Checked;
 use super::{Family, shaped};
-use crate::config::Options;
 use crate::error::Result;
 use crate::layer::Built;
 use crate::layers::layout::Layout;
@@ -41,85 +40,73 @@ pub(super) const OPS: Family = &[
     ("SSIM", similarity::ssim),
 ];
 
-/// Where the channels of images are: last, or before height and width.
-#[derive(Debug, Clone, Copy)]
-struct Format {
-    first: bool,
+/// The positions of height, width and channels in `rank` axes.
+fn places(layout: Layout, rank: usize) -> [usize; 3] {
+    match layout {
+        Layout::ChannelsFirst => [rank - 2, rank - 1, rank - 3],
+        Layout::ChannelsLast => [rank - 3, rank - 2, rank - 1],
+    }
 }
 
-impl Format {
-    /// Reads option `data_format`; null is channels last.
-    fn read(options: &Options<'_>) -> Result<Self> {
-        Ok(Self {
-            first: Layout::read(options)? == Layout::ChannelsFirst,
-        })
+/// As [`places`] in one image or a batch.
+///
+/// # Errors
+/// It is neither.
+fn require_images(layout: Layout, x: &Spec) -> Checked<[usize; 3]> {
+    if matches!(x.rank(), 3 | 4) {
+        return Ok(places(layout, x.rank()));
     }
+    Err(format!(
+        "takes one image of 3 axes or a batch of 4, got shape {x}"
+    ))
+}
 
-    /// The positions of height, width and channels in `rank` axes.
-    fn places(self, rank: usize) -> [usize; 3] {
-        if self.first {
-            [rank - 2, rank - 1, rank - 3]
-        } else {
-            [rank - 3, rank - 2, rank - 1]
-        }
+/// Demands one image or a batch of `allowed` channels.
+///
+/// # Errors
+/// There are others.
+fn require_channels(layout: Layout, x: &Spec, allowed: &[i64]) -> Checked<[usize; 3]> {
+    let places = require_images(layout, x)?;
+    match x.dims[places[2]] {
+        Some(channels) if !allowed.contains(&channels) => Err(format!(
+            "takes images of {allowed:?} channels, got shape {x}"
+        )),
+        _ => Ok(places),
     }
+}
 
-    /// As [`Self::places`] in one image or a batch.
-    ///
-    /// # Errors
-    /// It is neither.
-    fn require(self, x: &Spec) -> Checked<[usize; 3]> {
-        if matches!(x.rank(), 3 | 4) {
-            return Ok(self.places(x.rank()));
-        }
-        Err(format!(
-            "takes one image of 3 axes or a batch of 4, got shape {x}"
-        ))
+/// What `change` makes of a batch with its channels last, in the layout of the images.
+fn on_channels_last(
+    layout: Layout,
+    x: &Tensor,
+    change: impl FnOnce(&Tensor) -> Result<Tensor>,
+) -> Result<Tensor> {
+    let single = x.dim() == 3;
+    let mut batch = if single {
+        x.f_unsqueeze(0)?
+    } else {
+        x.shallow_clone()
+    };
+    if layout == Layout::ChannelsFirst {
+        batch = batch.f_permute([0, 2, 3, 1])?;
     }
-
-    /// Demands one image or a batch of `allowed` channels.
-    ///
-    /// # Errors
-    /// There are others.
-    fn require_channels(self, x: &Spec, allowed: &[i64]) -> Checked<[usize; 3]> {
-        let places = self.require(x)?;
-        match x.dims[places[2]] {
-            Some(channels) if !allowed.contains(&channels) => Err(format!(
-                "takes images of {allowed:?} channels, got shape {x}"
-            )),
-            _ => Ok(places),
-        }
+    let mut y = change(&batch)?;
+    if layout == Layout::ChannelsFirst {
+        y = y.f_permute([0, 3, 1, 2])?;
     }
-
-    /// What `change` makes of a batch with its channels last, in the format of the images.
-    fn apply(self, x: &Tensor, change: impl FnOnce(&Tensor) -> Result<Tensor>) -> Result<Tensor> {
-        let single = x.dim() == 3;
-        let mut batch = if single {
-            x.f_unsqueeze(0)?
-        } else {
-            x.shallow_clone()
-        };
-        if self.first {
-            batch = batch.f_permute([0, 2, 3, 1])?;
-        }
-        let mut y = change(&batch)?;
-        if self.first {
-            y = y.f_permute([0, 3, 1, 2])?;
-        }
-        Ok(if single { y.f_squeeze_dim(0)? } else { y })
-    }
+    Ok(if single { y.f_squeeze_dim(0)? } else { y })
 }
 
 /// An operation on one image or a batch that keeps the dtype: `infer` gives the axes of the
 /// results, `call` the results of a batch with its channels last.
 fn on_images(
     scope: &Scope<'_>,
-    infer: impl Fn(&Spec, Format) -> Checked<Vec<Option<i64>>> + Send + 'static,
+    infer: impl Fn(&Spec, Layout) -> Checked<Vec<Option<i64>>> + Send + 'static,
     call: impl Fn(&Tensor) -> Result<Tensor> + Send + 'static,
 ) -> Result<Built> {
-    let format = Format::read(scope.options)?;
+    let layout = Layout::read(scope.options)?;
     Ok(shaped(
-        move |x| infer(x, format),
-        move |x| format.apply(x, &call),
+        move |x| infer(x, layout),
+        move |x| on_channels_last(layout, x, &call),
     ))
 }

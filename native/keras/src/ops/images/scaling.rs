@@ -3,7 +3,7 @@
 use serde_json::Value as Json;
 use tch::Tensor;
 
-use super::on_images;
+use super::{on_images, require_images};
 use crate::arguments::{Args, Tree};
 use crate::config::Options;
 use crate::error::Result;
@@ -21,8 +21,8 @@ pub(super) fn resize(scope: &mut Scope<'_>) -> Result<Built> {
     let size = resize.size;
     on_images(
         scope,
-        move |x, format| {
-            let [rows, columns, _] = format.require(x)?;
+        move |x, layout| {
+            let [rows, columns, _] = require_images(layout, x)?;
             let mut dims = x.dims.clone();
             (dims[rows], dims[columns]) = (Some(size[0]), Some(size[1]));
             Ok(dims)

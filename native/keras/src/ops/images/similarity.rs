@@ -2,9 +2,10 @@
 
 use tch::{Kind, Tensor};
 
-use super::Format;
+use super::require_images;
 use crate::error::Result;
 use crate::layer::Built;
+use crate::layers::layout::Layout;
 use crate::layers::preprocessing::images::filter::gaussian;
 use crate::literals::number;
 use crate::ops::operand::{Checked, Described, Operand, checked, device, operands};
@@ -54,13 +55,13 @@ pub(super) fn ssim(scope: &mut Scope<'_>) -> Result<Built> {
     let steady = |k: f64| (k * most).powi(2);
     let c1 = steady(options.number("k1", 0.01)?);
     let c2 = steady(options.number("k2", 0.03)?);
-    let format = Format::read(options)?;
+    let layout = Layout::read(options)?;
     Ok(single(
         move |args| {
             let [image1, image2] = operands(args, ["image1", "image2"])?;
             require_alike(&image1, &image2)?;
             let x = image1.spec()?;
-            let [height, width, _] = format.require(&x)?;
+            let [height, width, _] = require_images(layout, &x)?;
             if [height, width]
                 .iter()
                 .any(|&at| x.dims[at].is_some_and(|n| n < size))
@@ -81,12 +82,7 @@ pub(super) fn ssim(scope: &mut Scope<'_>) -> Result<Built> {
             let planes = |image: Operand<'_, _>| -> Result<(Tensor, i64)> {
                 let x = image.tensor(computed, device)?;
                 let x = if x.dim() == 3 { x.f_unsqueeze(0)? } else { x };
-                let axes = if format.first {
-                    [0, 1, 2, 3]
-                } else {
-                    [0, 3, 1, 2]
-                };
-                let x = x.f_permute(axes)?;
+                let x = layout.channels_second(&x)?;
                 let (_, channels, height, width) = x.size4()?;
                 Ok((x.f_reshape([-1, 1, height, width])?, channels))
             };

@@ -4,11 +4,12 @@ use serde_json::Value as Json;
 use tch::{Kind, Tensor};
 
 use super::noise::stateless_normal;
-use super::{Format, on_images};
+use super::{on_channels_last, on_images, require_images};
 use crate::arguments::Args;
 use crate::dtype::DType;
 use crate::error::Result;
 use crate::layer::Built;
+use crate::layers::layout::Layout;
 use crate::layers::preprocessing::images::elastic::Displacement;
 use crate::layers::preprocessing::images::filter::blurred;
 use crate::layers::preprocessing::images::perspective::homography;
@@ -26,13 +27,13 @@ pub(super) fn affine(scope: &mut Scope<'_>) -> Result<Built> {
         fill: Fill::read(scope.options, "constant")?,
         value: scope.options.f64("fill_value", 0.0)?,
     };
-    let format = Format::read(scope.options)?;
+    let layout = Layout::read(scope.options)?;
     Ok(single(
         move |args| {
             require(args, 1, "transform", &[8])?;
-            images(args, format)
+            images(args, layout)
         },
-        move |args| warped(args, format, &warp, numbers(args, 1, "transform", &[8])?),
+        move |args| warped(args, layout, &warp, numbers(args, 1, "transform", &[8])?),
     ))
 }
 
@@ -43,17 +44,17 @@ pub(super) fn perspective(scope: &mut Scope<'_>) -> Result<Built> {
         fill: Fill::Constant,
         value: scope.options.f64("fill_value", 0.0)?,
     };
-    let format = Format::read(scope.options)?;
+    let layout = Layout::read(scope.options)?;
     Ok(single(
         move |args| {
             require(args, 1, "start_points", &[4, 2])?;
             require(args, 2, "end_points", &[4, 2])?;
-            images(args, format)
+            images(args, layout)
         },
         move |args| {
             let start = numbers(args, 1, "start_points", &[4, 2])?;
             let end = numbers(args, 2, "end_points", &[4, 2])?;
-            warped(args, format, &warp, homography(&end, &start)?)
+            warped(args, layout, &warp, homography(&end, &start)?)
         },
     ))
 }
@@ -75,12 +76,12 @@ pub(super) fn elastic(scope: &mut Scope<'_>) -> Result<Built> {
     };
     on_images(
         scope,
-        |x, format| {
+        |x, layout| {
             x.require_float()?;
             if x.dtype == DType::Tensor(Kind::Double) {
                 return Err("takes float32 or half precision, got float64".to_owned());
             }
-            format.require(x).map(|_| x.dims.clone())
+            require_images(layout, x).map(|_| x.dims.clone())
         },
         move |images| {
             let (rows, height, width, _) = images.size4()?;
@@ -101,10 +102,10 @@ pub(super) fn elastic(scope: &mut Scope<'_>) -> Result<Built> {
     )
 }
 
-fn images(args: &Args<Spec>, format: Format) -> SpecResult {
+fn images(args: &Args<Spec>, layout: Layout) -> SpecResult {
     let [x] = operands(args, ["images"])?;
     let x = x.spec()?;
-    format.require(&x).map(|_| x)
+    require_images(layout, &x).map(|_| x)
 }
 
 /// Demands an argument whose axes are `last`, or a batch of such.
@@ -130,8 +131,8 @@ fn numbers(args: &Args<Value>, position: usize, name: &str, last: &[i64]) -> Res
     Ok(numbers.f_view([&[-1], last].concat().as_slice())?)
 }
 
-fn warped(args: &Args<Value>, format: Format, warp: &Warp, transforms: Tensor) -> Result<Tensor> {
+fn warped(args: &Args<Value>, layout: Layout, warp: &Warp, transforms: Tensor) -> Result<Tensor> {
     let [x] = checked(operands(args, ["images"]))?;
     let x = x.tensor(checked(x.kind())?, device(args))?;
-    format.apply(&x, |x| warp.apply(x, &transforms))
+    on_channels_last(layout, &x, |x| warp.apply(x, &transforms))
 }
