@@ -1,4 +1,5 @@
-"""The one-way rule: examples -> python -> jvm -> jni -> train -> {keras, collective, formats}."""
+"""The one-way rule: examples -> python -> jvm -> jni -> train -> {keras, collective, formats},
+keras -> {formats, libtorch}."""
 
 from __future__ import annotations
 
@@ -11,14 +12,15 @@ from project import ROOT, crates, name, python_imports, rust_code, sources
 MAY_USE = {
     "formats": set(),
     "collective": set(),
-    "keras": {"formats"},
-    "train": {"formats", "collective", "keras"},
-    "jni": {"formats", "collective", "keras", "train"},
+    "libtorch": set(),
+    "keras": {"formats", "libtorch"},
+    "train": {"formats", "collective", "libtorch", "keras"},
+    "jni": {"formats", "collective", "libtorch", "keras", "train"},
 }
 
 # Where a dependency from outside has its only places.
 PLACES = {
-    "tch": {"keras", "train"},
+    "tch": {"libtorch", "keras", "train"},
     "jni": {"jni"},
     "arrow": {"train", "jni"},
     "tokio": {"collective"},

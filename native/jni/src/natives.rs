@@ -10,8 +10,8 @@ use crate::session::{self, Inputs, Session};
 use crate::sessions;
 use crate::throw::ThrowFlambeau;
 use arrow_array::RecordBatch;
+use flambeau_libtorch as libtorch;
 use flambeau_train::config::ModelFiles;
-use flambeau_train::libtorch;
 use flambeau_train::session::Stream;
 use jni::objects::{JByteArray, JClass, JLongArray, JString};
 use jni::sys::{jboolean, jint, jlong};
@@ -220,7 +220,7 @@ pub extern "system" fn Java_io_flambeau_jni_Native_fault<'l>(
 ) {
     guard(env, |env| match kind.try_to_string(env)?.as_str() {
         "panic" => panic!("on purpose"),
-        "torch" => Ok(libtorch::refuse_mismatched_shapes()?),
+        "torch" => Ok(libtorch::refuse_mismatched_shapes().map_err(flambeau_train::Error::from)?),
         kind => Err(flambeau_train::Error::Config(format!("no fault '{kind}'")).into()),
     })
 }

@@ -28,6 +28,7 @@ struct StringInput {
 }
 
 fn main() -> Result<(), Failure> {
+    flambeau_libtorch::set_up();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let folder = arguments
         .first()

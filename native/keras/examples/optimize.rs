@@ -63,6 +63,7 @@ impl Default for Case {
 type Named = Vec<(String, Tensor)>;
 
 fn main() -> Result<(), Box<dyn Error>> {
+    flambeau_libtorch::set_up();
     let folder = std::env::args_os().nth(1).ok_or("usage: optimize CASE")?;
     let folder = Path::new(&folder);
     let cases: Cases = serde_json::from_slice(&std::fs::read(folder.join("cases.json"))?)?;

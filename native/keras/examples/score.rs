@@ -67,6 +67,7 @@ struct Rows {
 }
 
 fn main() -> Result<(), Failure> {
+    flambeau_libtorch::set_up();
     tch::set_num_threads(1);
     let folder = std::env::args_os().nth(1).ok_or("usage: score CASE")?;
     let folder = Path::new(&folder);

@@ -95,6 +95,7 @@ fn main() -> Result<(), Failure> {
 }
 
 fn run() -> Result<String, Failure> {
+    let _memory = flambeau_libtorch::KeptMemory::begin();
     tch::set_num_threads(1);
     let arguments: Vec<String> = std::env::args().collect();
     let [_, folder, mode] = arguments.as_slice() else {

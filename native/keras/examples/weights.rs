@@ -25,6 +25,7 @@ struct Case {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
+    flambeau_libtorch::set_up();
     let folder = std::env::args_os().nth(1).ok_or("usage: weights CASE")?;
     let folder = Path::new(&folder);
     let cases: Vec<Case> = serde_json::from_slice(&std::fs::read(folder.join("cases.json"))?)?;

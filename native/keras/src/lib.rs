@@ -26,7 +26,6 @@ pub mod losses;
 pub mod metrics;
 pub mod model;
 mod normalize;
-mod onednn;
 mod ops;
 pub mod optimizers;
 mod python_json;

@@ -16,6 +16,7 @@ use std::path::Path;
 use tch::Tensor;
 
 fn main() -> Result<(), Box<dyn Error>> {
+    flambeau_libtorch::set_up();
     let case = std::env::args_os().nth(1).ok_or("usage: replay CASE")?;
     let case = Path::new(&case);
     let compile: Value = serde_json::from_slice(&std::fs::read(case.join("compile.json"))?)?;

@@ -18,7 +18,6 @@ pub mod error;
 pub mod event;
 mod exchange;
 pub mod fit;
-pub mod libtorch;
 pub mod objective;
 pub mod predict;
 pub mod progress;

@@ -4,10 +4,10 @@ use crate::batch::BatchShape;
 use crate::columns::{Decoder, Wanted, wanted_inputs};
 use crate::config::PredictSession;
 use crate::error::Error;
-use crate::libtorch::KeptMemory;
 use arrow_array::RecordBatch;
 use arrow_schema::Schema;
 use flambeau_keras::{Inference, Model, ReadOptions};
+use flambeau_libtorch::KeptMemory;
 use tch::Kind;
 
 /// A model ready to predict.

@@ -49,9 +49,6 @@ def output(command: list[str], pinned: bool = True) -> str:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
     if command[0] == OURS:
         environment["LD_LIBRARY_PATH"] = str(libraries)
-        # What a session sets for its process: freed memory is kept.
-        environment["MALLOC_MMAP_MAX_"] = "0"
-        environment["MALLOC_TRIM_THRESHOLD_"] = str(1 << 30)
     pin = ["taskset", "-c", "0"] if pinned else []
     done = subprocess.run(
         [*pin, *command],

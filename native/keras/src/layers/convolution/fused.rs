@@ -2,6 +2,7 @@
 //! and bias, a sum and a relu of their last pass over the output, and the kernel lies as oneDNN
 //! wants it.
 
+use flambeau_libtorch::convolution::{self, End};
 use tch::Tensor;
 
 use super::conv::Conv;
@@ -13,7 +14,6 @@ use crate::error::{Error, Result};
 use crate::layer::{Built, Single};
 use crate::layers::layout::Layout;
 use crate::layers::window;
-use crate::onednn::{self, End};
 use crate::spec::Spec;
 use crate::variables::Variables;
 
@@ -107,17 +107,22 @@ impl FusedConvolution {
         let size = |axis: usize| input.dims.get(axis).copied().flatten().unwrap_or(ROWS);
         let size = [ROWS, self.channels, size(1), size(2)];
         let kernel = self.kernel.f_contiguous().map_err(Error::from);
-        let packed =
-            kernel.and_then(|kernel| onednn::packed_kernel(&kernel, &self.geometry(&[0, 0]), size));
+        let packed = kernel.and_then(|kernel| {
+            Ok(convolution::packed_kernel(
+                &kernel,
+                &self.geometry(&[0, 0]),
+                size,
+            )?)
+        });
         packed.map(|packed| self.kernel = packed).is_ok()
     }
 
-    fn geometry(&self, padding: &[i64]) -> onednn::Window {
+    fn geometry(&self, padding: &[i64]) -> convolution::Window {
         let two = |values: &[i64]| match *values {
             [rows, columns] => [rows, columns],
             _ => [1, 1],
         };
-        onednn::Window {
+        convolution::Window {
             padding: two(padding),
             strides: two(&self.window.strides),
             dilation: two(&self.window.dilation),
@@ -131,7 +136,7 @@ impl FusedConvolution {
         let window = self.geometry(&padding);
         let bias = self.bias.as_ref();
         let y = match other {
-            None => onednn::convolution(&x, &self.kernel, bias, &window, self.end)?,
+            None => convolution::convolution(&x, &self.kernel, bias, &window, self.end)?,
             Some(other) => {
                 let other = if self.sums_in_place {
                     other.shallow_clone()
@@ -142,7 +147,7 @@ impl FusedConvolution {
                 };
                 let mut sum = Layout::ChannelsLast.channels_second(&other)?;
                 let relu = self.end != End::Linear;
-                onednn::convolution_sum(&x, &mut sum, &self.kernel, bias, &window, relu)?
+                convolution::convolution_sum(&x, &mut sum, &self.kernel, bias, &window, relu)?
             }
         };
         Layout::ChannelsLast.restore(&y)

@@ -1,9 +1,13 @@
-//! Compiles the door to oneDNN's operators, for which tch has no binding, against libtorch.
+//! Compiles what is C++ here against libtorch.
 
 use std::path::PathBuf;
 
+const SOURCES: [&str; 3] = ["src/convolution.cpp", "src/heap.cpp", "src/products.cpp"];
+
 fn main() {
-    println!("cargo::rerun-if-changed=src/onednn.cpp");
+    for source in SOURCES {
+        println!("cargo::rerun-if-changed={source}");
+    }
     println!("cargo::rerun-if-env-changed=LIBTORCH");
     let abi = std::env::var("LIBTORCH_CXX11_ABI").unwrap_or_else(|_| "1".to_owned());
     let libtorch = std::env::var_os("LIBTORCH").map(PathBuf::from);
@@ -17,6 +21,6 @@ fn main() {
         .define("_GLIBCXX_USE_CXX11_ABI", abi.as_str())
         .flag("-isystem")
         .flag(libtorch.join("include"))
-        .file("src/onednn.cpp")
-        .compile("flambeau_onednn");
+        .files(SOURCES)
+        .compile("flambeau_libtorch");
 }

@@ -1,19 +1,23 @@
-//! Convolutions that run on oneDNN with what follows them: see `onednn.cpp`.
+//! Convolutions that run on oneDNN with what follows them: see `convolution.cpp`.
 #![expect(unsafe_code, reason = "tch has no binding for these operators")]
 
 use std::ffi::{CStr, c_char, c_void};
 
 use tch::{TchError, Tensor};
 
-use crate::error::Result;
+type Result<T> = std::result::Result<T, TchError>;
 
-/// The rows and columns of windows.
+/// The windows of a convolution: for rows and for columns each.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Window {
-    pub(crate) padding: [i64; 2],
-    pub(crate) strides: [i64; 2],
-    pub(crate) dilation: [i64; 2],
-    pub(crate) groups: i64,
+pub struct Window {
+    /// Zeros before the first and after the last.
+    pub padding: [i64; 2],
+    /// From one window to the next.
+    pub strides: [i64; 2],
+    /// From one element of a window to the next.
+    pub dilation: [i64; 2],
+    /// Into how many groups of channels the inputs fall.
+    pub groups: i64,
 }
 
 /// `FlambeauWindow`.
@@ -28,7 +32,7 @@ struct RawWindow {
 /// An `at::Tensor*`.
 type RawTensor = *const c_void;
 
-#[link(name = "flambeau_onednn", kind = "static")]
+#[link(name = "flambeau_libtorch", kind = "static")]
 unsafe extern "C" {
     fn flambeau_free(text: *mut c_char);
     fn flambeau_packed_kernel(
@@ -73,7 +77,7 @@ impl Window {
 ///
 /// # Errors
 /// This libtorch has no oneDNN, or not for such a kernel.
-pub(crate) fn packed_kernel(kernel: &Tensor, window: &Window, size: [i64; 4]) -> Result<Tensor> {
+pub fn packed_kernel(kernel: &Tensor, window: &Window, size: [i64; 4]) -> Result<Tensor> {
     let raw = window.raw();
     // SAFETY: the tensors and arrays live until the call returns, and `size` has four elements.
     owned(|error| unsafe { flambeau_packed_kernel(pointer(kernel), &raw, size.as_ptr(), error) })
@@ -81,7 +85,7 @@ pub(crate) fn packed_kernel(kernel: &Tensor, window: &Window, size: [i64; 4]) ->
 
 /// What is left of the results of a convolution.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) enum End {
+pub enum End {
     /// All of them.
     Linear,
     /// Those from 0 up to a greatest one, which may be infinite.
@@ -92,7 +96,7 @@ pub(crate) enum End {
 ///
 /// # Errors
 /// The shapes do not fit, or memory runs out.
-pub(crate) fn convolution(
+pub fn convolution(
     x: &Tensor,
     kernel: &Tensor,
     bias: Option<&Tensor>,
@@ -116,7 +120,7 @@ pub(crate) fn convolution(
 ///
 /// # Errors
 /// As [`convolution`].
-pub(crate) fn convolution_sum(
+pub fn convolution_sum(
     x: &Tensor,
     sum: &mut Tensor,
     kernel: &Tensor,
@@ -146,7 +150,7 @@ fn owned(call: impl FnOnce(*mut *mut c_char) -> *mut c_void) -> Result<Tensor> {
         return Ok(unsafe { Tensor::from_ptr(tensor.cast()) });
     }
     if error.is_null() {
-        return Err(TchError::Torch("an operator gave no tensor".to_owned()).into());
+        return Err(TchError::Torch("an operator gave no tensor".to_owned()));
     }
     // SAFETY: the call left a string that ends with 0, which nobody else holds or frees.
     let message = unsafe {
@@ -154,5 +158,5 @@ fn owned(call: impl FnOnce(*mut *mut c_char) -> *mut c_void) -> Result<Tensor> {
         flambeau_free(error);
         message
     };
-    Err(TchError::Torch(message).into())
+    Err(TchError::Torch(message))
 }

@@ -1,0 +1,35 @@
+//! What `tch` leaves out of libtorch: where tensors get their memory, convolutions with what follows
+//! them, faster matrix products.
+
+pub mod convolution;
+mod heap;
+mod products;
+
+use std::sync::Once;
+
+use tch::{Device, Kind, TchError, Tensor};
+
+pub use heap::KeptMemory;
+
+/// The release that the bindings are generated from and this library is linked against.
+pub const VERSION: &str = "2.11.0";
+
+/// Sets up libtorch for this process, which is done once: tensors get a heap of their own, and
+/// matrix products are oneDNN's where those are faster.
+pub fn set_up() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        heap::use_heap();
+        products::use_products();
+    });
+}
+
+/// Makes libtorch throw a C++ exception, which must come back as an error.
+///
+/// # Errors
+/// Always.
+pub fn refuse_mismatched_shapes() -> Result<(), TchError> {
+    let square = |n: i64| Tensor::f_zeros([n, n], (Kind::Float, Device::Cpu));
+    let _product = square(2)?.f_matmul(&square(3)?)?;
+    Ok(())
+}
