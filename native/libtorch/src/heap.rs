@@ -62,10 +62,15 @@ impl Drop for KeptMemory {
     fn drop(&mut self) {
         let mut heap = heap();
         heap.allocator_mut().sessions -= 1;
-        if heap.allocator().sessions == 0 {
-            // SAFETY: the lock is held, and only pages without a block in use go back.
-            unsafe { heap.trim(0) };
-        }
+        give_back(&mut heap);
+    }
+}
+
+/// Gives back what is free, unless a session keeps it.
+fn give_back(heap: &mut Dlmalloc<Pages>) {
+    if heap.allocator().sessions == 0 {
+        // SAFETY: only pages without a block in use go back.
+        unsafe { heap.trim(0) };
     }
 }
 
@@ -85,13 +90,15 @@ pub(crate) fn use_heap() {
 }
 
 extern "C" fn allocate(bytes: usize) -> *mut c_void {
-    // SAFETY: the alignment is a power of two; the lock is held.
+    // SAFETY: the alignment is a power of two.
     unsafe { heap().c_memalign(ALIGNMENT, bytes) }.cast()
 }
 
 extern "C" fn free(block: *mut c_void) {
-    // SAFETY: libtorch frees what `allocate` gave, once, or null; the lock is held.
-    unsafe { heap().c_free(block.cast()) }
+    let mut heap = heap();
+    // SAFETY: libtorch frees what `allocate` gave, once, or null.
+    unsafe { heap.c_free(block.cast()) };
+    give_back(&mut heap);
 }
 
 // SAFETY: pages that `alloc` gives are mapped for nobody else, are zero, and stay until `free` or

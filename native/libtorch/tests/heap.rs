@@ -57,7 +57,10 @@ fn memory_is_kept_while_there_are_sessions_and_given_back_after() -> Result<(), 
         }
     });
 
+    let late = bytes(300);
     drop(second);
+    assert_eq!(late.sum(Kind::Int64).int64_value(&[]), 300 * MEGABYTE);
+    drop(late);
     assert!(resident()? <= before + 100, "given back");
     drop(bytes(200));
     assert!(resident()? <= before + 100, "given back at once");
