@@ -32,8 +32,8 @@ class Heap final : public c10::Allocator {
 }  // namespace
 
 // Tensors get their memory from `allocate` from now on, which gives null if there is none, and give
-// it to `free`, which is called with null too. Call it once.
+// it to `free`, which is called with null too. Call it once. The heap is never destroyed: threads
+// may have tensors while the process ends.
 extern "C" void flambeau_use_heap(Allocate allocate, Free free) {
-  static Heap heap(allocate, free);
-  c10::SetCPUAllocator(&heap);
+  c10::SetCPUAllocator(new Heap(allocate, free));
 }

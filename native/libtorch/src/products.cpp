@@ -5,6 +5,8 @@
 #include <c10/util/Exception.h>
 #include <torch/library.h>
 
+#include <algorithm>
+
 namespace at::native {
 // ATen/native/mkldnn/Matmul.h, which libtorch does not install, though it exports the function:
 // result = beta * result + alpha * a b, of matrices or batches of them.
@@ -81,6 +83,17 @@ Tensor baddbmm(const Tensor& c, const Tensor& a, const Tensor& b, const Scalar& 
   return sum_and_product(c, a, b, beta.toFloat(), alpha.toFloat());
 }
 
+// Whether this libtorch's oneDNN multiplies float32; it refuses to without AVX-512.
+bool multiplies() {
+  auto x = at::cpu::empty({16, 16}, at::kFloat).zero_();
+  try {
+    product(x, x);
+  } catch (const c10::Error&) {
+    return false;
+  }
+  return true;
+}
+
 struct Silent final : c10::WarningHandler {
   void process(const c10::Warning&) override {}
 };
@@ -89,14 +102,15 @@ struct Silent final : c10::WarningHandler {
 
 // Replaces libtorch's products where that is faster. Call it once.
 extern "C" void flambeau_use_products() {
-  if (__builtin_cpu_is("intel") || !__builtin_cpu_supports("avx512f")) return;
+  if (__builtin_cpu_is("intel") || !multiplies()) return;
   // libtorch warns of every kernel that is replaced.
   Silent silent;
   c10::WarningUtils::WarningHandlerGuard guard(&silent);
-  static torch::Library library(torch::Library::IMPL, "aten", c10::DispatchKey::CPU, __FILE__,
-                                __LINE__);
-  library.impl("mm", &mm);
-  library.impl("bmm", &bmm);
-  library.impl("addmm", &addmm);
-  library.impl("baddbmm", &baddbmm);
+  // Never destroyed: threads may multiply while the process ends.
+  auto* library = new torch::Library(torch::Library::IMPL, "aten", c10::DispatchKey::CPU, __FILE__,
+                                     __LINE__);
+  library->impl("mm", &mm);
+  library->impl("bmm", &bmm);
+  library->impl("addmm", &addmm);
+  library->impl("baddbmm", &baddbmm);
 }

@@ -46,44 +46,40 @@ fn assert_near(found: &Tensor, expected: &Tensor, what: &str) {
 fn products_are_those_of_doubles_whatever_the_strides() {
     flambeau_libtorch::set_up();
     tch::manual_seed(1);
-    let shapes = [
-        [128, 128, 64],
-        [1, 2048, 600],
-        [2048, 600, 1],
-        [7, 512, 301],
-        [300, 9, 500],
+    let shapes: [(&[i64], [i64; 3]); 6] = [
+        (&[], [128, 128, 64]),
+        (&[3], [64, 128, 64]),
+        (&[], [1, 2048, 600]),
+        (&[], [2048, 600, 1]),
+        (&[2], [7, 512, 301]),
+        (&[], [300, 17, 500]),
     ];
-    for [rows, inner, columns] in shapes {
-        for batch in [&[][..], &[3]] {
-            let (left, right) = (
-                [batch, &[rows, inner]].concat(),
-                [batch, &[inner, columns]].concat(),
-            );
-            for a in layouts(&left) {
-                for b in layouts(&right) {
-                    let what = format!(
-                        "{:?} {:?} times {:?} {:?}",
-                        a.size(),
-                        a.stride(),
-                        b.size(),
-                        b.stride()
-                    );
-                    let (a, b) = (
-                        a.detach().set_requires_grad(true),
-                        b.detach().set_requires_grad(true),
-                    );
-                    let (a64, b64) = (a.to_kind(Kind::Double), b.to_kind(Kind::Double));
-                    let (y, y64) = (a.matmul(&b), a64.matmul(&b64));
-                    assert_near(&y, &y64.detach(), &what);
-                    let slope = random(&y.size());
-                    let of = |y: &Tensor, slope: &Tensor| {
-                        Tensor::run_backward(&[(y * slope).sum(y.kind())], &[&a, &b], true, false)
-                    };
-                    let (found, expected) =
-                        (of(&y, &slope), of(&y64, &slope.to_kind(Kind::Double)));
-                    for (found, expected) in found.iter().zip(&expected) {
-                        assert_near(found, &expected.to_kind(Kind::Double), &what);
-                    }
+    for (batch, [rows, inner, columns]) in shapes {
+        let left = [batch, &[rows, inner]].concat();
+        let right = [batch, &[inner, columns]].concat();
+        for a in layouts(&left) {
+            for b in layouts(&right) {
+                let what = format!(
+                    "{:?} {:?} times {:?} {:?}",
+                    a.size(),
+                    a.stride(),
+                    b.size(),
+                    b.stride()
+                );
+                let (a, b) = (
+                    a.detach().set_requires_grad(true),
+                    b.detach().set_requires_grad(true),
+                );
+                let (a64, b64) = (a.to_kind(Kind::Double), b.to_kind(Kind::Double));
+                let (y, y64) = (a.matmul(&b), a64.matmul(&b64));
+                assert_near(&y, &y64.detach(), &what);
+                let slope = random(&y.size());
+                let of = |y: &Tensor, slope: &Tensor| {
+                    Tensor::run_backward(&[(y * slope).sum(y.kind())], &[&a, &b], true, false)
+                };
+                let (found, expected) = (of(&y, &slope), of(&y64, &slope.to_kind(Kind::Double)));
+                for (found, expected) in found.iter().zip(&expected) {
+                    assert_near(found, &expected.to_kind(Kind::Double), &what);
                 }
             }
         }
