@@ -2,9 +2,16 @@
 
 use std::path::PathBuf;
 
-const SOURCES: [&str; 3] = ["src/convolution.cpp", "src/heap.cpp", "src/products.cpp"];
+const SOURCES: [&str; 5] = [
+    "src/convolution.cpp",
+    "src/ffi.cpp",
+    "src/heap.cpp",
+    "src/pooling.cpp",
+    "src/products.cpp",
+];
 
 fn main() {
+    println!("cargo::rerun-if-changed=src/ffi.h");
     for source in SOURCES {
         println!("cargo::rerun-if-changed={source}");
     }

@@ -1,16 +1,14 @@
 // Operators of libtorch that run on oneDNN and have no public C++ function: they are found by their
-// names in the dispatcher and called with boxed arguments. Every function returns a new tensor, or
-// null with the message of what went wrong in *error, to be freed by flambeau_free.
+// names in the dispatcher and called with boxed arguments.
 
-#include <ATen/core/Tensor.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/core/stack.h>
 
 #include <cmath>
-#include <cstdlib>
-#include <cstring>
 #include <optional>
 #include <vector>
+
+#include "ffi.h"
 
 namespace {
 
@@ -19,18 +17,6 @@ using Sizes = std::vector<int64_t>;
 at::Tensor call(const char* name, const char* overload, torch::jit::Stack stack) {
   c10::Dispatcher::singleton().findSchemaOrThrow(name, overload).callBoxed(&stack);
   return stack.at(0).toTensor();
-}
-
-template <typename Make>
-at::Tensor* guarded(char** error, Make make) noexcept {
-  try {
-    return new at::Tensor(make());
-  } catch (const std::exception& failure) {
-    *error = strdup(failure.what());
-  } catch (...) {
-    *error = strdup("an unknown C++ exception");
-  }
-  return nullptr;
 }
 
 Sizes two(const int64_t* values) { return Sizes(values, values + 2); }
@@ -50,8 +36,6 @@ struct FlambeauWindow {
   const int64_t* dilation;
   int64_t groups;
 };
-
-void flambeau_free(char* text) { std::free(text); }
 
 // A kernel [filters, inputs / groups, rows, columns] in the layout that oneDNN wants for inputs of
 // `size` [batch, channels, rows, columns].

@@ -1,11 +1,11 @@
 //! Convolutions that run on oneDNN with what follows them: see `convolution.cpp`.
 #![expect(unsafe_code, reason = "tch has no binding for these operators")]
 
-use std::ffi::{CStr, c_char, c_void};
+use std::ffi::{c_char, c_void};
 
-use tch::{TchError, Tensor};
+use tch::Tensor;
 
-type Result<T> = std::result::Result<T, TchError>;
+use crate::ffi::{RawTensor, Result, owned, pointer};
 
 /// The windows of a convolution: for rows and for columns each.
 #[derive(Debug, Clone, Copy)]
@@ -29,12 +29,8 @@ struct RawWindow {
     groups: i64,
 }
 
-/// An `at::Tensor*`.
-type RawTensor = *const c_void;
-
 #[link(name = "flambeau_libtorch", kind = "static")]
 unsafe extern "C" {
-    fn flambeau_free(text: *mut c_char);
     fn flambeau_packed_kernel(
         kernel: RawTensor,
         window: *const RawWindow,
@@ -135,28 +131,4 @@ pub fn convolution_sum(
         let (x, sum, kernel) = (pointer(x), pointer(sum), pointer(kernel));
         flambeau_convolution_sum(x, sum, kernel, bias, &raw, relu, error)
     })
-}
-
-fn pointer(tensor: &Tensor) -> RawTensor {
-    tensor.as_ptr().cast()
-}
-
-/// The tensor that a call gives, or its error.
-fn owned(call: impl FnOnce(*mut *mut c_char) -> *mut c_void) -> Result<Tensor> {
-    let mut error = std::ptr::null_mut();
-    let tensor = call(&raw mut error);
-    if !tensor.is_null() {
-        // SAFETY: the call gave an `at::Tensor` made by `new`, which is what tch owns and deletes.
-        return Ok(unsafe { Tensor::from_ptr(tensor.cast()) });
-    }
-    if error.is_null() {
-        return Err(TchError::Torch("an operator gave no tensor".to_owned()));
-    }
-    // SAFETY: the call left a string that ends with 0, which nobody else holds or frees.
-    let message = unsafe {
-        let message = CStr::from_ptr(error).to_string_lossy().into_owned();
-        flambeau_free(error);
-        message
-    };
-    Err(TchError::Torch(message))
 }

@@ -1,8 +1,10 @@
 //! What `tch` leaves out of libtorch: where tensors get their memory, convolutions with what follows
-//! them, faster matrix products.
+//! them, faster matrix products, a pooling with TensorFlow's gradient.
 
 pub mod convolution;
+mod ffi;
 mod heap;
+mod pooling;
 mod products;
 
 use std::sync::Once;
@@ -10,6 +12,7 @@ use std::sync::Once;
 use tch::{Device, Kind, TchError, Tensor};
 
 pub use heap::KeptMemory;
+pub use pooling::max_pool3d;
 
 /// The release that the bindings are generated from and this library is linked against.
 pub const VERSION: &str = "2.11.0";

@@ -2,15 +2,14 @@
 //! along each spatial axis, the i-th of n from `floor(i * length / n)` to
 //! `ceil((i + 1) * length / n)`.
 
+use flambeau_libtorch::max_pool3d;
 use tch::{Kind, Tensor};
 
-use super::windowed::maxima_in_space;
 use crate::context::Context;
 use crate::dtype::is_float;
 use crate::error::Result;
 use crate::layer::{Built, Unary};
 use crate::layers::layout::{Layout, sizes, spatial_rank};
-use crate::layers::window::{Padding, Window};
 use crate::scope::Scope;
 use crate::spec::{Spec, SpecResult};
 
@@ -78,14 +77,9 @@ fn along(x: &Tensor, axis: usize, count: i64) -> Result<Tensor> {
     let short = (length + count - 1) / count;
     let is_long = end.f_sub(&start)?.f_gt(short)?;
     let maxima = |size: i64| {
-        let mut window = Window {
-            size: vec![1; 3],
-            strides: vec![1; 3],
-            dilation: vec![1; 3],
-            padding: Padding::Valid,
-        };
-        window.size[axis] = size;
-        maxima_in_space(x, &window, &[0; 3])
+        let mut window = [1; 3];
+        window[axis] = size;
+        max_pool3d(x, &window, &[1; 3], &[0; 3])
     };
     let dim = i64::try_from(axis + 2).unwrap_or(2);
     let mut all = maxima(short)?;

@@ -3,6 +3,7 @@
 //!
 //! One dimension runs as two of which one is 1: libtorch keeps channels last only in two and three.
 
+use flambeau_libtorch::max_pool3d;
 use tch::{Kind, Tensor};
 
 use crate::context::Context;
@@ -86,29 +87,9 @@ impl MaxPooling {
             (size, strides, padding) if size.len() == 2 => {
                 x.f_max_pool2d(size, strides, padding, [1, 1], false)?
             }
-            (.., padding) => maxima_in_space(&x, window, padding)?,
+            (size, strides, padding) => max_pool3d(&x, size, strides, padding)?,
         })
     }
-}
-
-/// The maxima of windows over three axes. Where elements are equally large TensorFlow gives each
-/// of them the whole gradient here, as opposed to the first along one and two axes.
-pub(super) fn maxima_in_space(x: &Tensor, window: &Window, padding: &[i64]) -> Result<Tensor> {
-    let (size, strides) = (window.size.as_slice(), window.strides.as_slice());
-    let plain = x.f_detach()?;
-    let maxima = plain.f_max_pool3d(size, strides, padding, [1, 1, 1], false)?;
-    if !x.requires_grad() {
-        return Ok(maxima);
-    }
-    let around: Vec<i64> = padding.iter().rev().flat_map(|n| [*n, *n]).collect();
-    let elements = window.elements(&x.f_pad(around, "constant", f64::NEG_INFINITY)?, 2)?;
-    let values = elements.f_detach()?;
-    let each = [maxima.size().as_slice(), &[1, 1, 1]].concat();
-    let largest = values.f_eq_tensor(&maxima.f_view(each.as_slice())?)?;
-    let path = elements.f_sub(&values)?;
-    let path = path.f_where_self(&largest, &values.f_new_zeros([1], (x.kind(), x.device()))?)?;
-    let axes = [-3_i64, -2, -1];
-    Ok(maxima.f_add(&path.f_sum_dim_intlist(axes.as_slice(), false, x.kind())?)?)
 }
 
 impl Unary for AveragePooling {
