@@ -11,10 +11,10 @@ use crate::value::Value;
 
 /// Bytes that the largest value of a part of a prediction may take: few enough for the results to
 /// stay in the cache.
-const MICRO_BATCH_BYTES: i64 = 11 << 20;
+const MICRO_BATCH_BYTES: i64 = 4 << 20;
 
-/// Rows that a part of a prediction has at most.
-const MICRO_BATCH_ROWS: i64 = 1024;
+/// Rows that a part of a prediction has at least, for which kernels are read once, and at most.
+const MICRO_BATCH_ROWS: [i64; 2] = [4, 1024];
 
 /// A model whose variables change no more.
 #[derive(Debug)]
@@ -79,7 +79,8 @@ fn micro_batch(values: &[Spec]) -> i64 {
         elements.checked_mul(i64::try_from(width).ok()?)
     };
     let largest = values.iter().filter_map(bytes).max();
-    (MICRO_BATCH_BYTES / largest.unwrap_or(1).max(1)).clamp(1, MICRO_BATCH_ROWS)
+    let [least, most] = MICRO_BATCH_ROWS;
+    (MICRO_BATCH_BYTES / largest.unwrap_or(1).max(1)).clamp(least, most)
 }
 
 #[cfg(test)]
