@@ -14,9 +14,9 @@ from fashion import BATCH
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-TABLE = ROOT / "build" / "bench" / "fashion.parquet"
 ROUNDS = int(os.environ.get("ROUNDS", "3"))
 ROWS = int(os.environ.get("ROWS", "20000"))
+TABLE = ROOT / "build" / "bench" / f"fashion-{ROWS}.parquet"
 EPOCHS = 3
 JAR = next((ROOT / "jvm" / "target").glob("flambeau-spark*-[0-9].[0-9].[0-9].jar"))
 CORE = ["taskset", "-c", "0"]
