@@ -6,6 +6,7 @@
 #include <torch/library.h>
 
 #include <algorithm>
+#include <exception>
 
 namespace at::native {
 // ATen/native/mkldnn/Matmul.h, which libtorch does not install, though it exports the function:
@@ -40,20 +41,23 @@ bool suits(const Tensor& a, const Tensor& b, int64_t axes) {
   return thinnest >= 16 && a.numel() * b.size(-1) >= kWorthwhile;
 }
 
-Tensor product(const Tensor& a, const Tensor& b) {
+// Memory for the product of a and b.
+Tensor result_of(const Tensor& a, const Tensor& b) {
   auto size = a.sizes().vec();
   size.back() = b.size(-1);
-  auto result = at::cpu::empty(size, a.scalar_type());
+  return at::cpu::empty(size, a.scalar_type());
+}
+
+Tensor product(const Tensor& a, const Tensor& b) {
+  auto result = result_of(a, b);
   at::native::mkldnn_matmul(a, b, result, 0, 1);
   return result;
 }
 
 Tensor sum_and_product(const Tensor& c, const Tensor& a, const Tensor& b, float beta,
                        float alpha) {
-  auto size = a.sizes().vec();
-  size.back() = b.size(-1);
-  auto result = at::cpu::empty(size, a.scalar_type());
-  result.copy_(c.expand(size));
+  auto result = result_of(a, b);
+  result.copy_(c.expand(result.sizes()));
   at::native::mkldnn_matmul(a, b, result, beta, alpha);
   return result;
 }
@@ -83,17 +87,6 @@ Tensor baddbmm(const Tensor& c, const Tensor& a, const Tensor& b, const Scalar& 
   return sum_and_product(c, a, b, beta.toFloat(), alpha.toFloat());
 }
 
-// Whether this libtorch's oneDNN multiplies float32; it refuses to without AVX-512.
-bool multiplies() {
-  auto x = at::cpu::empty({16, 16}, at::kFloat).zero_();
-  try {
-    product(x, x);
-  } catch (const c10::Error&) {
-    return false;
-  }
-  return true;
-}
-
 struct Silent final : c10::WarningHandler {
   void process(const c10::Warning&) override {}
 };
@@ -101,8 +94,11 @@ struct Silent final : c10::WarningHandler {
 }  // namespace
 
 // Replaces libtorch's products where that is faster. Call it once.
-extern "C" void flambeau_use_products() {
-  if (__builtin_cpu_is("intel") || !multiplies()) return;
+extern "C" void flambeau_use_products() noexcept try {
+  if (__builtin_cpu_is("intel")) return;
+  // Without AVX-512 libtorch refuses to let oneDNN multiply float32.
+  auto x = at::cpu::empty({16, 16}, at::kFloat).zero_();
+  product(x, x);
   // libtorch warns of every kernel that is replaced.
   Silent silent;
   c10::WarningUtils::WarningHandlerGuard guard(&silent);
@@ -113,4 +109,6 @@ extern "C" void flambeau_use_products() {
   library->impl("bmm", &bmm);
   library->impl("addmm", &addmm);
   library->impl("baddbmm", &baddbmm);
+} catch (const std::exception&) {
+  // What was not replaced stays libtorch's own.
 }

@@ -6,8 +6,7 @@ unsafe extern "C" {
     fn flambeau_use_products();
 }
 
-/// Uses oneDNN for matrix products from now on, where those are faster. To be
-/// called once.
+/// Uses oneDNN for matrix products from now on, where that is faster. To be called once.
 pub(crate) fn use_products() {
     // SAFETY: libtorch's table of operators may be changed while other threads read it.
     unsafe { flambeau_use_products() }

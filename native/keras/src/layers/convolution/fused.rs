@@ -10,7 +10,7 @@ use super::depthwise::DepthwiseConv;
 use super::geometry::{depthwise_view, kernel_view};
 use crate::activations::Activation;
 use crate::dtype::Policy;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::layer::{Built, Single};
 use crate::layers::layout::Layout;
 use crate::layers::window;
@@ -106,14 +106,8 @@ impl FusedConvolution {
     pub(crate) fn pack(&mut self, input: &Spec) -> bool {
         let size = |axis: usize| input.dims.get(axis).copied().flatten().unwrap_or(ROWS);
         let size = [ROWS, self.channels, size(1), size(2)];
-        let kernel = self.kernel.f_contiguous().map_err(Error::from);
-        let packed = kernel.and_then(|kernel| {
-            Ok(convolution::packed_kernel(
-                &kernel,
-                &self.geometry(&[0, 0]),
-                size,
-            )?)
-        });
+        let (kernel, window) = (self.kernel.f_contiguous(), self.geometry(&[0, 0]));
+        let packed = kernel.and_then(|kernel| convolution::packed_kernel(&kernel, &window, size));
         packed.map(|packed| self.kernel = packed).is_ok()
     }
 
