@@ -74,7 +74,7 @@ def test_tensorflow_reads_the_prepared_records(job: Job):
         "label": tf.io.FixedLenFeature([1], tf.int64),
         "image": tf.io.FixedLenFeature([784], tf.int64),
     }
-    parts = sorted(str(part) for part in (OUT / "tfr/test").glob("part-r-*"))
+    parts = sorted(str(part) for part in (OUT / "tfr/test").glob("part-*.tfrecord"))
     records = list(tf.data.TFRecordDataset(parts).batch(10_000).as_numpy_iterator())
     examples = tf.io.parse_example(records[0], features)
     assert examples["image"].shape == (10_000, 784)

@@ -15,12 +15,12 @@ pub enum Error {
     /// A TFRecord checksum does not match. After [`Damage::Data`] the next record can still be
     /// read; after [`Damage::Length`] the file is lost from here on.
     #[error(
-        "corrupted record at {offset} (record {record}): the checksum of its {damage} does not \
-         match; write the file again from its source"
+        "corrupted record at {offset}{}: the checksum of its {damage} does not match; write the \
+         file again from its source", numbered(.record)
     )]
     CorruptRecord {
-        /// Index of the record, from 0.
-        record: u64,
+        /// Index of the record in the file, from 0, where it is known.
+        record: Option<u64>,
         /// Byte offset of the record's first byte.
         offset: u64,
         /// Which checksum failed.
@@ -28,12 +28,12 @@ pub enum Error {
     },
     /// The file ends inside a record: its writer was interrupted or is still writing.
     #[error(
-        "truncated record at {offset} (record {record}): the file ends at byte {end}; finish or \
-         repeat the write"
+        "truncated record at {offset}{}: the file ends at byte {end}; finish or repeat the write",
+        numbered(.record)
     )]
     TruncatedRecord {
-        /// Index of the record, from 0.
-        record: u64,
+        /// Index of the record in the file, from 0, where it is known.
+        record: Option<u64>,
         /// Byte offset of the record's first byte.
         offset: u64,
         /// Length of the file in bytes.
@@ -60,6 +60,16 @@ pub enum Error {
         #[source]
         source: Option<Cause>,
     },
+    /// A record is sound, but a feature is not what its column takes: ask for another column type.
+    #[error("feature '{feature}' of {place} does not fit: {reason}")]
+    Unfit {
+        /// The feature's name.
+        feature: String,
+        /// The record, with its byte offset.
+        place: String,
+        /// What it is, what is taken, and what to ask for.
+        reason: String,
+    },
     /// The file is sound but uses something this crate does not read: save it another way.
     #[error("{place} cannot be read: {reason}")]
     Unsupported {
@@ -85,6 +95,10 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+}
+
+fn numbered(record: &Option<u64>) -> String {
+    record.map_or_else(String::new, |record| format!(" (record {record})"))
 }
 
 impl Error {

@@ -4,10 +4,16 @@
 //! written packed, as TensorFlow does, and read packed or not. Unknown fields are skipped; of a
 //! name that occurs twice the last occurrence counts, which is the rule for protobuf maps.
 
+pub(crate) mod walk;
+
+pub use walk::Kind;
+
 use std::collections::BTreeMap;
 
+use walk::{Run, Walked};
+
 use crate::protobuf::{
-    Message, Value, WireError, delimited_len, put_bytes, put_length, put_varint, varint_len,
+    Message, WireError, delimited_len, put_bytes, put_length, put_varint, varint_len,
 };
 use crate::{Error, Result};
 
@@ -19,6 +25,8 @@ const BYTES_LIST: u32 = 1;
 const FLOAT_LIST: u32 = 2;
 const INT64_LIST: u32 = 3;
 const LIST_VALUE: u32 = 1;
+const SEQUENCE_EXAMPLE_LISTS: u32 = 2;
+const FEATURE_LIST_FEATURE: u32 = 1;
 
 /// The values of one feature to encode.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -60,6 +68,31 @@ pub fn encode_example(features: &[(&str, Feature<'_>)], out: &mut Vec<u8>) {
         put_length(ENTRY_VALUE, delimited_len(size.list), out);
         put_feature(feature, size, out);
     }
+}
+
+/// Appends the encoded sequence example to `out`: its context, and of each feature list the
+/// features in their order. Names must differ within each.
+pub fn encode_sequence_example(
+    context: &[(&str, Feature<'_>)],
+    feature_lists: &[(&str, Vec<Feature<'_>>)],
+    out: &mut Vec<u8>,
+) {
+    // Its context is where an example has its features.
+    encode_example(context, out);
+    let mut lists = Vec::new();
+    for (name, features) in feature_lists {
+        let mut list = Vec::new();
+        for feature in features {
+            let size = Sizes::of("", feature);
+            put_length(FEATURE_LIST_FEATURE, delimited_len(size.list), &mut list);
+            put_feature(feature, &size, &mut list);
+        }
+        let entry = delimited_len(name.len()) + delimited_len(list.len());
+        put_length(FEATURES_FEATURE, entry, &mut lists);
+        put_bytes(ENTRY_KEY, name.as_bytes(), &mut lists);
+        put_bytes(ENTRY_VALUE, &list, &mut lists);
+    }
+    put_bytes(SEQUENCE_EXAMPLE_LISTS, &lists, out);
 }
 
 /// Encoded sizes in bytes, needed before the first byte of a nested message is written.
@@ -118,110 +151,41 @@ fn put_feature(feature: &Feature<'_>, size: &Sizes, out: &mut Vec<u8>) {
 /// [`Error::Corrupt`] naming the byte offset (within `bytes`) and the broken rule.
 pub fn decode_example(bytes: &[u8]) -> Result<BTreeMap<&str, FeatureValues<'_>>> {
     let mut features = BTreeMap::new();
-    decode_features(Message::new(bytes), &mut features).map_err(|error| {
-        Error::corrupt(
-            format!("tf.train.Example at byte {}", error.offset),
-            error.reason,
-        )
+    let outcome = walk::features::<WireError>(bytes, |name, parts| {
+        features.insert(name, values(parts)?);
+        Ok(())
+    });
+    match outcome {
+        Ok(()) => Ok(features),
+        Err(WireError { offset, reason }) => Err(Error::corrupt(
+            format!("tf.train.Example at byte {offset}"),
+            reason,
+        )),
+    }
+}
+
+/// Values as a map holds them; the lists of one kind append to each other.
+fn values<'a>(parts: &[Message<'a>]) -> Walked<FeatureValues<'a>> {
+    let mut lists = Vec::new();
+    let Some(kind) = walk::lists(parts, &mut lists)? else {
+        return Ok(FeatureValues::Missing);
+    };
+    let (mut bytes, mut floats, mut ints) = (Vec::new(), Vec::new(), Vec::new());
+    walk::runs::<WireError>(kind, &lists, |run| {
+        match run {
+            Run::Bytes(item) => bytes.push(item),
+            Run::Float(item) => floats.push(item),
+            Run::Floats(items) => floats.extend(items.iter().map(|&item| f32::from_le_bytes(item))),
+            Run::Int(item) => ints.push(item),
+            Run::Ints(items) => items.packed_varints(&mut ints)?,
+        }
+        Ok(())
     })?;
-    Ok(features)
-}
-
-type Decoded<T> = std::result::Result<T, WireError>;
-
-fn decode_features<'a>(
-    mut example: Message<'a>,
-    features: &mut BTreeMap<&'a str, FeatureValues<'a>>,
-) -> Decoded<()> {
-    while let Some(field) = example.next()? {
-        if field.number != EXAMPLE_FEATURES {
-            continue;
-        }
-        let mut map = submessage(&example, field.value)?;
-        while let Some(field) = map.next()? {
-            if field.number == FEATURES_FEATURE {
-                let (name, values) = decode_entry(submessage(&map, field.value)?)?;
-                features.insert(name, values);
-            }
-        }
-    }
-    Ok(())
-}
-
-fn decode_entry<'a>(mut entry: Message<'a>) -> Decoded<(&'a str, FeatureValues<'a>)> {
-    let mut name = "";
-    let mut values = FeatureValues::Missing;
-    while let Some(field) = entry.next()? {
-        match field.number {
-            ENTRY_KEY => {
-                let key = submessage(&entry, field.value)?;
-                name = str::from_utf8(key.bytes())
-                    .map_err(|_| key.error("a feature name is not UTF-8"))?;
-            }
-            ENTRY_VALUE => decode_feature(submessage(&entry, field.value)?, &mut values)?,
-            _ => {}
-        }
-    }
-    Ok((name, values))
-}
-
-/// Merges a `Feature` message into `values`: the same kind again appends, another kind replaces.
-fn decode_feature<'a>(mut feature: Message<'a>, values: &mut FeatureValues<'a>) -> Decoded<()> {
-    while let Some(field) = feature.next()? {
-        if !(BYTES_LIST..=INT64_LIST).contains(&field.number) {
-            continue;
-        }
-        let mut list = submessage(&feature, field.value)?;
-        match (field.number, &*values) {
-            (BYTES_LIST, FeatureValues::Bytes(_))
-            | (FLOAT_LIST, FeatureValues::Floats(_))
-            | (INT64_LIST, FeatureValues::Ints(_)) => {}
-            (BYTES_LIST, _) => *values = FeatureValues::Bytes(Vec::new()),
-            (FLOAT_LIST, _) => *values = FeatureValues::Floats(Vec::new()),
-            _ => *values = FeatureValues::Ints(Vec::new()),
-        }
-        while let Some(field) = list.next()? {
-            if field.number == LIST_VALUE {
-                append(field.value, values).ok_or_else(|| list.error(WRONG_KIND))??;
-            }
-        }
-    }
-    Ok(())
-}
-
-const WRONG_KIND: &str = "a value does not fit the kind of its list";
-
-/// Appends one element or one packed run; `None` if the wire type does not fit the list.
-fn append<'a>(value: Value<'a>, values: &mut FeatureValues<'a>) -> Option<Decoded<()>> {
-    match (values, value) {
-        (FeatureValues::Bytes(list), Value::Bytes(item)) => list.push(item.bytes()),
-        (FeatureValues::Floats(list), Value::Fixed32(bits)) => list.push(f32::from_bits(bits)),
-        (FeatureValues::Ints(list), Value::Varint(item)) => list.push(item.cast_signed()),
-        (FeatureValues::Floats(list), Value::Bytes(packed)) => {
-            let (items, rest) = packed.bytes().as_chunks::<4>();
-            if !rest.is_empty() {
-                return Some(Err(packed.error("packed floats end inside a number")));
-            }
-            list.extend(items.iter().map(|&item| f32::from_le_bytes(item)));
-        }
-        (FeatureValues::Ints(list), Value::Bytes(mut packed)) => {
-            while !packed.bytes().is_empty() {
-                match packed.varint() {
-                    Ok(item) => list.push(item.cast_signed()),
-                    Err(error) => return Some(Err(error)),
-                }
-            }
-        }
-        _ => return None,
-    }
-    Some(Ok(()))
-}
-
-fn submessage<'a>(parent: &Message<'a>, value: Value<'a>) -> Decoded<Message<'a>> {
-    match value {
-        Value::Bytes(message) => Ok(message),
-        _ => Err(parent.error("a message field has another wire type")),
-    }
+    Ok(match kind {
+        Kind::Bytes => FeatureValues::Bytes(bytes),
+        Kind::Floats => FeatureValues::Floats(floats),
+        Kind::Ints => FeatureValues::Ints(ints),
+    })
 }
 
 #[cfg(test)]
@@ -299,7 +263,7 @@ mod tests {
             decode_example(mixed)
                 .unwrap_err()
                 .to_string()
-                .contains(WRONG_KIND)
+                .contains("does not fit the kind of its list")
         );
     }
 

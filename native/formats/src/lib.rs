@@ -8,6 +8,7 @@
 pub mod array;
 pub mod bundle;
 pub mod checkpoint;
+pub mod columnar;
 pub mod dtype;
 mod error;
 pub mod events;

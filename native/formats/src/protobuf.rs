@@ -142,6 +142,39 @@ impl<'a> Message<'a> {
         Err(self.error("an integer is longer than 64 bits"))
     }
 
+    /// Appends the integers that the bytes are, one after the other. Eight of one byte each are
+    /// taken at once: pixels and classes are mostly such.
+    pub(crate) fn packed_varints(mut self, out: &mut Vec<i64>) -> Result<(), WireError> {
+        const HIGH_BITS: u64 = 0x8080_8080_8080_8080;
+        while let Some(word) = self.bytes.first_chunk::<8>() {
+            let long = u64::from_le_bytes(*word) & HIGH_BITS;
+            if long == 0 {
+                out.extend(word.map(i64::from));
+                self.skip(8);
+                continue;
+            }
+            let short = long.trailing_zeros() as usize / 8;
+            out.extend(word[..short].iter().map(|&byte| i64::from(byte)));
+            self.skip(short);
+            match word[short..] {
+                [first, second, ..] if second < 0x80 => {
+                    out.push(i64::from(first & 0x7f) | i64::from(second) << 7);
+                    self.skip(2);
+                }
+                _ => out.push(self.varint()?.cast_signed()),
+            }
+        }
+        while !self.bytes.is_empty() {
+            out.push(self.varint()?.cast_signed());
+        }
+        Ok(())
+    }
+
+    fn skip(&mut self, count: usize) {
+        self.bytes = &self.bytes[count..];
+        self.offset += count;
+    }
+
     fn tag(&mut self) -> Result<(u32, u64), WireError> {
         let tag = self.varint()?;
         let number = u32::try_from(tag >> 3)
@@ -228,6 +261,47 @@ mod tests {
             put_varint(value, &mut bytes);
             prop_assert_eq!(bytes.len(), varint_len(value));
             prop_assert_eq!(Message::new(&bytes).varint().unwrap(), value);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn packed_integers_are_those_read_one_by_one(
+            values in proptest::collection::vec(prop_oneof![
+                0..128_u64, 0..300_u64, any::<u64>(),
+            ], 0..60),
+        ) {
+            let mut bytes = Vec::new();
+            values.iter().for_each(|&value| put_varint(value, &mut bytes));
+            let mut read = Vec::new();
+            Message::new(&bytes).packed_varints(&mut read).unwrap();
+            let values: Vec<_> = values.into_iter().map(u64::cast_signed).collect();
+            prop_assert_eq!(read, values);
+        }
+
+        #[test]
+        fn packed_integers_of_any_bytes_are_those_read_one_by_one(bytes: Vec<u8>) {
+            let mut read = Vec::new();
+            let outcome = Message::new(&bytes).packed_varints(&mut read);
+            let mut message = Message::new(&bytes);
+            let mut expected = Vec::new();
+            let expected_outcome = loop {
+                if message.bytes().is_empty() {
+                    break Ok(());
+                }
+                match message.varint() {
+                    Ok(value) => expected.push(value.cast_signed()),
+                    Err(error) => break Err(error),
+                }
+            };
+            prop_assert_eq!(read, expected);
+            match (outcome, expected_outcome) {
+                (Ok(()), Ok(())) => {}
+                (Err(one), Err(other)) => {
+                    prop_assert_eq!((one.offset, one.reason), (other.offset, other.reason));
+                }
+                (one, other) => prop_assert!(false, "{one:?} {other:?}"),
+            }
         }
     }
 

@@ -3,15 +3,19 @@
 //! Per record, little-endian: `u64` length, masked CRC-32C of those eight bytes, the payload,
 //! masked CRC-32C of the payload (TensorFlow's `lib/io/record_writer.h`).
 
-use std::io::{Read, Write};
+mod frames;
+
+pub use frames::{Record, RecordFrames};
+
+use std::io::{ErrorKind, Read, Write};
 
 use crate::masked_crc::MaskedCrc;
-use crate::{Damage, Error, Result};
+use crate::{Error, Result};
 
 /// The largest record a reader accepts unless told otherwise: 1 GiB.
 pub const DEFAULT_MAX_RECORD_BYTES: u64 = 1 << 30;
 
-const CHECKSUM_BYTES: u64 = 4;
+const CHECKSUM_BYTES: usize = 4;
 
 /// Writes records to any byte sink. Wrap files in a `BufWriter`.
 #[derive(Debug)]
@@ -61,114 +65,61 @@ impl<W: Write> RecordWriter<W> {
     }
 }
 
-/// Reads records from any byte source. Wrap files in a `BufReader`.
+/// Reads records from any byte source.
 #[derive(Debug)]
 pub struct RecordReader<R> {
     input: R,
-    max_record_bytes: u64,
-    offset: u64,
-    record: u64,
-    buffer: Vec<u8>,
-    /// Where the next record starts is unknown.
-    lost: bool,
+    frames: RecordFrames,
+    piece: Vec<u8>,
 }
 
-/// A record's index and the offset of its first byte.
-#[derive(Clone, Copy)]
-struct Position {
-    record: u64,
-    offset: u64,
-}
+/// What a reader takes from its source at once.
+const PIECE_BYTES: usize = 64 << 10;
 
 impl<R: Read> RecordReader<R> {
     /// Reads from the source's current position, which counts as byte 0.
     pub fn new(input: R) -> Self {
-        let max_record_bytes = DEFAULT_MAX_RECORD_BYTES;
         RecordReader {
             input,
-            max_record_bytes,
-            offset: 0,
-            record: 0,
-            buffer: Vec::new(),
-            lost: false,
+            frames: RecordFrames::default(),
+            piece: vec![0; PIECE_BYTES],
         }
     }
 
     /// Replaces the limit on the size of one record, in bytes.
+    #[must_use]
     pub fn with_max_record_bytes(mut self, limit: u64) -> Self {
-        self.max_record_bytes = limit;
+        self.frames = self.frames.with_max_record_bytes(limit);
         self
     }
 
-    /// The next payload, or `None` at the end. Memory grows with the bytes that are really there,
-    /// whatever length a record declares.
+    /// The next payload, or `None` at the end.
     ///
     /// # Errors
-    /// [`Error::CorruptRecord`], [`Error::TruncatedRecord`], [`Error::TooLarge`] or [`Error::Io`].
-    /// After [`Damage::Data`] the next call reads the next record; after any other error it
-    /// returns `None`, because where that record starts is unknown.
+    /// Those of [`RecordFrames::advance`], after which it goes on as there, and [`Error::Io`].
     pub fn read(&mut self) -> Result<Option<&[u8]>> {
-        if self.lost {
-            return Ok(None);
+        while !self.frames.advance()? {
+            if self.frames.is_over() {
+                return Ok(None);
+            }
+            match self.input.read(&mut self.piece) {
+                Ok(0) => self.frames.end(),
+                Ok(read) => self.frames.push(&self.piece[..read]),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => {
+                    let doing = format!("reading records at byte {}", self.frames.offset());
+                    return Err(Error::io(doing, error));
+                }
+            }
         }
-        self.lost = true;
-        let at = Position {
-            record: self.record,
-            offset: self.offset,
-        };
-        self.record += 1;
-        let mut length = [0; 8];
-        match self.guarded(at, 8, Damage::Length) {
-            Err(Error::TruncatedRecord { offset, end, .. }) if offset == end => return Ok(None),
-            outcome => length.copy_from_slice(outcome?),
-        }
-        let length = u64::from_le_bytes(length);
-        if length > self.max_record_bytes {
-            let place = format!("record {} at byte {}", at.record, at.offset);
-            return Err(Error::TooLarge {
-                place,
-                bytes: length,
-                limit: self.max_record_bytes,
-            });
-        }
-        self.guarded(at, length, Damage::Data).map(Some)
-    }
-
-    /// Reads the next `count` bytes of a record and checks them against the checksum behind them.
-    fn guarded(&mut self, at: Position, count: u64, damage: Damage) -> Result<&[u8]> {
-        let Position { record, offset } = at;
-        self.buffer.clear();
-        let both = count.saturating_add(CHECKSUM_BYTES);
-        let outcome = self.input.by_ref().take(both).read_to_end(&mut self.buffer);
-        let read = outcome
-            .map_err(|e| Error::io(format!("reading record {record} at byte {offset}"), e))?;
-        self.offset += read as u64;
-        let split = self
-            .buffer
-            .split_last_chunk()
-            .filter(|_| read as u64 == both);
-        let Some((content, checksum)) = split else {
-            return Err(Error::TruncatedRecord {
-                record,
-                offset,
-                end: self.offset,
-            });
-        };
-        self.lost = damage == Damage::Length;
-        if MaskedCrc::of(content) != MaskedCrc(u32::from_le_bytes(*checksum)) {
-            return Err(Error::CorruptRecord {
-                record,
-                offset,
-                damage,
-            });
-        }
-        Ok(content)
+        Ok(self.frames.record().map(|record| record.bytes))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Damage;
     use proptest::prelude::*;
 
     fn written(payloads: &[&[u8]]) -> Vec<u8> {
@@ -230,7 +181,7 @@ mod tests {
                 let expected = starts.iter().rposition(|&start| start <= at).unwrap();
                 match read_all(&bytes).unwrap_err() {
                     Error::CorruptRecord { record, offset, .. } => {
-                        assert_eq!(record, expected as u64);
+                        assert_eq!(record, Some(expected as u64));
                         assert_eq!(offset, starts[expected] as u64);
                     }
                     other => panic!("byte {at} xor {change}: {other}"),
@@ -254,7 +205,7 @@ mod tests {
             let (record, offset) = if end < 21 { (0, 0) } else { (1, 21) };
             assert!(
                 matches!(error, Error::TruncatedRecord { record: r, offset: o, end: e }
-                    if r == record && o == offset && e == end as u64),
+                    if r == Some(record) && o == offset && e == end as u64),
                 "cut at {end}: {error}"
             );
             assert!(reader.read().unwrap().is_none());

@@ -20,6 +20,14 @@ pub(crate) enum Error {
     /// Buffers or schema handed over are not a record batch.
     #[error("the record batch cannot be read: {0}")]
     Batch(String),
+    /// A file's records are damaged, or not what was asked for.
+    #[error("{path}")]
+    Records {
+        /// The file.
+        path: String,
+        /// What is wrong, with its byte offset.
+        source: flambeau_formats::Error,
+    },
     /// The session's own failure.
     #[error(transparent)]
     Train(#[from] std::sync::Arc<flambeau_train::Error>),

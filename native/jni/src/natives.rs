@@ -6,6 +6,7 @@
 
 use crate::error::Error;
 use crate::import::{BatchAddresses, with_batch};
+use crate::lent;
 use crate::session::{self, Inputs, Session};
 use crate::sessions;
 use crate::throw::ThrowFlambeau;
@@ -168,6 +169,40 @@ pub extern "system" fn Java_io_flambeau_jni_Native_transform<'l>(
     })
 }
 
+/// `long[] decode(long session, byte[] bytes, int length)`.
+#[unsafe(no_mangle)]
+pub extern "system" fn Java_io_flambeau_jni_Native_decode<'l>(
+    env: EnvUnowned<'l>,
+    _class: JClass<'l>,
+    session: jlong,
+    bytes: JByteArray<'l>,
+    length: jint,
+) -> JLongArray<'l> {
+    guard(env, |env| {
+        let fill = |room: &mut [u8]| Ok(bytes.get_region(env, 0, as_signed(room))?);
+        let batch = sessions::get(session)?.decode(usize::try_from(length).ok(), fill)?;
+        let Some(batch) = batch else {
+            return Ok(JLongArray::null());
+        };
+        let array = env.new_long_array(batch.len())?;
+        array.set_region(env, 0, &batch)?;
+        Ok(array)
+    })
+}
+
+/// `void release(long batch)`: from any thread.
+#[unsafe(no_mangle)]
+pub extern "system" fn Java_io_flambeau_jni_Native_release<'l>(
+    env: EnvUnowned<'l>,
+    _class: JClass<'l>,
+    batch: jlong,
+) {
+    guard(env, |_| {
+        lent::release(batch);
+        Ok(())
+    })
+}
+
 /// `void cancel(long session)`: from any thread; a session already closed is left alone.
 #[unsafe(no_mangle)]
 pub extern "system" fn Java_io_flambeau_jni_Native_cancel<'l>(
@@ -231,6 +266,14 @@ fn bytes(env: &mut Env<'_>, array: &JByteArray<'_>) -> Result<Vec<u8>, Error> {
         return Ok(Vec::new());
     }
     Ok(env.convert_byte_array(array)?)
+}
+
+/// The same bytes as Java has them.
+fn as_signed(bytes: &mut [u8]) -> &mut [i8] {
+    let (address, length) = (bytes.as_mut_ptr().cast(), bytes.len());
+    // SAFETY: the two types have one layout and every bit pattern is valid in both; the result
+    // borrows what `bytes` borrowed.
+    unsafe { std::slice::from_raw_parts_mut(address, length) }
 }
 
 fn addresses(

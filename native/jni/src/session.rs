@@ -1,9 +1,11 @@
 //! What a handle stands for.
 
 use crate::error::Error;
+use crate::records::{DecodeConfig, InferConfig, Records};
 use crate::transform::{Drain, Encode};
 use arrow_array::RecordBatch;
 use arrow_schema::Schema;
+use flambeau_formats::columnar::RecordType;
 use flambeau_train::config::{self, Columns, FitSession, ModelFiles, PredictSession};
 use flambeau_train::predict::Predictor;
 use flambeau_train::session::{Fit, Room, Stream};
@@ -20,8 +22,15 @@ const PATIENCE: Duration = Duration::from_millis(100);
 enum Config {
     Fit(Box<FitSession>),
     Predict(PredictSession),
-    Drain { columns: Columns },
-    Encode { columns: Vec<String> },
+    Drain {
+        columns: Columns,
+    },
+    Encode {
+        columns: Vec<String>,
+        record_type: RecordType,
+    },
+    Decode(DecodeConfig),
+    Infer(InferConfig),
 }
 
 /// The configuration document of `Native.check`: as far as it is known before there are ranks.
@@ -57,7 +66,9 @@ enum Work {
     Fit(Box<Fit>),
     Predict(Box<Mutex<Predictor>>),
     Drain(Box<Mutex<Drain>>),
-    Encode(Encode),
+    Encode(Box<Mutex<Encode>>),
+    Decode(Box<Mutex<Records>>),
+    Infer(Box<Mutex<Records>>),
 }
 
 /// What `Native.open` is given besides the configuration.
@@ -96,7 +107,17 @@ impl Session {
             Config::Drain { columns } => {
                 Work::Drain(Box::new(Mutex::new(Drain::new(&schema, columns))))
             }
-            Config::Encode { columns } => Work::Encode(Encode::new(&schema, &columns)?),
+            Config::Encode {
+                columns,
+                record_type,
+            } => {
+                let encode = Encode::new(&schema, &columns, record_type)?;
+                Work::Encode(Box::new(Mutex::new(encode)))
+            }
+            Config::Decode(config) => {
+                Work::Decode(Box::new(Mutex::new(Records::decode(config, &schema)?)))
+            }
+            Config::Infer(config) => Work::Infer(Box::new(Mutex::new(Records::infer(config)))),
         };
         Ok(Self {
             schema: Arc::new(schema),
@@ -138,10 +159,12 @@ impl Session {
         Ok(())
     }
 
-    /// The next event as JSON.
+    /// The next event as JSON, or all that was inferred.
     pub(crate) fn poll(&self, timeout: Duration) -> Result<Option<String>, Error> {
-        let Work::Fit(fit) = &self.work else {
-            return Err(self.has_no("poll"));
+        let fit = match &self.work {
+            Work::Fit(fit) => fit,
+            Work::Infer(records) => return Ok(lock(records).summary()),
+            _ => return Err(self.has_no("poll")),
         };
         let event = fit.poll(timeout)?;
         Ok(event
@@ -151,10 +174,22 @@ impl Session {
 
     pub(crate) fn transform(&self, batch: &RecordBatch) -> Result<Vec<u8>, Error> {
         match &self.work {
-            Work::Fit(_) => Err(self.has_no("transform")),
             Work::Predict(predictor) => Ok(lock(predictor).predict(batch)?),
             Work::Drain(drain) => lock(drain).take(batch),
-            Work::Encode(encode) => encode.records(batch),
+            Work::Encode(encode) => lock(encode).records(batch),
+            _ => Err(self.has_no("transform")),
+        }
+    }
+
+    /// Takes bytes of a file; what [`Records::take`] does.
+    pub(crate) fn decode(
+        &self,
+        count: Option<usize>,
+        fill: impl FnOnce(&mut [u8]) -> Result<(), Error>,
+    ) -> Result<Option<Vec<i64>>, Error> {
+        match &self.work {
+            Work::Decode(records) | Work::Infer(records) => lock(records).take(count, fill),
+            _ => Err(self.has_no("decode")),
         }
     }
 
@@ -176,6 +211,8 @@ impl Session {
             Work::Predict(_) => "predict",
             Work::Drain(_) => "drain",
             Work::Encode(_) => "encode",
+            Work::Decode(_) => "decode",
+            Work::Infer(_) => "infer",
         };
         Error::WrongKind { kind, method }
     }

@@ -44,7 +44,7 @@ fn exception_class(error: &Error) -> &'static JNIStr {
     match error {
         Error::NotOpen(_) | Error::WrongKind { .. } => jni_str!("java/lang/IllegalStateException"),
         Error::Config(_) => jni_str!("io/flambeau/ConfigException"),
-        Error::Batch(_) => jni_str!("io/flambeau/DataException"),
+        Error::Batch(_) | Error::Records { .. } => jni_str!("io/flambeau/DataException"),
         Error::Train(error) => train_exception_class(error),
         Error::Jni(_) => jni_str!("io/flambeau/FlambeauException"),
     }

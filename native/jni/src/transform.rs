@@ -3,10 +3,11 @@
 use crate::error::Error;
 use arrow_array::RecordBatch;
 use arrow_schema::Schema;
+use flambeau_formats::columnar::RecordType;
 use flambeau_keras::DType;
 use flambeau_train::columns::{Decoder, Wanted, WantedInput};
 use flambeau_train::config::Columns;
-use flambeau_train::encode::ExampleEncoder;
+use flambeau_train::encode::RecordEncoder;
 
 /// Decodes batches as a fit would and drops them: what feeding costs by itself.
 #[derive(Debug)]
@@ -49,17 +50,22 @@ impl Drain {
     }
 }
 
-/// Encodes batches as TFRecords of `tf.train.Example`.
+/// Encodes batches as TFRecords.
 #[derive(Debug)]
-pub(crate) struct Encode(ExampleEncoder);
+pub(crate) struct Encode(RecordEncoder);
 
 impl Encode {
-    pub(crate) fn new(schema: &Schema, columns: &[String]) -> Result<Self, Error> {
-        let encoder = ExampleEncoder::new(schema, columns).map_err(flambeau_train::Error::from)?;
+    pub(crate) fn new(
+        schema: &Schema,
+        columns: &[String],
+        record_type: RecordType,
+    ) -> Result<Self, Error> {
+        let encoder = RecordEncoder::new(schema, columns, record_type)
+            .map_err(flambeau_train::Error::from)?;
         Ok(Self(encoder))
     }
 
-    pub(crate) fn records(&self, batch: &RecordBatch) -> Result<Vec<u8>, Error> {
+    pub(crate) fn records(&mut self, batch: &RecordBatch) -> Result<Vec<u8>, Error> {
         Ok(self.0.encode(batch)?)
     }
 }

@@ -52,6 +52,24 @@ final class Native {
   /** The result of one batch: float32 rows (predict), TFRecords (encode), nothing (drain). */
   static native byte[] transform(long session, int rows, long[] nodes, long[] buffers);
 
+  /**
+   * Takes bytes of a file (decode, infer) and gives the next batch of its records. A decode session
+   * reads from its split's start on, and beyond the split's end as long as it asks for more.
+   *
+   * @param length bytes to take of {@code bytes}; 0 for none, -1 if the file has ended
+   * @return null when more bytes are needed; else {id, rows, records skipped so far, n, n pairs
+   *     (length, null count), pairs (address, byte length)} in the order of an ArrowRecordBatch. An
+   *     id of 0 says that the split has no more records, or that {@link #poll} has what was
+   *     inferred. The memory is valid until {@link #release}.
+   */
+  static native long[] decode(long session, byte[] bytes, int length);
+
+  /**
+   * Gives the memory of a decoded batch back; from any thread, also after its session was closed;
+   * again is harmless.
+   */
+  static native void release(long batch);
+
   /** Ends running calls within 2 s; may be called from any thread. */
   static native void cancel(long session);
 

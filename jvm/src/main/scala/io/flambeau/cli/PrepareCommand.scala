@@ -4,11 +4,14 @@ package io.flambeau.cli
 import java.io.PrintStream
 
 import org.apache.hadoop.fs.Path
+import org.apache.spark.TaskContext
 import org.apache.spark.rdd.RDD
 import org.apache.spark.sql.SparkSession
 import org.apache.spark.sql.catalyst.InternalRow
 import org.apache.spark.sql.catalyst.expressions.UnsafeArrayData
+import org.apache.spark.sql.flambeau.SparkInternals
 import org.apache.spark.sql.types.{ArrayType, LongType, StructType}
+import org.apache.spark.util.SerializableConfiguration
 
 import io.flambeau.{ConfigException, DataException}
 
@@ -29,24 +32,19 @@ private[cli] object PrepareCommand extends Command {
 
   private val Schema = new StructType().add("label", LongType).add("image", ArrayType(LongType, containsNull = false))
 
-  /** Consecutive images with their labels. */
-  private final case class Chunk(labels: Array[Byte], pixels: Array[Byte]) {
-    def items: Iterator[(Int, Array[Byte])] =
-      labels.iterator.map(_ & 0xff).zip(pixels.grouped(pixels.length / labels.length))
-  }
-
   override def run(spark: SparkSession, arguments: Arguments, out: PrintStream): Unit = {
     val output = arguments("output")
     val partitions = arguments.count("partitions")
-    for ((split, images, labels) <- sources(arguments)) {
+    for ((split, imagesPath, labelsPath) <- sources(arguments)) {
       val csv = absent(spark, s"$output/csv$split")
       val tfr = absent(spark, s"$output/tfr$split")
-      val conf = spark.sparkContext.hadoopConfiguration
-      val (chunks, pixels) = paired(images, Idx.read(images, conf), labels, Idx.read(labels, conf), partitions)
-      val rows = spark.sparkContext.parallelize(chunks, chunks.size)
-      saveCsv(rows, pixels, csv)
-      TfRecordFiles.save(rows.mapPartitions(_.flatMap(examples)), Schema, tfr)
-      out.println(s"${chunks.map(_.labels.length).sum} images of $pixels pixels: $csv, $tfr")
+      val hadoop = new SerializableConfiguration(spark.sparkContext.hadoopConfiguration)
+      val (images, labels) = paired(Idx.check(imagesPath, hadoop.value), Idx.check(labelsPath, hadoop.value))
+      val numbers = spark.range(0, images.count, 1, partitions.min(images.count))
+      val table = SparkInternals.mapRows(numbers, Schema)(examples(images, labels, hadoop))
+      saveCsv(SparkInternals.rows(table), images.itemSize, csv)
+      table.write.format("tfrecord").save(tfr)
+      out.println(s"${images.count} images of ${images.itemSize} pixels: $csv, $tfr")
     }
   }
 
@@ -68,32 +66,44 @@ private[cli] object PrepareCommand extends Command {
     directory
   }
 
-  private def paired(
-      imagesPath: String, images: Idx, labelsPath: String, labels: Idx, partitions: Int): (Seq[Chunk], Int) = {
+  private def paired(images: Idx, labels: Idx): (Idx, Idx) = {
     if (images.count != labels.count || labels.itemSize != 1) {
       throw new DataException(
-        s"$imagesPath has ${images.count} images, but $labelsPath has ${labels.dimensions.mkString(" x ")} labels")
+        s"${images.location} has ${images.count} images, but ${labels.location} has " +
+          s"${labels.dimensions.mkString(" x ")} labels")
     }
-    if (images.count == 0 || images.itemSize == 0) throw new DataException(s"$imagesPath has no pixels")
-    val size = (images.count + partitions - 1) / partitions
-    val chunks = labels.values.grouped(size).zip(images.values.grouped(size * images.itemSize))
-    (chunks.map { case (some, theirs) => Chunk(some, theirs) }.toSeq, images.itemSize)
+    if (images.count == 0 || images.itemSize == 0) throw new DataException(s"${images.location} has no pixels")
+    (images, labels)
   }
 
-  private def saveCsv(chunks: RDD[Chunk], pixels: Int, directory: String): Unit = {
+  /** Rows for consecutive numbers of images, which each task reads from the files itself. */
+  private def examples(images: Idx, labels: Idx, hadoop: SerializableConfiguration)(
+      numbers: Iterator[InternalRow]): Iterator[InternalRow] = {
+    val ahead = numbers.buffered
+    ahead.headOption.fold(Iterator.empty[InternalRow]) { row =>
+      val first = row.getLong(0)
+      val pixels = images.items(first, hadoop.value)
+      val classes = labels.items(first, hadoop.value)
+      TaskContext.get().addTaskCompletionListener[Unit] { _ =>
+        pixels.close()
+        classes.close()
+      }
+      ahead.map { _ =>
+        InternalRow(unsigned(classes.next().head), UnsafeArrayData.fromPrimitiveArray(pixels.next().map(unsigned)))
+      }
+    }
+  }
+
+  private def unsigned(byte: Byte): Long = byte & 0xffL
+
+  private def saveCsv(rows: RDD[InternalRow], pixels: Int, directory: String): Unit = {
     val header = ("label" +: Seq.tabulate(pixels)(index => s"p$index")).mkString(",")
-    chunks
-      .mapPartitions(part => Iterator(header) ++ part.flatMap(_.items).map((line _).tupled))
-      .saveAsTextFile(directory)
+    rows.mapPartitions(part => Iterator(header) ++ part.map(line)).saveAsTextFile(directory)
   }
 
-  private def line(label: Int, image: Array[Byte]): String = {
-    val text = new StringBuilder().append(label)
-    image.foreach(pixel => text.append(',').append(pixel & 0xff))
+  private def line(row: InternalRow): String = {
+    val text = new StringBuilder().append(row.getLong(0))
+    row.getArray(1).toLongArray().foreach(pixel => text.append(',').append(pixel))
     text.toString
-  }
-
-  private def examples(chunk: Chunk): Iterator[InternalRow] = chunk.items.map { case (label, image) =>
-    InternalRow(label.toLong, UnsafeArrayData.fromPrimitiveArray(image.map(pixel => (pixel & 0xff).toLong)))
   }
 }

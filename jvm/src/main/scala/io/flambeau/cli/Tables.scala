@@ -8,16 +8,16 @@ import io.flambeau.ml.KerasColumnParams
 
 /** The tables that commands read. */
 private[cli] object Tables {
-  val FormatFlag: Flag = Flag("format", "csv (with a header) or parquet", default = Some("csv"))
+  val FormatFlag: Flag = Flag("format", "csv (with a header), parquet or tfrecord", default = Some("csv"))
   val InputMappingFlag: Flag =
     Flag("input-mapping", "of a model with several inputs, JSON of their names with columns; instead of features")
 
   /** @throws DataException if there is no such table */
   def read(spark: SparkSession, arguments: Arguments, location: String): DataFrame =
     try {
-      arguments.choice("format", "csv", "parquet") match {
-        case "parquet" => spark.read.parquet(location)
-        case _ => spark.read.option("header", "true").option("inferSchema", "true").csv(location)
+      arguments.choice("format", "csv", "parquet", "tfrecord") match {
+        case "csv" => spark.read.option("header", "true").option("inferSchema", "true").csv(location)
+        case format => spark.read.format(format).load(location)
       }
     } catch {
       // The second is Hadoop's, of a path that is none.

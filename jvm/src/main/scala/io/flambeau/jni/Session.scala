@@ -38,6 +38,16 @@ final class Session private (handle: Long, interrupted: () => Boolean) extends A
     plainly(Native.transform(handle, batch.rows, batch.nodes, batch.buffers))
   }
 
+  /**
+   * Hands over bytes of a file, and gets the next batch of its records if that was enough.
+   *
+   * @param length bytes to take of `bytes`; 0 for none, -1 if the file has ended
+   */
+  def decode(bytes: Array[Byte], length: Int): Option[DecodedBatch] = {
+    endIfInterrupted()
+    Option(plainly(Native.decode(handle, bytes, length))).map(DecodedBatch.of)
+  }
+
   /** Ends running calls; from any thread. */
   def cancel(): Unit = if (!closed.get) Native.cancel(handle)
 

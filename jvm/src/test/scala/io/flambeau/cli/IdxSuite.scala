@@ -3,6 +3,10 @@ package io.flambeau.cli
 
 import java.io.ByteArrayInputStream
 import java.nio.ByteBuffer
+import java.nio.file.Files
+import java.util.zip.GZIPOutputStream
+
+import scala.util.Using
 
 import org.apache.hadoop.conf.Configuration
 import org.scalatest.funsuite.AnyFunSuite
@@ -22,10 +26,22 @@ class IdxSuite extends AnyFunSuite {
 
   private def refusal(bytes: Array[Byte]): String = intercept[DataException](parse(bytes)).getMessage
 
-  test("images are read with their dimensions") {
+  test("dimensions are read") {
     val idx = parse(file(0x803, Seq(2, 2, 3), 12))
     assert(idx.dimensions == Seq(2, 2, 3) && idx.count == 2 && idx.itemSize == 6)
-    assert(idx.values.toSeq == (0 until 12).map(_.toByte))
+  }
+
+  test("items are read from any on, of plain and packed files") {
+    val bytes = file(0x803, Seq(3, 2, 2), 12)
+    val plain = Files.createTempFile("flambeau-test", ".idx")
+    Files.write(plain, bytes)
+    val packed = Files.createTempFile("flambeau-test", ".idx.gz")
+    Using.resource(new GZIPOutputStream(Files.newOutputStream(packed)))(_.write(bytes))
+    for (path <- Seq(plain, packed)) {
+      val items = Idx.check(path.toString, new Configuration).items(1, new Configuration)
+      try assert(items.map(_.toSeq).toSeq == Seq(Seq[Byte](4, 5, 6, 7), Seq[Byte](8, 9, 10, 11)))
+      finally items.close()
+    }
   }
 
   test("another element type is refused with the header") {
@@ -52,7 +68,7 @@ class IdxSuite extends AnyFunSuite {
   }
 
   test("a file that is not there is named") {
-    val error = intercept[DataException](Idx.read("/no/such/file.gz", new Configuration))
+    val error = intercept[DataException](Idx.check("/no/such/file.gz", new Configuration))
     assert(error.getMessage.contains("/no/such/file.gz"))
   }
 }

@@ -4,6 +4,9 @@ package io.flambeau.cli
 import java.io.{ByteArrayOutputStream, PrintStream}
 import java.nio.ByteBuffer
 import java.nio.file.{Files, Path}
+import java.util.zip.GZIPOutputStream
+
+import scala.util.Using
 
 import io.flambeau.SparkSuite
 
@@ -14,6 +17,11 @@ class PrepareSuite extends SparkSuite {
     val header = ByteBuffer.allocate(4 + 4 * dimensions.length).putInt(0x800 + dimensions.length)
     dimensions.foreach(header.putInt(_))
     Files.write(folder.resolve(name), header.array ++ values).toString
+  }
+
+  private def packed(file: String): String = {
+    Using.resource(new GZIPOutputStream(Files.newOutputStream(Path.of(s"$file.gz"))))(Files.copy(Path.of(file), _))
+    s"$file.gz"
   }
 
   private def run(args: String*): (Int, String) = {
@@ -38,8 +46,29 @@ class PrepareSuite extends SparkSuite {
     assert(table.columns.toSeq == Seq("label", "p0", "p1", "p2", "p3"))
     val second = table.orderBy("label").collect().map(_.getInt(2)).toSeq
     assert(second == (0 until images).map(image => (image * 4 + 1) * 50 % 256))
-    val records = folder.resolve("out/tfr").toFile.list().filterNot(_.endsWith(".crc")).sorted.toSeq
-    assert(records == Seq("_SUCCESS", "part-r-00000", "part-r-00001"))
+    val records = folder.resolve("out/tfr")
+    val files = records.toFile.list().filterNot(_.endsWith(".crc")).sorted.toSeq
+    assert(files.head == "_SUCCESS" && files.tail.map(_.take("part-00000".length)) == Seq("part-00000", "part-00001"))
+    val read = spark.read.format("tfrecord").load(records.toString).orderBy("label").collect()
+    assert(read.map(_.getAs[Long]("label")).toSeq == (0 until images))
+    assert(read.map(_.getAs[Seq[Long]]("image")(1)).toSeq == second)
+  }
+
+  test("tasks read their own part of packed files, and carry none of it") {
+    val folder = temporaryDirectory()
+    val (count, pixels) = (300, 3000)
+    val values = Array.tabulate(count * pixels)(index => (index / pixels + index % 7).toByte)
+    val (code, text) = run(
+      "prepare",
+      "--images", packed(write(folder, "images", Seq(count, pixels), values)),
+      "--labels", packed(write(folder, "labels", Seq(count), Array.tabulate(count)(_.toByte))),
+      "--output", folder.resolve("out").toString,
+      "--partitions", "3")
+    assert(code == 0, text)
+    assert(text.contains("300 images of 3000 pixels"))
+    val lines = spark.sparkContext.textFile(folder.resolve("out/csv").toString).filter(!_.startsWith("label"))
+    val firsts = lines.map(_.split(',').take(2).mkString(",")).collect().sorted.toSeq
+    assert(firsts == (0 until count).map(image => s"${image % 256},${(image + image * pixels % 7) % 256}").sorted)
   }
 
   test("an output that is there already is refused with 1") {

@@ -13,7 +13,7 @@ import io.flambeau._
 
 class NativeSuite extends SparkSuite {
   private val schema = new StructType().add("x", FloatType).add("label", LongType)
-  private val encode = ("kind" -> "encode") ~ ("columns" -> List("x", "label"))
+  private val encode = ("kind" -> "encode") ~ ("columns" -> List("x", "label")) ~ ("record_type" -> "example")
 
   override protected def beforeAll(): Unit = {
     super.beforeAll()

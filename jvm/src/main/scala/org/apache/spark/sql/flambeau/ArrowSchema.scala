@@ -11,16 +11,19 @@ import org.apache.spark.sql.types._
 import io.flambeau.DataException
 
 /**
- * The Arrow schema of the columns that native code reads. Built here rather than by Spark, whose
- * own conversion changes between releases; the names of nested fields are Spark's.
+ * The Arrow schema of the columns that native code reads and writes. Built here rather than by
+ * Spark, whose own conversion changes between releases; the names of nested fields are Spark's.
+ * What a column may be depends on what it is for: models and files each refuse what they do not
+ * take.
  */
 object ArrowSchema {
 
-  /** What a column may be, for error messages. */
-  val Accepted: String =
-    "boolean, tinyint, smallint, int, bigint, float, double, binary, string, an array of numbers or strings, or an ML vector"
+  /** What native code has any use for, for error messages. */
+  private val Accepted: String =
+    "boolean, tinyint, smallint, int, bigint, float, double, binary, string, an array of these, " +
+      "an array of such arrays, or an ML vector"
 
-  /** @throws DataException naming the first column whose type native code does not read */
+  /** @throws DataException naming the first column whose type native code has no use for */
   def of(columns: StructType): Schema =
     new Schema(columns.fields.map(field => of(field.name, field.dataType, field.name)).toList.asJava)
 
@@ -28,12 +31,16 @@ object ArrowSchema {
   def message(columns: StructType): Array[Byte] = of(columns).serializeAsMessage()
 
   private def of(name: String, dataType: DataType, column: String): Field = dataType match {
-    case ArrayType(element @ (_: NumericType | StringType), _) =>
-      nested(name, new ArrowType.List, of("element", element, column))
+    case ArrayType(ArrayType(element, _), _) =>
+      nested(name, new ArrowType.List, nested("element", new ArrowType.List, scalar("element", element, column)))
+    case ArrayType(element, _) => nested(name, new ArrowType.List, scalar("element", element, column))
     case SQLDataTypes.VectorType =>
       nested(name, new ArrowType.Struct, vectorFields.map { case (child, kind) => of(child, kind, column) }: _*)
-    case scalar => new Field(name, FieldType.nullable(arrowType(scalar, column)), null)
+    case other => scalar(name, other, column)
   }
+
+  private def scalar(name: String, dataType: DataType, column: String): Field =
+    new Field(name, FieldType.nullable(arrowType(dataType, column)), null)
 
   private def nested(name: String, arrowType: ArrowType, children: Field*): Field =
     new Field(name, FieldType.nullable(arrowType), children.asJava)
@@ -56,6 +63,6 @@ object ArrowSchema {
     case StringType => new ArrowType.Utf8
     case other =>
       throw new DataException(
-        s"column '$column' has type ${other.sql}; Flambeau reads $Accepted. Try: cast it, decimals to double")
+        s"column '$column' has type ${other.sql}; Flambeau takes $Accepted. Try: cast it, decimals to double")
   }
 }

@@ -5,9 +5,10 @@ import java.nio.file.Path
 
 import scala.annotation.tailrec
 
+import org.apache.hadoop.conf.Configuration
 import org.apache.spark.{NarrowDependency, OneToOneDependency, Partition, SparkContext, SparkEnv, TaskContext}
 import org.apache.spark.rdd.RDD
-import org.apache.spark.sql.{DataFrame, Dataset}
+import org.apache.spark.sql.{DataFrame, Dataset, SparkSession}
 import org.apache.spark.sql.catalyst.InternalRow
 import org.apache.spark.sql.catalyst.expressions.{BoundReference, UnsafeProjection}
 import org.apache.spark.sql.classic
@@ -28,6 +29,10 @@ object SparkInternals {
   def localRoot: Path = SparkEnv.get.blockManager.diskBlockManager.localDirs.head.toPath.getParent
 
   def deleteLocalDir(folder: Path): Unit = Utils.deleteRecursively(folder.toFile)
+
+  /** Hadoop's settings for a file source with `options`, which may add some. */
+  def hadoopConf(spark: SparkSession, options: Map[String, String]): Configuration =
+    spark.asInstanceOf[classic.SparkSession].sessionState.newHadoopConfWithOptions(options)
 
   /** The rows as Spark holds them; a row is valid until the iterator moves on. */
   def rows(data: DataFrame): RDD[InternalRow] = classicOf(data).queryExecution.toRdd

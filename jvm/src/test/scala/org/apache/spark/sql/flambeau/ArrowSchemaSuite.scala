@@ -22,6 +22,8 @@ class ArrowSchemaSuite extends AnyFunSuite {
 
   test("an array is a list of Spark's field 'element'") {
     assert(arrow(ArrayType(IntegerType)) == "c: List<element: Int(32, true)>")
+    assert(arrow(ArrayType(BooleanType)) == "c: List<element: Bool>")
+    assert(arrow(ArrayType(ArrayType(BinaryType))) == "c: List<element: List<element: Binary>>")
   }
 
   test("an ML vector is the struct that Spark stores") {
@@ -30,8 +32,9 @@ class ArrowSchemaSuite extends AnyFunSuite {
       "indices: List<element: Int(32, true)>, values: List<element: FloatingPoint(DOUBLE)>>")
   }
 
-  test("a type that native code does not read is refused with column, type and remedy") {
-    for (dataType <- Seq(DecimalType(10, 2), ArrayType(BooleanType), ArrayType(DecimalType(4, 1)), TimestampType)) {
+  test("a type that native code has no use for is refused with column, type and remedy") {
+    val deep = ArrayType(ArrayType(ArrayType(LongType)))
+    for (dataType <- Seq(DecimalType(10, 2), ArrayType(DecimalType(4, 1)), deep, TimestampType)) {
       val error = intercept[DataException](arrow(dataType))
       assert(error.getMessage.contains("column 'c'") && error.getMessage.contains("Try: cast"))
     }

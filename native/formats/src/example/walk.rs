@@ -1,0 +1,205 @@
+//! The messages inside `tf.train.Example` and `tf.train.SequenceExample`, in the order in which
+//! they are encoded, without a copy.
+//!
+//! What protobuf says of a message in several parts holds: of a name that occurs twice the last
+//! entry counts, values of one kind append to each other, and another kind replaces.
+
+use crate::protobuf::{Field, Message, Value, WireError};
+
+/// `Example.features` and `SequenceExample.context`.
+const FEATURES: u32 = 1;
+/// `SequenceExample.feature_lists`.
+const FEATURE_LISTS: u32 = 2;
+/// Of both maps the entries.
+const MAP_ENTRY: u32 = 1;
+const ENTRY_KEY: u32 = 1;
+const ENTRY_VALUE: u32 = 2;
+/// `FeatureList.feature`.
+const LIST_FEATURE: u32 = 1;
+/// `BytesList.value` and those of the other kinds.
+const LIST_VALUE: u32 = 1;
+
+pub(crate) type Walked<T> = Result<T, WireError>;
+
+/// The kinds of values that a feature has; their numbers are the fields of `Feature`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// A `BytesList`.
+    Bytes = 1,
+    /// A `FloatList`.
+    Floats = 2,
+    /// An `Int64List`.
+    Ints = 3,
+}
+
+impl Kind {
+    fn of_field(number: u32) -> Option<Self> {
+        [Kind::Bytes, Kind::Floats, Kind::Ints]
+            .into_iter()
+            .find(|&kind| kind as u32 == number)
+    }
+
+    /// The message that holds such values.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Bytes => "BytesList",
+            Kind::Floats => "FloatList",
+            Kind::Ints => "Int64List",
+        }
+    }
+}
+
+/// Values as a message holds them.
+#[derive(Debug)]
+pub(crate) enum Run<'a> {
+    /// One byte string.
+    Bytes(&'a [u8]),
+    /// Packed floats, little-endian.
+    Floats(&'a [[u8; 4]]),
+    /// One float.
+    Float(f32),
+    /// Packed varints.
+    Ints(Message<'a>),
+    /// One integer.
+    Int(i64),
+}
+
+/// Calls `each` with the name and the encoded `Feature`, mostly in one part, of every entry of an
+/// example's features, or of a sequence example's context.
+pub(crate) fn features<'a, E: From<WireError>>(
+    example: &'a [u8],
+    each: impl FnMut(&'a str, &[Message<'a>]) -> Result<(), E>,
+) -> Result<(), E> {
+    entries(example, FEATURES, each)
+}
+
+/// Calls `each` with the name and the encoded `FeatureList` of every entry of a sequence example's
+/// feature lists.
+pub(crate) fn feature_lists<'a, E: From<WireError>>(
+    example: &'a [u8],
+    each: impl FnMut(&'a str, &[Message<'a>]) -> Result<(), E>,
+) -> Result<(), E> {
+    entries(example, FEATURE_LISTS, each)
+}
+
+fn entries<'a, E: From<WireError>>(
+    example: &'a [u8],
+    map_field: u32,
+    mut each: impl FnMut(&'a str, &[Message<'a>]) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut example = Message::new(example);
+    let mut parts = Vec::new();
+    while let Some(Field { number, value }) = example.next()? {
+        if number != map_field {
+            continue;
+        }
+        let mut map = nested(&example, value)?;
+        while let Some(Field { number, value }) = map.next()? {
+            if number == MAP_ENTRY {
+                parts.clear();
+                let name = entry(nested(&map, value)?, &mut parts)?;
+                each(name, &parts)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The name of a map's entry; its value's parts are added to `parts`.
+fn entry<'a>(mut entry: Message<'a>, parts: &mut Vec<Message<'a>>) -> Walked<&'a str> {
+    let mut name = "";
+    while let Some(Field { number, value }) = entry.next()? {
+        match number {
+            ENTRY_KEY => {
+                let key = nested(&entry, value)?;
+                name = str::from_utf8(key.bytes())
+                    .map_err(|_| key.error("a feature name is not UTF-8"))?;
+            }
+            ENTRY_VALUE => parts.push(nested(&entry, value)?),
+            _ => {}
+        }
+    }
+    Ok(name)
+}
+
+/// Calls `each` with every feature of an encoded `FeatureList`.
+pub(crate) fn steps<'a, E: From<WireError>>(
+    parts: &[Message<'a>],
+    mut each: impl FnMut(&[Message<'a>]) -> Result<(), E>,
+) -> Result<(), E> {
+    for part in parts {
+        let mut list = part.clone();
+        while let Some(Field { number, value }) = list.next()? {
+            if number == LIST_FEATURE {
+                each(&[nested(&list, value)?])?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The kind of an encoded `Feature`, none if it has none; `lists` becomes the lists that hold its
+/// values.
+pub(crate) fn lists<'a>(
+    parts: &[Message<'a>],
+    lists: &mut Vec<Message<'a>>,
+) -> Walked<Option<Kind>> {
+    let mut kind = None;
+    lists.clear();
+    for part in parts {
+        let mut feature = part.clone();
+        while let Some(Field { number, value }) = feature.next()? {
+            let Some(found) = Kind::of_field(number) else {
+                continue;
+            };
+            let list = nested(&feature, value)?;
+            if kind != Some(found) {
+                lists.clear();
+                kind = Some(found);
+            }
+            lists.push(list);
+        }
+    }
+    Ok(kind)
+}
+
+/// Calls `each` with the values of lists of one kind.
+pub(crate) fn runs<'a, E: From<WireError>>(
+    kind: Kind,
+    lists: &[Message<'a>],
+    mut each: impl FnMut(Run<'a>) -> Result<(), E>,
+) -> Result<(), E> {
+    for list in lists {
+        let mut list = list.clone();
+        while let Some(Field { number, value }) = list.next()? {
+            if number != LIST_VALUE {
+                continue;
+            }
+            each(match (kind, value) {
+                (Kind::Bytes, Value::Bytes(item)) => Run::Bytes(item.bytes()),
+                (Kind::Floats, Value::Fixed32(bits)) => Run::Float(f32::from_bits(bits)),
+                (Kind::Ints, Value::Varint(item)) => Run::Int(item.cast_signed()),
+                (Kind::Ints, Value::Bytes(packed)) => Run::Ints(packed),
+                (Kind::Floats, Value::Bytes(packed)) => {
+                    let (items, rest) = packed.bytes().as_chunks();
+                    if !rest.is_empty() {
+                        return Err(packed.error("packed floats end inside a number").into());
+                    }
+                    Run::Floats(items)
+                }
+                _ => {
+                    let error = list.error("a value does not fit the kind of its list");
+                    return Err(error.into());
+                }
+            })?;
+        }
+    }
+    Ok(())
+}
+
+fn nested<'a>(parent: &Message<'a>, value: Value<'a>) -> Walked<Message<'a>> {
+    match value {
+        Value::Bytes(message) => Ok(message),
+        _ => Err(parent.error("a message field has another wire type")),
+    }
+}
