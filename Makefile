@@ -10,7 +10,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := build
 .DELETE_ON_ERROR:
-.PHONY: setup build mnist packages flights check test test-native test-jvm test-python fuzz parity matrix wheel bench bench-keras clean FORCE
+.PHONY: setup build mnist packages flights check test test-native test-jvm test-python fuzz parity matrix wheel bench bench-keras bench-feed clean FORCE
 
 # Where rustup puts cargo, for shells that have not read its profile.
 export PATH := $(PATH):$(HOME)/.cargo/bin
@@ -90,6 +90,10 @@ bench: $(JAR)
 # Training and prediction of six models beside Keras, PyTorch and onnxruntime, on one core.
 bench-keras: | setup
 	tests/bench/keras/run.sh
+
+# Feeding rows and reading TFRecords beside Spark's and TensorFlow's own ways, on one core.
+bench-feed: $(JAR)
+	tests/bench/feed/run.sh
 
 clean:
 	cargo clean

@@ -1,0 +1,82 @@
+"""What it costs to bring rows to a model, round by round, each figure beside its peers.
+
+Usage: bench.py, with ROUNDS (3) and RECORDS (50000) in the environment. Every run is a process of
+its own, pinned to one core. Prints figure, ours, peer, ratio, aim, and writes them to
+build/bench/feed.json.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[2]
+ROUNDS = int(os.environ.get("ROUNDS", "3"))
+RECORDS = int(os.environ.get("RECORDS", "50000"))
+FOLDER = ROOT / "build" / "bench" / f"tfrecord-{RECORDS}"
+TENSORFLOW, SPARK = (str(ROOT / "build" / venv / "bin/python") for venv in ("venv", "bench-venv"))
+
+# Figure, ours, peer, aim.
+ROWS = [
+    ("feed, binary of 784", "feed binary", "mapInArrow binary", 3.0),
+    ("", "feed binary", "iterate binary", 0.5),
+    ("feed, array of 784 floats", "feed floats", "mapInArrow floats", 3.0),
+    ("", "feed floats", "iterate floats", 0.5),
+    ("feed, 784 int columns", "feed columns", "mapInArrow columns", 3.0),
+    ("", "feed columns", "iterate columns", 0.5),
+    ("TFRecord, 784 integers", "read ints", "tf.data ints", 5.0),
+    ("TFRecord, 784 floats", "read floats", "tf.data floats", 5.0),
+    ("TFRecord, 784 bytes", "read bytes", "tf.data bytes", 5.0),
+]
+
+
+def figures(command: list[str], pinned: bool = True) -> dict[str, float]:
+    """What a command of this folder prints last."""
+    pin = ["taskset", "-c", "0"] if pinned else []
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*pin, *command],
+        cwd=HERE,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=1200,
+        check=False,
+    )
+    if done.returncode:
+        sys.exit(f"{' '.join(command)} failed:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
+    return json.loads((done.stdout.strip().splitlines() or ["{}"])[-1])
+
+
+def main() -> None:
+    """Measure, print, write."""
+    if not FOLDER.exists():
+        figures([TENSORFLOW, "peer_tfdata.py", "write", str(FOLDER), str(RECORDS)], pinned=False)
+    measured = defaultdict(list)
+    for turn in range(ROUNDS):
+        peer = figures([TENSORFLOW, "peer_tfdata.py", "read", str(FOLDER)])
+        found = {f"tf.data {kind}": rate for kind, rate in peer.items()}
+        found.update(figures([SPARK, "in_session.py", str(FOLDER)]))
+        print(f"round {turn + 1}: " + ", ".join(f"{k} {v:,.0f}" for k, v in found.items()))
+        for name, rate in found.items():
+            measured[name].append(rate)
+    median = {name: statistics.median(rates) for name, rates in measured.items()}
+    print(f"\nRows per second on one core, medians of {ROUNDS} rounds")
+    print("| figure | ours | peer | | ratio | aim |\n|---|---|---|---|---|---|")
+    results = []
+    for figure, ours, peer, aim in ROWS:
+        mine, theirs = median[ours], median[peer]
+        ratio = mine / theirs
+        print(f"| {figure} | {mine:,.0f} | {peer} | {theirs:,.0f} | {ratio:.2f} | {aim} |")
+        line = {"figure": ours, "ours": mine, "peer": peer, "theirs": theirs}
+        results.append({**line, "ratio": ratio, "aim": aim})
+    (FOLDER.parent / "feed.json").write_text(json.dumps(results, indent=1))
+
+
+main()

@@ -1,0 +1,107 @@
+"""Feeding and reading in one `local[1]` session, ours and Spark's own ways in turn.
+
+`in_session.py FOLDER` takes the files that peer_tfdata.py wrote and prints rows per second, the
+best of three turns after one to warm up, as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pyarrow as pa
+from pyspark.sql import DataFrame, SparkSession
+
+ROOT = Path(__file__).resolve().parents[3]
+sys.path.insert(0, str(ROOT / "python"))
+
+import flambeau  # noqa: E402
+
+PIXELS = 784
+# Cached frames of about 200 MB each.
+FRAMES = {
+    "binary": (200_000, [f"unhex(repeat('a5', {PIXELS})) AS image"]),
+    "floats": (60_000, [f"array_repeat(CAST(id AS FLOAT), {PIXELS}) AS image"]),
+    "columns": (60_000, [f"CAST(id % 256 AS INT) AS p{at}" for at in range(PIXELS)]),
+}
+
+
+def session() -> SparkSession:
+    """One core, driver and executor in one process."""
+    builder = SparkSession.builder.master("local[1]").config("spark.ui.enabled", "false")
+    builder = builder.config("spark.flambeau.libtorch", str(ROOT / "build" / "libtorch" / "lib"))
+    builder = builder.config("spark.driver.memory", "4g")
+    builder = builder.config("spark.sql.codegen.maxFields", "2000")
+    spark = flambeau.configure(builder).getOrCreate()
+    spark.sparkContext.setLogLevel("ERROR")
+    return spark
+
+
+def rates(rows: int, ways: dict[str, Callable[[], object]]) -> dict[str, float]:
+    """Rows per second of each way, after a warm-up, in turn."""
+    seconds = dict.fromkeys(ways, float("inf"))
+    for turn in range(4):
+        for name, way in ways.items():
+            start = time.perf_counter()
+            way()
+            if turn:
+                seconds[name] = min(seconds[name], time.perf_counter() - start)
+    return {name: rows / best for name, best in seconds.items()}
+
+
+def count(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """What a mapInArrow user does at least: look at each batch."""
+    yield pa.RecordBatch.from_pydict({"rows": [sum(batch.num_rows for batch in batches)]})
+
+
+def batches(frame: DataFrame) -> int:
+    """Reads the frame's columnar batches, and no row of them; how many there were."""
+    plan = frame._jdf.queryExecution().executedPlan()
+    while not plan.supportsColumnar():
+        plan = plan.children().head()
+    return plan.executeColumnar().count()
+
+
+def feeding(spark: SparkSession, kind: str) -> dict[str, float]:
+    """Feeding a session beside mapInArrow, and beside the JVM only iterating the cached rows."""
+    rows, columns = FRAMES[kind]
+    frame = spark.range(0, rows, 1, 1).selectExpr(*columns).cache()
+    frame.count()
+    names = spark.sparkContext._gateway.new_array(spark._jvm.String, len(columns))
+    for at, name in enumerate(frame.columns):
+        names[at] = name
+    measured = rates(
+        rows,
+        {
+            f"feed {kind}": lambda: spark._jvm.io.flambeau.train.FeedJob.run(frame._jdf, names),
+            f"mapInArrow {kind}": lambda: frame.mapInArrow(count, "rows long").collect(),
+            f"iterate {kind}": lambda: frame._jdf.queryExecution().toRdd().count(),
+        },
+    )
+    frame.unpersist()
+    return measured
+
+
+def reading(spark: SparkSession, folder: str, kind: str) -> dict[str, float]:
+    """The data source, with the columns that tf.data parses."""
+    path = f"{folder}/{kind}"
+    schema = spark.read.format("tfrecord").option("binaryFeatures", "image").load(path).schema
+    frame = spark.read.format("tfrecord").schema(schema).load(path)
+    return rates(frame.count(), {f"read {kind}": lambda: batches(frame)})
+
+
+def main() -> None:
+    """Measure and print."""
+    spark = session()
+    measured: dict[str, float] = {}
+    for kind in FRAMES:
+        measured.update(feeding(spark, kind))
+    for kind in ("ints", "floats", "bytes"):
+        measured.update(reading(spark, sys.argv[1], kind))
+    print(json.dumps(measured))
+
+
+main()
