@@ -2,16 +2,17 @@
 package io.flambeau.train
 
 import org.apache.spark.rdd.RDD
-import org.apache.spark.sql.{Column, DataFrame, Dataset}
+import org.apache.spark.sql.{Column, DataFrame, Dataset, SparkSession}
 import org.apache.spark.sql.catalyst.InternalRow
-import org.apache.spark.sql.flambeau.SparkInternals
-import org.apache.spark.sql.functions.{col, lit, monotonically_increasing_id, rand}
+import org.apache.spark.sql.flambeau.{RowOrder, SortKey, SparkInternals}
+import org.apache.spark.sql.functions.{col, hash, lit, monotonically_increasing_id, rand, xxhash64}
 import org.apache.spark.sql.types.{BooleanType, StructType}
+import org.slf4j.LoggerFactory
 
 import io.flambeau.DataException
 
 /**
- * The rows of a fit, one partition for each rank.
+ * The rows of a fit, one partition for each rank, the same rows in the same order in every attempt.
  *
  * @param rows the session's columns, then a boolean that is true for validation rows
  * @param schema the session's columns
@@ -19,36 +20,81 @@ import io.flambeau.DataException
 private[train] final case class FitInput(rows: RDD[InternalRow], schema: StructType)
 
 private[train] object FitInput {
+  private val log = LoggerFactory.getLogger(classOf[FitInput])
   private val Indicator = "__flambeau_validates"
   private val Order = "__flambeau_order"
 
-  /** @throws DataException if Spark knows without a job that there are no rows */
+  /**
+   * Plans `data` once. Adaptive execution runs the shuffles before its last stage to do that; what
+   * follows here goes on from their results.
+   *
+   * @throws DataException if Spark knows without a job that there are no rows
+   */
   def of(data: Dataset[_], spec: FitSpec): FitInput = {
-    val selected = data.select(spec.columns.names.map(quoted) :+ indicator(spec).as(Indicator): _*)
-    val rows = partitioned(selected, spec.numWorkers)
-    if (rows.getNumPartitions == 0) throw new DataException("the training data has no rows")
-    FitInput(rows, spec.columns.of(selected.schema))
+    val columns = spec.columns.names.map(quoted)
+    val keys = SortKey.of(data.toDF())
+    val selected = data.select(columns ++ knownIndicator(spec.validation) ++ sortColumns(keys): _*)
+    val planned = Planned(SparkInternals.rows(selected), selected.schema, data.sparkSession)
+    if (planned.rows.getNumPartitions == 0) throw new DataException("the training data has no rows")
+    val marked = withIndicator(ordered(planned, keys), columns, spec)
+    FitInput(partitioned(marked, spec.numWorkers).rows, spec.columns.of(selected.schema))
   }
 
-  private def indicator(spec: FitSpec): Column = spec.validation match {
-    case Validation.NoRows => lit(false)
-    case Validation.Indicated(name) => quoted(name).cast(BooleanType)
-    case Validation.Fraction(fraction) => rand(spec.seed) < fraction
+  /** Rows of a plan that is decided: the session's columns, what is known of validation, sort keys. */
+  private final case class Planned(rows: RDD[InternalRow], schema: StructType, spark: SparkSession) {
+
+    def transform(further: DataFrame => DataFrame): Planned = {
+      val frame = further(SparkInternals.frame(spark, rows, schema))
+      Planned(SparkInternals.rows(frame), frame.schema, spark)
+    }
   }
 
-  /** As it is where Spark allows that; else dealt out evenly, in an order that a retry repeats. */
-  private def partitioned(selected: DataFrame, ranks: Int): RDD[InternalRow] = {
-    val asItIs = SparkInternals.rows(selected)
-    if (asItIs.getNumPartitions == ranks && SparkInternals.fitsBarrierStage(asItIs, ranks)) asItIs
+  /**
+   * In an order that does not depend on which blocks of a shuffle arrive first: that which the plan
+   * sorts by, then a hash of the whole row, so that only equal rows may change places.
+   */
+  private def ordered(planned: Planned, keys: Seq[SortKey]): Planned = RowOrder.of(planned.rows) match {
+    case RowOrder.Fixed => planned
+    case order =>
+      if (order == RowOrder.Random) {
+        log.warn(
+          "the training rows may be others when Spark computes them again, as it does after the loss of an " +
+            "executor: they come from an operation whose result depends on the order in which rows arrive. " +
+            "Try: write them to a table, or data.checkpoint(), and train on that")
+      }
+      val sorting = keys.zipWithIndex.map { case (key, at) => key.sorting(col(sortColumn(at))) }
+      val all = planned.schema.fieldNames.toSeq.map(quoted)
+      planned.transform(_.sortWithinPartitions(sorting :+ xxhash64(all: _*) :+ hash(all: _*): _*))
+  }
+
+  private def sortColumns(keys: Seq[SortKey]): Seq[Column] =
+    keys.zipWithIndex.map { case (key, at) => key.value.as(sortColumn(at)) }
+
+  private def sortColumn(at: Int): String = s"__flambeau_sort_$at"
+
+  /** What says whether a row only validates, where that does not depend on its place. */
+  private def knownIndicator(validation: Validation): Option[Column] = validation match {
+    case Validation.NoRows => Some(lit(false).as(Indicator))
+    case Validation.Indicated(name) => Some(quoted(name).cast(BooleanType).as(Indicator))
+    case Validation.Fraction(_) => None
+  }
+
+  private def withIndicator(planned: Planned, columns: Seq[Column], spec: FitSpec): Planned = spec.validation match {
+    case Validation.Fraction(fraction) =>
+      planned.transform(_.select(columns :+ (rand(spec.seed) < fraction).as(Indicator): _*))
+    case Validation.NoRows | Validation.Indicated(_) => planned
+  }
+
+  /** As they are where Spark allows that; else dealt out evenly. */
+  private def partitioned(planned: Planned, ranks: Int): Planned =
+    if (planned.rows.getNumPartitions == ranks && SparkInternals.fitsBarrierStage(planned.rows, ranks)) planned
     else {
-      SparkInternals.rows(
-        selected
-          .withColumn(Order, monotonically_increasing_id())
+      planned.transform(
+        _.withColumn(Order, monotonically_increasing_id())
           .repartition(ranks)
           .sortWithinPartitions(Order)
           .drop(Order))
     }
-  }
 
   private def quoted(name: String): Column = col("`" + name.replace("`", "``") + "`")
 }

@@ -1,16 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 package io.flambeau.train
 
-import org.apache.spark.sql.DataFrame
-import org.apache.spark.sql.functions.{col, lit}
+import org.apache.spark.sql.{DataFrame, Dataset}
+import org.apache.spark.sql.flambeau.{RowOrder, SparkInternals}
+import org.apache.spark.sql.functions.{col, lit, udf}
 
 import io.flambeau.{DataException, SparkSuite}
 import io.flambeau.jni.Columns
 
 class FitInputSuite extends SparkSuite {
 
-  private def numbers(partitions: Int): DataFrame =
-    spark.range(0, 100, 1, partitions).select(col("id").as("x"), (col("id") % 2).as("label"), lit(true).as("held"))
+  private def numbers(partitions: Int): DataFrame = numbersOf(spark.range(0, 100, 1, partitions))
+
+  private def numbersOf(ids: Dataset[java.lang.Long]): DataFrame =
+    ids.select(col("id").as("x"), (col("id") % 2).as("label"), lit(true).as("held"))
 
   private def spec(workers: Int, validation: Validation = Validation.NoRows): FitSpec =
     FitSpec(ModelFiles(Array.emptyByteArray), Columns(Seq("x"), Map.empty, Seq("label"), Map.empty, None, "error"), "{}", validation, workers, 42L, None)
@@ -32,6 +35,49 @@ class FitInputSuite extends SparkSuite {
     assert(parts.flatten.map(_._1).sorted == (0L until 100L))
     assert(parts == read(FitInput.of(numbers(5), spec(2))))
     assert(parts.forall(part => part.map(_._1) == part.map(_._1).sorted))
+  }
+
+  /** The same rows in the same partitions, in the order in which a shuffle happens to deliver them. */
+  private def arriving(inOrder: Boolean): DataFrame = {
+    val ids = spark.range(0, 100, 1, 1)
+    val sent = if (inOrder) ids else ids.sort(col("id").desc)
+    numbersOf(sent).repartition(2, col("x"))
+  }
+
+  test("the order in which rows arrive from a shuffle does not matter, nor for which rows validate") {
+    for (workers <- Seq(2, 3)) {
+      def rows(inOrder: Boolean) = read(FitInput.of(arriving(inOrder), spec(workers, Validation.Fraction(0.3))))
+      assert(rows(inOrder = true) == rows(inOrder = false))
+    }
+    assert(read(FitInput.of(arriving(true), spec(2))) != Seq(0L until 50L, 50L until 100L))
+  }
+
+  test("rows that are sorted stay so, by a column that the session does not read") {
+    val sorted = numbers(4).withColumn("at", -col("x") % 10).repartition(1).sortWithinPartitions(col("at"))
+    val x = read(FitInput.of(sorted, spec(1))).flatten.map(_._1)
+    assert(x.sorted == (0L until 100L))
+    assert(x.map(-_ % 10) == x.map(-_ % 10).sorted)
+  }
+
+  test("what comes before is computed once, with adaptive execution or without") {
+    for (adaptive <- Seq("true", "false"); workers <- Seq(1, 2, 3)) {
+      spark.conf.set("spark.sql.adaptive.enabled", adaptive)
+      try {
+        val calls = spark.sparkContext.longAccumulator
+        val counted = udf { (x: Long) => calls.add(1); x }
+        val shuffled = numbers(2).withColumn("x", counted(col("x"))).repartition(4, col("x"))
+        val rows = read(FitInput.of(shuffled, spec(workers)))
+        assert(rows.flatten.size == 100)
+        assert(calls.value == 100, s"adaptive $adaptive, $workers workers")
+      } finally spark.conf.unset("spark.sql.adaptive.enabled")
+    }
+  }
+
+  test("rows that Spark may compute otherwise are known, and taken with a warning") {
+    val dealt = numbers(3).repartition(2, col("x")).rdd.repartition(2)
+    val random = spark.createDataFrame(dealt, numbers(1).schema)
+    assert(RowOrder.of(SparkInternals.rows(random)) == RowOrder.Random)
+    assert(read(FitInput.of(random, spec(2))).flatten.size == 100)
   }
 
   test("a plan that Spark refuses in a barrier stage is shuffled first") {

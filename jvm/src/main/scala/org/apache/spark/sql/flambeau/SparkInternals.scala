@@ -37,6 +37,10 @@ object SparkInternals {
   /** The rows as Spark holds them; a row is valid until the iterator moves on. */
   def rows(data: DataFrame): RDD[InternalRow] = classicOf(data).queryExecution.toRdd
 
+  /** Rows of `schema` as a frame; what they come from is not planned again. */
+  def frame(spark: SparkSession, rows: RDD[InternalRow], schema: StructType): DataFrame =
+    spark.asInstanceOf[classic.SparkSession].internalCreateDataFrame(rows, schema)
+
   /**
    * Whether a barrier stage may run on `rdd` as it is: Spark refuses one that contains an RDD of
    * another number of partitions (coalesce, union, limit).
