@@ -1,3 +1,5 @@
+//! Records whose columns are known, and records that are no such thing.
+
 use super::*;
 use crate::example::{Feature, Kind, encode_example, encode_sequence_example};
 use proptest::prelude::*;

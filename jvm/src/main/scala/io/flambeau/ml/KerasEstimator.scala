@@ -66,6 +66,7 @@ final class KerasEstimator(override val uid: String)
       validation = validation,
       numWorkers = $(numWorkers),
       seed = $(seed),
+      shuffle = $(shuffle),
       modelDir = get(modelDir))
     val result = FitJob.run(dataset, spec, Option.when($(verbose) > 0)(System.out))
     copyValues(new KerasModel(uid, result.model, result.history).setParent(this))

@@ -4,7 +4,7 @@ package io.flambeau.train
 import org.apache.spark.rdd.RDD
 import org.apache.spark.sql.{Column, DataFrame, Dataset, SparkSession}
 import org.apache.spark.sql.catalyst.InternalRow
-import org.apache.spark.sql.flambeau.{RowOrder, SortKey, SparkInternals}
+import org.apache.spark.sql.flambeau.{RowOrder, SparkInternals}
 import org.apache.spark.sql.functions.{col, hash, lit, monotonically_increasing_id, rand, xxhash64}
 import org.apache.spark.sql.types.{BooleanType, StructType}
 import org.slf4j.LoggerFactory
@@ -32,15 +32,14 @@ private[train] object FitInput {
    */
   def of(data: Dataset[_], spec: FitSpec): FitInput = {
     val columns = spec.columns.names.map(quoted)
-    val keys = SortKey.of(data.toDF())
-    val selected = data.select(columns ++ knownIndicator(spec.validation) ++ sortColumns(keys): _*)
+    val selected = data.select(columns ++ knownIndicator(spec.validation): _*)
     val planned = Planned(SparkInternals.rows(selected), selected.schema, data.sparkSession)
     if (planned.rows.getNumPartitions == 0) throw new DataException("the training data has no rows")
-    val marked = withIndicator(ordered(planned, keys), columns, spec)
+    val marked = withIndicator(ordered(planned, selected, spec), columns, spec)
     FitInput(partitioned(marked, spec.numWorkers).rows, spec.columns.of(selected.schema))
   }
 
-  /** Rows of a plan that is decided: the session's columns, what is known of validation, sort keys. */
+  /** Rows of a plan that is decided: the session's columns, and what is known of validation. */
   private final case class Planned(rows: RDD[InternalRow], schema: StructType, spark: SparkSession) {
 
     def transform(further: DataFrame => DataFrame): Planned = {
@@ -50,27 +49,31 @@ private[train] object FitInput {
   }
 
   /**
-   * In an order that does not depend on which blocks of a shuffle arrive first: that which the plan
-   * sorts by, then a hash of the whole row, so that only equal rows may change places.
+   * Where epochs are shuffled, in an order that does not depend on which blocks of a shuffle of Spark
+   * arrive first: by a hash of the whole row, so that only equal rows may change places. Where they
+   * are not, the order is what the user made it.
    */
-  private def ordered(planned: Planned, keys: Seq[SortKey]): Planned = RowOrder.of(planned.rows) match {
-    case RowOrder.Fixed => planned
-    case order =>
-      if (order == RowOrder.Random) {
-        log.warn(
-          "the training rows may be others when Spark computes them again, as it does after the loss of an " +
-            "executor: they come from an operation whose result depends on the order in which rows arrive. " +
-            "Try: write them to a table, or data.checkpoint(), and train on that")
-      }
-      val sorting = keys.zipWithIndex.map { case (key, at) => key.sorting(col(sortColumn(at))) }
+  private def ordered(planned: Planned, selected: DataFrame, spec: FitSpec): Planned = {
+    val order = RowOrder.of(planned.rows)
+    if (order == RowOrder.Random) {
+      log.warn(
+        "the training rows may be others when Spark computes them again, as it does after the loss of an executor: " +
+          "they come from an operation whose result depends on the order in which rows arrive. Try: write them to a " +
+          "table, or data.checkpoint(), and train on that")
+    }
+    if (order == RowOrder.Fixed) planned
+    else if (spec.shuffle) {
       val all = planned.schema.fieldNames.toSeq.map(quoted)
-      planned.transform(_.sortWithinPartitions(sorting :+ xxhash64(all: _*) :+ hash(all: _*): _*))
+      planned.transform(_.sortWithinPartitions(xxhash64(all: _*), hash(all: _*)))
+    } else {
+      if (!RowOrder.isSorted(selected)) {
+        log.warn(
+          "shuffle is off and nothing sorts the training rows after they were exchanged between executors: they train " +
+            "in the order in which they arrive, which may be another one next time. Try: sort them, or set shuffle")
+      }
+      planned
+    }
   }
-
-  private def sortColumns(keys: Seq[SortKey]): Seq[Column] =
-    keys.zipWithIndex.map { case (key, at) => key.value.as(sortColumn(at)) }
-
-  private def sortColumn(at: Int): String = s"__flambeau_sort_$at"
 
   /** What says whether a row only validates, where that does not depend on its place. */
   private def knownIndicator(validation: Validation): Option[Column] = validation match {

@@ -9,6 +9,7 @@ import io.flambeau.jni.Columns
  * @param files the model, and weights that it starts from
  * @param training JSON of optimizer, loss, metrics, batch size, epochs, shuffling and seed
  * @param validation which rows only validate
+ * @param shuffle whether each epoch takes the rows in a new order
  * @param modelDir where checkpoints, events and the export go; without it nothing is written
  */
 final case class FitSpec(
@@ -18,6 +19,7 @@ final case class FitSpec(
     validation: Validation,
     numWorkers: Int,
     seed: Long,
+    shuffle: Boolean,
     modelDir: Option[String])
 
 /**

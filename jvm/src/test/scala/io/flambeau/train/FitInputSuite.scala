@@ -16,7 +16,7 @@ class FitInputSuite extends SparkSuite {
     ids.select(col("id").as("x"), (col("id") % 2).as("label"), lit(true).as("held"))
 
   private def spec(workers: Int, validation: Validation = Validation.NoRows): FitSpec =
-    FitSpec(ModelFiles(Array.emptyByteArray), Columns(Seq("x"), Map.empty, Seq("label"), Map.empty, None, "error"), "{}", validation, workers, 42L, None)
+    FitSpec(ModelFiles(Array.emptyByteArray), Columns(Seq("x"), Map.empty, Seq("label"), Map.empty, None, "error"), "{}", validation, workers, 42L, shuffle = true, None)
 
   /** Each partition's x values and validation flags. */
   private def read(input: FitInput): Seq[Seq[(Long, Boolean)]] =
@@ -52,11 +52,14 @@ class FitInputSuite extends SparkSuite {
     assert(read(FitInput.of(arriving(true), spec(2))) != Seq(0L until 50L, 50L until 100L))
   }
 
-  test("rows that are sorted stay so, by a column that the session does not read") {
-    val sorted = numbers(4).withColumn("at", -col("x") % 10).repartition(1).sortWithinPartitions(col("at"))
-    val x = read(FitInput.of(sorted, spec(1))).flatten.map(_._1)
-    assert(x.sorted == (0L until 100L))
-    assert(x.map(-_ % 10) == x.map(-_ % 10).sorted)
+  test("without shuffling the order is the user's, also of rows that were cached") {
+    val sorted = numbers(4).repartition(3).orderBy(col("x")).limit(50).coalesce(1).cache()
+    try {
+      assert(read(FitInput.of(sorted, spec(1).copy(shuffle = false))).flatten.map(_._1) == (0L until 50L))
+      assert(RowOrder.isSorted(sorted))
+      assert(!RowOrder.isSorted(numbers(4).repartition(3)))
+      assert(read(FitInput.of(sorted, spec(1))).flatten.map(_._1).sorted == (0L until 50L))
+    } finally sorted.unpersist()
   }
 
   test("what comes before is computed once, with adaptive execution or without") {

@@ -2,10 +2,10 @@
 package org.apache.spark.sql.flambeau
 
 import org.apache.spark.rdd.{DeterministicLevel, RDD}
-import org.apache.spark.sql.{classic, Column, DataFrame}
-import org.apache.spark.sql.catalyst.expressions.{Ascending, NullsFirst}
-import org.apache.spark.sql.classic.ExpressionUtils
+import org.apache.spark.sql.{classic, DataFrame}
+import org.apache.spark.sql.execution.{SortExec, SparkPlan, TakeOrderedAndProjectExec}
 import org.apache.spark.sql.execution.adaptive.AdaptiveSparkPlanExec
+import org.apache.spark.sql.execution.columnar.InMemoryTableScanExec
 
 /** What Spark promises of an RDD's rows when it computes a partition again. */
 sealed trait RowOrder
@@ -26,34 +26,14 @@ object RowOrder {
     case DeterministicLevel.UNORDERED => Arrival
     case _ => Random
   }
-}
 
-/**
- * One of the values that a plan sorts the rows of each partition by.
- *
- * @param value of a row of the frame
- */
-final case class SortKey(value: Column, ascending: Boolean, nullsFirst: Boolean) {
+  /** Whether the plan of `data` sorts rows anywhere, also in what it has cached. */
+  def isSorted(data: DataFrame): Boolean = sorts(data.asInstanceOf[classic.Dataset[_]].queryExecution.executedPlan)
 
-  /** Sorts by `column`, which holds the values, as the plan does. */
-  def sorting(column: Column): Column = (ascending, nullsFirst) match {
-    case (true, true) => column.asc_nulls_first
-    case (true, false) => column.asc_nulls_last
-    case (false, true) => column.desc_nulls_first
-    case (false, false) => column.desc_nulls_last
-  }
-}
-
-object SortKey {
-
-  /** What the plan of `data` sorts by, if it sorts; not what it has computed from columns that are gone. */
-  def of(data: DataFrame): Seq[SortKey] = {
-    val plan = data.asInstanceOf[classic.Dataset[_]].queryExecution.executedPlan match {
-      case adaptive: AdaptiveSparkPlanExec => adaptive.initialPlan
-      case other => other
-    }
-    plan.outputOrdering.takeWhile(_.references.subsetOf(plan.outputSet)).map { order =>
-      SortKey(ExpressionUtils.column(order.child), order.direction == Ascending, order.nullOrdering == NullsFirst)
-    }
+  private def sorts(plan: SparkPlan): Boolean = plan.exists {
+    case _: SortExec | _: TakeOrderedAndProjectExec => true
+    case adaptive: AdaptiveSparkPlanExec => sorts(adaptive.initialPlan)
+    case scan: InMemoryTableScanExec => sorts(scan.relation.cachedPlan)
+    case _ => false
   }
 }
