@@ -18,7 +18,7 @@ from pyspark.sql.types import (
 )
 
 INTS = [-(2**63), 2**63 - 1, 0, 127, 128, 300]
-FLOATS = [float(np.float32(0.1)), -0.0, float("inf"), 1e-45]
+FLOATS = [float(np.float32(0.1)), -0.0, float("inf"), 2.0**-149]
 
 
 @pytest.fixture(scope="module")
