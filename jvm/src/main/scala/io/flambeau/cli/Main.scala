@@ -22,7 +22,7 @@ private[cli] trait Command {
  * Progress is as live as Spark's heartbeats: `--conf spark.executor.heartbeatInterval=1s`.
  */
 object Main {
-  private val Commands: Seq[Command] = Seq(PrepareCommand, TrainCommand, PredictCommand)
+  private val Commands: Seq[Command] = Seq(PrepareCommand, InspectCommand, TrainCommand, PredictCommand)
 
   def main(args: Array[String]): Unit = {
     val code =

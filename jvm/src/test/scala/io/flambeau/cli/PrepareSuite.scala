@@ -37,6 +37,23 @@ class PrepareSuite extends SparkSuite {
     "--output", folder.resolve("out").toString,
     "--partitions", "2")
 
+  test("what was prepared can be inspected") {
+    val folder = temporaryDirectory()
+    prepare(folder)
+    val (code, text) = run("inspect", "--data", folder.resolve("out/tfr").toString, "--format", "tfrecord", "--records", "1")
+    assert(code == 0, text)
+    // Of the largest file, which Spark reads first.
+    assert(text.linesIterator.toSeq == Seq(
+      "2 files, 5 records",
+      "  image  array<bigint>, 4 values",
+      "  label  bigint",
+      "| image [144, 194, 244, 38], label 2"))
+    val (csvCode, csv) = run("inspect", "--data", folder.resolve("out/csv").toString)
+    assert(csvCode == 0, csv)
+    assert(csv.startsWith("2 files, 5 records"))
+    assert(run("inspect", "--data", folder.resolve("none").toString)._1 == 1)
+  }
+
   test("images become CSV with a header and TFRecords, in files that are whole") {
     val folder = temporaryDirectory()
     val (code, text) = prepare(folder)
