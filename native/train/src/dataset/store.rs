@@ -135,28 +135,34 @@ impl Store {
         refs: &[RowRef],
         records: &'a mut Vec<u8>,
     ) -> Result<Vec<Row<'a>>, Error> {
+        let mut rows = Vec::with_capacity(refs.len());
         let mut spilled = Vec::new();
         for (at, row) in refs.iter().enumerate() {
-            if let Place::Disk(place) = self.place(row.block)? {
-                spilled.push((at, place, row.row as usize));
-            }
+            rows.push(match self.place(row.block)? {
+                Place::Memory(block) => Row::Held(block, row.row as usize),
+                Place::Disk(place) => {
+                    spilled.push((at, place, row.row as usize));
+                    record(place, &[], 0..0)
+                }
+                Place::Freed => return Err(freed(row.block)),
+            });
         }
         spilled.sort_unstable_by_key(|(_, place, row)| (place.extent.at, *row));
-        let mut spans = vec![0..0; if spilled.is_empty() { 0 } else { refs.len() }];
-        let mut runs = Vec::new();
-        let mut total = 0;
         let together = |a: &(usize, &Spilled, usize), b: &(usize, &Spilled, usize)| {
             a.1.extent.at == b.1.extent.at && a.2 + 1 == b.2
         };
+        // Where each row is within `records`.
+        let mut spans = Vec::with_capacity(spilled.len());
+        let mut runs = Vec::new();
+        let mut total = 0;
         for neighbours in spilled.chunk_by(together) {
             let [(_, place, first), ..] = neighbours else {
                 continue;
             };
             let beginnings = self.beginnings(place, *first, neighbours.len())?;
             let start = beginnings[0];
-            for ((at, ..), ends) in neighbours.iter().zip(beginnings.windows(2)) {
-                spans[*at] = total + ends[0] - start..total + ends[1] - start;
-            }
+            let ends = beginnings.windows(2);
+            spans.extend(ends.map(|ends| total + ends[0] - start..total + ends[1] - start));
             let bytes = beginnings[neighbours.len()] - start;
             runs.push(Run {
                 at: place.extent.at + start as u64,
@@ -171,14 +177,10 @@ impl Store {
             self.spill.read(run.at, bytes)?;
             rest = after;
         }
-        let records: &'a [u8] = records;
-        let rows = refs.iter().enumerate();
-        let rows = rows.map(|(at, row)| match self.place(row.block)? {
-            Place::Memory(block) => Ok(Row::Held(block, row.row as usize)),
-            Place::Disk(place) => Ok(record(place, records, spans[at].clone())),
-            Place::Freed => Err(freed(row.block)),
-        });
-        rows.collect()
+        for ((at, place, _), span) in spilled.into_iter().zip(spans) {
+            rows[at] = record(place, records, span);
+        }
+        Ok(rows)
     }
 
     fn place(&self, index: u32) -> Result<&Place, Error> {
