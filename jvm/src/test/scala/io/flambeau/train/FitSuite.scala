@@ -49,7 +49,7 @@ class FitSuite extends SparkSuite {
     }
   }
 
-  test("rows beyond the cache's memory train to the bits of rows within it, and leave no file") {
+  test("rows beyond the cache's memory train to the bits of rows within it") {
     failAfter(deadline) {
       val data = Samples.points(spark, 240000, 2).withColumn("held", col("id") % 5 === 0)
       val estimator = Samples.estimator(2).setBatchSize(2048).setValidationIndicatorCol("held")
