@@ -1,9 +1,9 @@
-//! Rows of the cache gathered into the tensors of one step.
+//! Rows of the dataset gathered into the tensors of one step.
 
-use crate::block::{Block, Values};
-use crate::dataset::{Dataset, RowRef};
+use crate::block::{Block, Part, Values};
+use crate::dataset::{Dataset, Row, RowRef, gather};
 use crate::error::Error;
-use flambeau_keras::Value;
+use flambeau_keras::{Strings, Value};
 use tch::Tensor;
 
 /// The tensors of one step on one rank.
@@ -11,7 +11,7 @@ use tch::Tensor;
 pub struct Batch {
     /// Rows; never zero.
     pub rows: usize,
-    /// For each input of the model, `[rows, ...input]`.
+    /// For each input of the model, `[rows, ...input]`; the model brings them to its dtypes.
     pub inputs: Vec<Value>,
     /// For each output of the model, `[rows, ...]` i64 class ids or f32 values; none where it has
     /// no loss, and none at all when predicting.
@@ -30,68 +30,49 @@ pub struct BatchShape {
 }
 
 impl BatchShape {
-    /// Copies drawn rows out of the cache; none for no rows.
+    /// Copies drawn rows out of the dataset; none for no rows.
     ///
     /// # Errors
-    /// [`Error::Torch`] if memory runs out.
+    /// [`Error::Storage`]; [`Error::Data`] and [`Error::Torch`] if memory runs out.
     pub fn gather(&self, dataset: &Dataset, rows: &[RowRef]) -> Result<Option<Batch>, Error> {
-        let mut found = Vec::with_capacity(rows.len());
-        for at in rows {
-            let block = dataset.block(at.block).ok_or_else(|| {
-                Error::Panic(format!(
-                    "block {} was freed before its rows were used",
-                    at.block
-                ))
-            })?;
-            found.push((block, at.row as usize));
-        }
-        self.collect(&found)
+        let mut records = Vec::new();
+        self.collect(&dataset.rows(rows, &mut records)?)
     }
 
     /// Rows `start..end` of one block; none for no rows.
     ///
     /// # Errors
-    /// [`Error::Torch`] if memory runs out.
+    /// [`Error::Data`] and [`Error::Torch`] if memory runs out.
     pub fn slice(&self, block: &Block, start: usize, end: usize) -> Result<Option<Batch>, Error> {
-        let rows: Vec<_> = (start..end).map(|row| (block, row)).collect();
+        let rows: Vec<_> = (start..end).map(|row| Row::Held(block, row)).collect();
         self.collect(&rows)
     }
 
-    fn collect(&self, rows: &[(&Block, usize)]) -> Result<Option<Batch>, Error> {
-        let Some((first, _)) = rows.first() else {
+    fn collect(&self, rows: &[Row<'_>]) -> Result<Option<Batch>, Error> {
+        if rows.is_empty() {
             return Ok(None);
-        };
+        }
         let mut inputs = Vec::with_capacity(self.inputs.len());
-        for (at, (values, shape)) in first.inputs.iter().zip(&self.inputs).enumerate() {
-            let column: Vec<_> = rows
-                .iter()
-                .map(|(block, row)| (&block.inputs[at], *row))
-                .collect();
-            let width = values.len() / first.rows.max(1);
-            inputs.push(Values::gather(values, &column, &resolved(shape, width))?);
+        for (at, shape) in self.inputs.iter().enumerate() {
+            let Some((values, width)) = gather(rows, Part::Input(at))? else {
+                return Err(Error::Panic(format!("rows without input {at}")));
+            };
+            inputs.push(value(values, rows.len(), &resolved(shape, width))?);
         }
         let mut labels = Vec::with_capacity(self.labels.len());
-        for (at, (values, shape)) in first.labels.iter().zip(&self.labels).enumerate() {
-            let Some(values) = values else {
-                labels.push(None);
-                continue;
+        for (at, shape) in self.labels.iter().enumerate() {
+            let label = match gather(rows, Part::Label(at))? {
+                Some((values, _)) => {
+                    let labels = value(values, rows.len(), shape)?;
+                    Some(labels.y()?.shallow_clone())
+                }
+                None => None,
             };
-            let column: Vec<_> = rows
-                .iter()
-                .filter_map(|(block, row)| Some((block.labels[at].as_ref()?, *row)))
-                .collect();
-            let gathered = Values::gather(values, &column, shape)?;
-            labels.push(Some(gathered.y()?.shallow_clone()));
+            labels.push(label);
         }
-        let weights = match &first.weights {
+        let weights = match gather(rows, Part::Weights)? {
+            Some((values, _)) => Some(value(values, rows.len(), &[])?.y()?.shallow_clone()),
             None => None,
-            Some(_) => {
-                let weights: Vec<f32> = rows
-                    .iter()
-                    .filter_map(|(block, row)| block.weights.as_ref()?.get(*row).copied())
-                    .collect();
-                Some(Tensor::f_from_slice(&weights)?)
-            }
         };
         Ok(Some(Batch {
             rows: rows.len(),
@@ -100,6 +81,22 @@ impl BatchShape {
             weights,
         }))
     }
+}
+
+/// Values of `rows` rows in the shape `[rows, ...shape]`.
+fn value(values: Values, rows: usize, shape: &[i64]) -> Result<Value, Error> {
+    let mut size = vec![i64::try_from(rows).unwrap_or(i64::MAX)];
+    size.extend_from_slice(shape);
+    let tensor = match values {
+        Values::U8(values) => Tensor::f_from_slice(&values),
+        Values::F32(values) => Tensor::f_from_slice(&values),
+        Values::I32(values) => Tensor::f_from_slice(&values),
+        Values::I64(values) => Tensor::f_from_slice(&values),
+        Values::Strings(values) => {
+            return Ok(Value::from_strings(Strings::new(size, values)?));
+        }
+    };
+    Ok(tensor?.f_view(size.as_slice())?.into())
 }
 
 /// A shape whose unknown axis is what `width` values leave for it.

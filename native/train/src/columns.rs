@@ -2,9 +2,11 @@
 //! them, applies the null policy.
 
 use crate::binding::{self, Bound};
-use crate::block::{Block, Values};
+use crate::block::{Block, Values, reserve};
 use crate::config::{Columns, NullPolicy};
-use crate::decode::{ACCEPTED, Column, ColumnKind, NUMBERS, Nulls, STRINGS, Slots, Target};
+use crate::decode::{
+    ACCEPTED, Column, ColumnKind, NUMBERS, Nulls, STRINGS, Slots, Target, is_narrow,
+};
 use crate::error::DataError;
 use arrow_array::RecordBatch;
 use arrow_schema::Schema;
@@ -65,8 +67,9 @@ pub struct Decoder {
 struct InputDecoder {
     wanted: WantedInput,
     sources: Vec<Source>,
-    /// Values each column holds per row; known from the first batch with rows.
-    widths: Option<Vec<usize>>,
+    /// Values each column holds per row; known from the first batch in which it is not null
+    /// throughout.
+    widths: Vec<Option<usize>>,
 }
 
 #[derive(Debug)]
@@ -80,6 +83,8 @@ struct Source {
     name: String,
     index: usize,
     kind: ColumnKind,
+    /// Whether its whole numbers fit an i32.
+    narrow: bool,
 }
 
 impl Decoder {
@@ -112,10 +117,11 @@ impl Decoder {
         };
         let inputs = wanted.inputs.into_iter().zip(inputs);
         let inputs = inputs.map(|(wanted, names)| {
+            let sources = find(names, wanted.dtype == DType::String)?;
             let input = InputDecoder {
-                sources: find(names, wanted.dtype == DType::String)?,
+                widths: vec![None; sources.len()],
+                sources,
                 wanted,
-                widths: None,
             };
             match scalars(&input.sources) {
                 Some(found) => input.check_width(found).map(|()| input),
@@ -167,7 +173,8 @@ impl Decoder {
         let weights = match &self.weight {
             Some(source) => {
                 let column = source.column(batch, first_row);
-                Some(concatenate(&[column], &[1], rows, false, &mut nulls)?)
+                let weights = concatenate(&[column], &[1], rows, false, &mut nulls)?;
+                Some(Values::F32(weights))
             }
             None => None,
         };
@@ -186,7 +193,17 @@ impl Decoder {
                 });
             }
             (Some(_), NullPolicy::Drop) => block.without(&nulls),
-            (Some(_), NullPolicy::Zero) | (None, _) => block,
+            (Some(_), NullPolicy::Zero) => {
+                let unknown = self.inputs.iter().find_map(InputDecoder::unknown);
+                if let Some(source) = unknown {
+                    return Err(DataError::UnknownWidth {
+                        column: source.name.clone(),
+                        row: first_row,
+                    });
+                }
+                block
+            }
+            (None, _) => block,
         };
         self.rows_seen += rows as u64;
         Ok(block)
@@ -204,11 +221,14 @@ impl InputDecoder {
         let columns: Vec<_> = sources
             .map(|source| source.column(batch, first_row))
             .collect();
-        let widths = match &self.widths {
-            Some(widths) => widths.clone(),
-            None => self.find_widths(&columns)?,
-        };
+        for (width, column) in self.widths.iter_mut().zip(&columns) {
+            *width = width.or_else(|| column.width());
+        }
         let rows = batch.num_rows();
+        let widths = shared_out(&self.widths, self.expected().unwrap_or(0));
+        if rows > 0 && self.unknown().is_none() {
+            self.check_width(widths.iter().sum())?;
+        }
         let values = match (self.wanted.dtype, self.sources.as_slice()) {
             (DType::String, _) => Values::Strings(strings(&columns, &widths, rows, nulls)?),
             (_, [source]) if source.kind == ColumnKind::Binary => {
@@ -217,32 +237,20 @@ impl InputDecoder {
             (dtype, _) if dtype.is_float() => {
                 Values::F32(concatenate(&columns, &widths, rows, false, nulls)?)
             }
+            (_, sources) if sources.iter().all(|source| source.narrow) => {
+                Values::I32(concatenate(&columns, &widths, rows, false, nulls)?)
+            }
             _ => Values::I64(concatenate(&columns, &widths, rows, false, nulls)?),
         };
-        if rows > 0 {
-            self.widths = Some(widths);
-        }
         Ok(values)
     }
 
-    fn find_widths(&self, columns: &[Column<'_>]) -> Result<Vec<usize>, DataError> {
-        let expected = self.expected();
-        let mut widths: Vec<_> = columns.iter().map(Column::width).collect();
-        let found: usize = widths.iter().flatten().sum();
-        let unknown: Vec<_> = (0..widths.len()).filter(|&i| widths[i].is_none()).collect();
-        // Columns that are null in every row of this batch take what the others leave.
-        if let Some(&last) = unknown.last() {
-            for &i in &unknown {
-                widths[i] = Some(1);
-            }
-            let expected = expected.unwrap_or(found + unknown.len());
-            widths[last] = Some((expected + 1).saturating_sub(found + unknown.len()));
-        }
-        let widths: Vec<usize> = widths.into_iter().flatten().collect();
-        if !columns.iter().all(|column| column.array.is_empty()) {
-            self.check_width(widths.iter().sum())?;
-        }
-        Ok(widths)
+    /// A column of which neither the rows so far nor the model tell how many values it holds.
+    fn unknown(&self) -> Option<&Source> {
+        let open = self.expected().is_none();
+        let mut sources = self.sources.iter().zip(&self.widths);
+        let (source, _) = sources.find(|(_, width)| open && width.is_none())?;
+        Some(source)
     }
 
     /// Values of a row, if the model says how many.
@@ -321,17 +329,11 @@ impl LabelDecoder {
             return Ok(vec![expected]);
         }
         let widths: Vec<_> = columns.iter().map(Column::width).collect();
-        let found: Option<usize> = widths.iter().copied().sum();
-        // A column that is null throughout says nothing of its width.
-        let found = found.unwrap_or(expected);
-        if found == expected {
-            let share = expected.checked_div(columns.len()).unwrap_or(0);
-            return Ok(widths
-                .into_iter()
-                .map(|width| width.unwrap_or(share))
-                .collect());
+        let widths = shared_out(&widths, expected);
+        match widths.iter().sum() {
+            found if found == expected => Ok(widths),
+            found => Err(self.wrong_width(found, expected)),
         }
-        Err(self.wrong_width(found, expected))
     }
 
     /// Values of a row, and whether a row may have fewer.
@@ -351,6 +353,14 @@ impl LabelDecoder {
             shape: self.spec.shape().unwrap_or_default().to_vec(),
         }
     }
+}
+
+/// The widths of columns that hold `expected` values together. The first one of those that are null
+/// throughout, whose values are all alike, takes what the others leave.
+fn shared_out(widths: &[Option<usize>], expected: usize) -> Vec<usize> {
+    let mut rest = expected.saturating_sub(widths.iter().flatten().sum());
+    let width = |width: &Option<usize>| width.unwrap_or_else(|| std::mem::take(&mut rest));
+    widths.iter().map(width).collect()
 }
 
 /// How many values the columns hold in a row, if each holds one.
@@ -385,6 +395,7 @@ fn source(schema: &Schema, name: &str) -> Result<Source, DataError> {
         name: name.to_owned(),
         index,
         kind,
+        narrow: is_narrow(field.data_type()),
     })
 }
 
@@ -426,10 +437,11 @@ fn concatenate<T: Target>(
     nulls: &mut Nulls,
 ) -> Result<Vec<T>, DataError> {
     let stride: usize = widths.iter().sum();
-    let mut out = vec![T::default(); rows * stride];
+    let mut out = reserve(rows, stride).map_err(|bytes| too_large(columns, rows, bytes))?;
+    out.resize(rows * stride, T::default());
     let mut offset = 0;
     for (column, &width) in columns.iter().zip(widths) {
-        if rows > 0 && width > 0 {
+        if rows > 0 {
             let slots = Slots {
                 offset,
                 width,
@@ -457,13 +469,23 @@ fn strings(
         return Ok(parts.swap_remove(0));
     }
     let mut parts: Vec<_> = parts.into_iter().map(Vec::into_iter).collect();
-    let mut out = Vec::with_capacity(rows * widths.iter().sum::<usize>());
+    let mut out =
+        reserve(rows, widths.iter().sum()).map_err(|bytes| too_large(columns, rows, bytes))?;
     for _ in 0..rows {
         for (part, &width) in parts.iter_mut().zip(widths) {
             out.extend(part.by_ref().take(width));
         }
     }
     Ok(out)
+}
+
+fn too_large(columns: &[Column<'_>], rows: usize, bytes: usize) -> DataError {
+    let names = shortened(columns.iter().map(|column| column.name));
+    DataError::TooLarge {
+        what: format!("the columns [{names}]"),
+        rows,
+        bytes,
+    }
 }
 
 /// Refuses an id that is not allowed, in a row without nulls.
@@ -500,9 +522,7 @@ impl Block {
             rows: kept.len(),
             inputs: self.inputs.iter().map(pick).collect(),
             labels: labels.map(|values| values.as_ref().map(pick)).collect(),
-            weights: self
-                .weights
-                .map(|weights| kept.iter().map(|&row| weights[row]).collect()),
+            weights: self.weights.as_ref().map(pick),
         }
     }
 }

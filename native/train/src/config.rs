@@ -140,8 +140,11 @@ pub struct FitSession {
     pub rank: usize,
     /// Threads for libtorch: the CPUs that Spark gave the task.
     pub threads: i32,
-    /// Where rank 0 writes its files before they are moved to the model directory.
+    /// Where the rows beyond `cache_bytes` go, and where rank 0 writes its files before they are
+    /// moved to the model directory.
     pub local_dir: PathBuf,
+    /// Memory for this rank's rows.
+    pub cache_bytes: u64,
     /// The ranks and how to meet them.
     pub collective: flambeau_collective::Config,
     /// The columns.

@@ -1,17 +1,18 @@
-//! One Arrow column into slots of f32 or i64, whatever numeric type, list or ML vector it holds;
+//! One Arrow column into slots of f32, i32 or i64, whatever numeric type, list or ML vector it holds;
 //! or into byte strings.
 //!
 //! A row that holds a null is reported to [`Nulls`]; its slots read as zero, its strings as empty.
 //! The undefined bytes under a null bit never reach a tensor.
 
+mod numbers;
+
+use crate::block;
 use crate::error::DataError;
-use arrow_array::types::{
-    ArrowPrimitiveType, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
-};
-use arrow_array::{
-    Array, BinaryArray, BooleanArray, ListArray, PrimitiveArray, StringArray, StructArray,
-};
+use arrow_array::types::{Float64Type, Int32Type};
+use arrow_array::{Array, BinaryArray, ListArray, PrimitiveArray, StringArray, StructArray};
 use arrow_schema::DataType;
+pub(crate) use numbers::Target;
+use numbers::{Numbers, Source};
 
 /// Where a column's values go inside a row-major matrix.
 #[derive(Debug, Clone, Copy)]
@@ -108,6 +109,16 @@ impl ColumnKind {
     }
 }
 
+/// Whether every whole number of such a column is an i32.
+pub(crate) fn is_narrow(dtype: &DataType) -> bool {
+    match dtype {
+        DataType::Boolean | DataType::Int8 | DataType::Int16 | DataType::Int32 => true,
+        DataType::Binary => true,
+        DataType::List(item) => is_narrow(item.data_type()),
+        _ => false,
+    }
+}
+
 fn is_number(dtype: &DataType) -> bool {
     matches!(
         dtype,
@@ -130,14 +141,18 @@ pub(crate) struct Column<'a> {
 }
 
 impl Column<'_> {
-    /// Values the first non-null row holds; none when every row is null.
+    /// Values that each row holds, as the first non-null one says; none when every row is null and
+    /// the type does not say either.
     pub(crate) fn width(&self) -> Option<usize> {
         let array = self.array;
+        let kind = ColumnKind::of(array.data_type())?;
+        if matches!(kind, ColumnKind::Scalar | ColumnKind::Text) {
+            return Some(1);
+        }
         let row = (0..array.len()).find(|&row| array.is_valid(row))?;
-        match ColumnKind::of(array.data_type())? {
-            ColumnKind::Scalar => Some(1),
+        match kind {
+            ColumnKind::Scalar | ColumnKind::Text => Some(1),
             ColumnKind::Binary => downcast::<BinaryArray>(array).map(|a| a.value(row).len()),
-            ColumnKind::Text => Some(1),
             ColumnKind::List | ColumnKind::Texts => {
                 downcast::<ListArray>(array).map(|a| list_range(a, row).len())
             }
@@ -177,7 +192,7 @@ impl Column<'_> {
         nulls: &mut Nulls,
     ) -> Result<Vec<Box<[u8]>>, DataError> {
         let array = self.array;
-        let mut out = Vec::with_capacity(array.len() * width);
+        let mut out = self.reserve(width)?;
         let lists = downcast::<ListArray>(array);
         let items: &dyn Array = lists.map_or(array, |lists| lists.values().as_ref());
         let text = downcast::<StringArray>(items);
@@ -214,7 +229,7 @@ impl Column<'_> {
     /// Copies the bytes of a binary column, rows packed one after the other.
     pub(crate) fn bytes(&self, width: usize, nulls: &mut Nulls) -> Result<Vec<u8>, DataError> {
         let array = downcast::<BinaryArray>(self.array).ok_or_else(|| self.wrong_type())?;
-        let mut out = Vec::with_capacity(array.len() * width);
+        let mut out = self.reserve(width)?;
         let offsets = array.value_offsets();
         let regular = array.null_count() == 0
             && offsets
@@ -236,6 +251,16 @@ impl Column<'_> {
             }
         }
         Ok(out)
+    }
+
+    /// Room for `width` values in each row.
+    fn reserve<T>(&self, width: usize) -> Result<Vec<T>, DataError> {
+        let rows = self.array.len();
+        block::reserve(rows, width).map_err(|bytes| DataError::TooLarge {
+            what: format!("column '{}'", self.name),
+            rows,
+            bytes,
+        })
     }
 
     pub(crate) fn wrong_type(&self) -> DataError {
@@ -435,150 +460,4 @@ fn list_range(lists: &ListArray, row: usize) -> std::ops::Range<usize> {
     // The importer has checked that offsets grow from zero within the child array.
     let at = |i: usize| usize::try_from(offsets[i]).unwrap_or(0);
     at(row)..at(row + 1)
-}
-
-/// What slots hold. Into f32 a conversion loses at most precision: Keras computes in float32. Into
-/// i64 it is exact for whole numbers.
-pub(crate) trait Target: Copy + Default {
-    /// Whether fractions are errors.
-    const WHOLE: bool;
-    fn of_int(value: i64) -> Self;
-    fn of_float(value: f64) -> Self;
-}
-
-impl Target for f32 {
-    const WHOLE: bool = false;
-
-    fn of_int(value: i64) -> Self {
-        value as f32
-    }
-
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "float32 is the compute type"
-    )]
-    fn of_float(value: f64) -> Self {
-        value as f32
-    }
-}
-
-impl Target for i64 {
-    const WHOLE: bool = true;
-
-    fn of_int(value: i64) -> Self {
-        value
-    }
-
-    #[expect(clippy::cast_possible_truncation, reason = "whole numbers only")]
-    fn of_float(value: f64) -> Self {
-        value as i64
-    }
-}
-
-/// A number of a column. The detour by the widest type costs nothing: the compiler folds it.
-pub(crate) trait Source: Copy {
-    fn to<T: Target>(self) -> T;
-}
-
-macro_rules! source {
-    ($by:ident, $wide:ty, $($from:ty),*) => {$(
-        impl Source for $from {
-            #[inline]
-            fn to<T: Target>(self) -> T {
-                T::$by(<$wide>::from(self))
-            }
-        }
-    )*};
-}
-source!(of_int, i64, u8, i8, i16, i32, i64);
-source!(of_float, f64, f32, f64);
-
-/// The values of a numeric array, without its null bitmap.
-enum Numbers<'a> {
-    Bool(&'a BooleanArray),
-    I8(&'a [i8]),
-    I16(&'a [i16]),
-    I32(&'a [i32]),
-    I64(&'a [i64]),
-    F32(&'a [f32]),
-    F64(&'a [f64]),
-}
-
-macro_rules! each {
-    ($numbers:expr, $bools:ident => $on_bools:expr, $slice:ident => $on_slice:expr) => {
-        match $numbers {
-            Numbers::Bool($bools) => $on_bools,
-            Numbers::I8($slice) => $on_slice,
-            Numbers::I16($slice) => $on_slice,
-            Numbers::I32($slice) => $on_slice,
-            Numbers::I64($slice) => $on_slice,
-            Numbers::F32($slice) => $on_slice,
-            Numbers::F64($slice) => $on_slice,
-        }
-    };
-}
-
-impl<'a> Numbers<'a> {
-    fn of(array: &'a dyn Array) -> Option<Self> {
-        fn values<T: ArrowPrimitiveType>(array: &dyn Array) -> Option<&[T::Native]> {
-            downcast::<PrimitiveArray<T>>(array).map(|array| &array.values()[..])
-        }
-        Some(match array.data_type() {
-            DataType::Boolean => Self::Bool(downcast(array)?),
-            DataType::Int8 => Self::I8(values::<Int8Type>(array)?),
-            DataType::Int16 => Self::I16(values::<Int16Type>(array)?),
-            DataType::Int32 => Self::I32(values::<Int32Type>(array)?),
-            DataType::Int64 => Self::I64(values::<Int64Type>(array)?),
-            DataType::Float32 => Self::F32(values::<Float32Type>(array)?),
-            DataType::Float64 => Self::F64(values::<Float64Type>(array)?),
-            _ => return None,
-        })
-    }
-
-    /// Every value into every `stride`-th slot of `out`.
-    fn scatter<T: Target>(&self, out: &mut [T], stride: usize) {
-        fn slice<S: Source, T: Target>(values: &[S], out: &mut [T], stride: usize) {
-            for (value, slot) in values.iter().zip(out.iter_mut().step_by(stride)) {
-                *slot = value.to();
-            }
-        }
-        each!(self,
-            bools => for (row, slot) in (0..bools.len()).zip(out.iter_mut().step_by(stride)) {
-                *slot = u8::from(bools.value(row)).to();
-            },
-            values => slice(values, out, stride))
-    }
-
-    /// `out.len()` values from `start` on, side by side.
-    fn copy<T: Target>(&self, start: usize, out: &mut [T]) {
-        fn slice<S: Source, T: Target>(values: &[S], out: &mut [T]) {
-            for (value, slot) in values.iter().zip(out) {
-                *slot = value.to();
-            }
-        }
-        each!(self,
-            bools => for (row, slot) in (start..bools.len()).zip(out) {
-                *slot = u8::from(bools.value(row)).to();
-            },
-            values => slice(&values[start..], out))
-    }
-
-    /// The first valid value that is no whole number, with its place.
-    fn first_fraction(&self, valid: impl Fn(usize) -> bool) -> Option<(usize, f64)> {
-        let fraction = |at: usize, value: f64| {
-            let whole = value.fract() == 0.0 && value.is_finite();
-            (!whole && valid(at)).then_some((at, value))
-        };
-        match self {
-            Self::F32(values) => {
-                let mut values = values.iter().enumerate();
-                values.find_map(|(at, &value)| fraction(at, value.into()))
-            }
-            Self::F64(values) => {
-                let mut values = values.iter().enumerate();
-                values.find_map(|(at, &value)| fraction(at, value))
-            }
-            _ => None,
-        }
-    }
 }

@@ -170,6 +170,32 @@ pub enum DataError {
         /// Row.
         row: u64,
     },
+    /// A column that is null as far as its rows are known, where nothing else tells how many values
+    /// it holds.
+    #[error(
+        "column '{column}' is null in row {row} of the partition and in the rows around it, and \
+         the model leaves open how many values it takes, so nullPolicy 'zero' cannot tell how many \
+         zeros to read: put them there yourself, or set nullPolicy to 'drop'"
+    )]
+    UnknownWidth {
+        /// Column name.
+        column: String,
+        /// First row of those that were looked at.
+        row: u64,
+    },
+    /// Rows that memory has no room for.
+    #[error(
+        "{what}: {rows} rows need {bytes} bytes at once, which are not to be had. Are the rows as \
+         wide as meant? If so, raise spark.executor.memoryOverhead"
+    )]
+    TooLarge {
+        /// What the rows are of.
+        what: String,
+        /// How many.
+        rows: usize,
+        /// What they need.
+        bytes: usize,
+    },
     /// A class id outside the model's output.
     #[error(
         "label {value} of column '{column}' in row {row} of the partition is out of range \

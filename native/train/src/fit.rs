@@ -2,7 +2,6 @@
 
 use crate::artifacts::Artifacts;
 use crate::batch::Batch;
-use crate::block::Block;
 use crate::config;
 use crate::dataset::{Blocks, Dataset};
 use crate::error::{DataError, Error};
@@ -11,12 +10,13 @@ use crate::progress::Progress;
 use crate::resume::State;
 use crate::step::{Position, Totals, Trainer};
 use crossbeam::channel::Sender;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// How long a rank that resumes receives rows before it meets the others again.
+const FILL: Duration = Duration::from_secs(1);
 
 /// A rank's incoming rows.
 pub trait Intake: Blocks {
-    /// The validation rows; complete once the training rows are.
-    fn validation(&self) -> &[Block];
     /// Gives up with [`Error::Cancelled`] if the caller has cancelled.
     ///
     /// # Errors
@@ -52,14 +52,14 @@ impl FitLoop<'_> {
         intake: &mut dyn Intake,
     ) -> Result<State, Error> {
         let mut progress = Progress::new(self.settings.epochs, self.settings.expected_rows);
+        if (1..self.settings.epochs).contains(&state.epochs) {
+            self.fill(dataset, intake)?;
+        }
         for epoch in state.epochs..self.settings.epochs {
-            if epoch > 0 {
-                dataset.fill(intake)?;
-            }
             dataset.start_epoch(epoch);
             progress.start_epoch(epoch + 1);
             let totals = self.epoch(epoch, &mut state, dataset, intake, &mut progress)?;
-            let logs = self.validate(&totals, intake)?;
+            let logs = self.validate(&totals, dataset)?;
             state.end_epoch(&logs, totals.row_count());
             if let Some(artifacts) = &mut self.artifacts {
                 artifacts.epoch(self.trainer, &state, &logs)?;
@@ -80,6 +80,21 @@ impl FitLoop<'_> {
             });
         }
         Ok(state)
+    }
+
+    /// Receives every rank's rows, which an epoch that is not the first starts with. The ranks meet
+    /// all the while, so that none waits longer for another than [`FILL`].
+    fn fill(&mut self, dataset: &mut Dataset, intake: &mut dyn Intake) -> Result<(), Error> {
+        loop {
+            intake.check_cancelled()?;
+            let complete = dataset.fill(intake, Instant::now() + FILL)?;
+            let mut filling = [if complete { 0.0 } else { 1.0 }];
+            let communicator = self.trainer.communicator_mut();
+            communicator.allreduce_f64(&mut filling)?;
+            if filling == [0.0] {
+                return Ok(());
+            }
+        }
     }
 
     /// All steps of one epoch; the sums over its rows.
@@ -132,9 +147,9 @@ impl FitLoop<'_> {
     }
 
     /// Training means of the epoch, and validation means where any rank has validation rows.
-    fn validate(&mut self, totals: &Totals, intake: &dyn Intake) -> Result<Logs, Error> {
+    fn validate(&mut self, totals: &Totals, dataset: &Dataset) -> Result<Logs, Error> {
         let mut logs = self.trainer.logs(totals, "");
-        let validation = self.trainer.evaluate(intake.validation())?;
+        let validation = self.trainer.evaluate(dataset.validation())?;
         if validation.rows > 0.0 {
             logs.extend(self.trainer.logs(&validation, "val_"));
         }

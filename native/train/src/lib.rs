@@ -1,7 +1,7 @@
 //! Record batches to tensors, the dataset, the training loop, prediction and checkpoints.
 //!
 //! Data flows left to right: `columns` decodes a record batch into a [`block::Block`], `dataset`
-//! caches and shuffles blocks into batches, `step` turns a batch into one optimizer update that
+//! keeps blocks in memory or on disk and shuffles them into batches, `step` turns a batch into one optimizer update that
 //! every rank agrees on, `fit` runs steps into epochs, and `artifacts` leaves the files behind.
 //! `session` puts a thread and two queues around it for the caller on the other side of JNI.
 

@@ -13,6 +13,7 @@ mod trainer_thread;
 
 use crate::columns::Decoder;
 use crate::config::{self, Columns, FitSession, ModelFiles};
+pub use crate::dataset::Stream;
 use crate::error::Error;
 use crate::event::Event;
 use arrow_array::RecordBatch;
@@ -30,15 +31,6 @@ use trainer_thread::{Caller, Setup};
 
 /// Blocks that may wait for the trainer thread. More would only hide a slow trainer.
 const ROOM: usize = 8;
-
-/// Which rows a batch holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stream {
-    /// Rows to train on.
-    Training,
-    /// Rows to measure loss and metrics on after each epoch.
-    Validation,
-}
 
 /// One rank's running fit.
 #[derive(Debug)]

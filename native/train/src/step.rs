@@ -32,6 +32,7 @@ use flambeau_collective::Communicator;
 use flambeau_keras::losses::LabelSpec;
 use flambeau_keras::optimizers::{Optimizer, OptimizerValueMut};
 use flambeau_keras::{Model, Pass, Value, WithoutRows};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use tch::{Kind, Tensor};
 
@@ -265,16 +266,20 @@ impl Trainer {
     /// has on all of them as one batch.
     ///
     /// # Errors
-    /// [`Error::Collective`] and [`Error::Keras`].
-    pub fn evaluate(&mut self, blocks: &[Block]) -> Result<Totals, Error> {
+    /// [`Error::Collective`], [`Error::Keras`], and those of the blocks.
+    pub fn evaluate<'a>(
+        &mut self,
+        blocks: impl Iterator<Item = Result<Cow<'a, Block>, Error>>,
+    ) -> Result<Totals, Error> {
         let shape = self.batch_shape();
         let mut exchange = Exchange::zeros(&self.objective);
         {
             let _no_grad = tch::no_grad_guard();
             for block in blocks {
+                let block = block?;
                 for start in (0..block.rows).step_by(MICRO_BATCH) {
                     let end = block.rows.min(start + MICRO_BATCH);
-                    let Some(batch) = shape.slice(block, start, end)? else {
+                    let Some(batch) = shape.slice(&block, start, end)? else {
                         continue;
                     };
                     let mut pass = Pass::inference();

@@ -10,6 +10,7 @@ use flambeau_train::event::FitResult;
 use ranks::{Job, dense, normalized, partition, perceptron};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// The sizes that the predecessor's MNIST job came out with.
 const SIZES: [usize; 10] = [5120, 6144, 6144, 6144, 6144, 6144, 6144, 6144, 6144, 5728];
@@ -222,6 +223,47 @@ fn a_fit_that_goes_on_from_a_checkpoint_ends_with_the_same_bits() {
     assert_eq!(resumed.digest, uninterrupted.digest);
     assert_eq!(resumed.history, uninterrupted.history);
     assert_eq!(resumed.steps, uninterrupted.steps);
+}
+
+/// Nobody waits for the whole partition of another rank, however long it takes to arrive.
+#[test]
+fn a_fit_goes_on_although_a_rank_takes_longer_than_the_progress_timeout() {
+    let partitions = partitions(&[40, 4000]);
+    let whole = tempfile::tempdir().unwrap();
+    let mut job = Job::new(perceptron(), json!({"epochs": 3}));
+    let uninterrupted = fit(&job, &partitions, whole.path());
+    let first = tempfile::tempdir().unwrap();
+    let mut start = job.clone();
+    start.fit["epochs"] = json!(1);
+    fit(&start, &partitions, first.path());
+    job.resume = Some(newest_checkpoint(first.path()));
+    job.progress_timeout_ms = 2500;
+    job.pauses = vec![Duration::ZERO, Duration::from_millis(800)];
+    let second = tempfile::tempdir().unwrap();
+    let resumed = fit(&job, &partitions, second.path());
+    assert_eq!(resumed.digest, uninterrupted.digest);
+    assert_eq!(resumed.history, uninterrupted.history);
+}
+
+#[test]
+fn rows_on_the_disk_train_the_same_bits_as_rows_in_memory() {
+    let partitions = partitions(&[2300, 900]);
+    for shuffle in [true, false] {
+        let train = |cache_bytes: u64| {
+            let directory = tempfile::tempdir().unwrap();
+            let mut job = Job::new(
+                with_randomness(),
+                json!({"epochs": 3, "shuffle": shuffle, "batch_size": 48}),
+            );
+            job.cache_bytes = cache_bytes;
+            let result = fit(&job, &partitions, directory.path());
+            (result.digest, result.history)
+        };
+        let memory = train(u64::MAX);
+        for cache_bytes in [0, 15_000, 40_000] {
+            assert_eq!(train(cache_bytes), memory, "{cache_bytes} bytes");
+        }
+    }
 }
 
 #[test]

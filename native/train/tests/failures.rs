@@ -4,11 +4,12 @@
 mod ranks;
 
 use arrow_array::{ArrayRef, Float32Array, Int32Array, RecordBatch};
+use flambeau_formats::pointer::Pointer;
 use flambeau_train::Error;
 use ranks::{Job, Outcome, dense, normalized, partition, perceptron, rows};
 use serde_json::{Value, json};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 fn fail(job: &Job, partitions: &[Vec<RecordBatch>]) -> Vec<Arc<Error>> {
     let directory = tempfile::tempdir().unwrap();
@@ -62,6 +63,29 @@ fn a_label_out_of_range_on_one_rank_ends_all_ranks_with_that_cause() {
             "{errors:?}"
         );
     }
+}
+
+/// Also by a rank that is busy receiving rows of its own before it goes on from a checkpoint.
+#[test]
+fn a_rank_that_still_receives_rows_hears_of_another_ranks_failure() {
+    let first = tempfile::tempdir().unwrap();
+    let good = [partition(0, 500), partition(500, 500)];
+    let outcomes = Job::new(perceptron(), json!({"epochs": 1})).run(&good, first.path());
+    assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
+    let rank_0 = first.path().join("0");
+    let newest = Pointer::read(&rank_0).unwrap().unwrap();
+    let mut job = Job::new(perceptron(), json!({"epochs": 2}));
+    job.resume = Some(newest.newest_path(&rank_0));
+    job.pauses = vec![Duration::from_secs(2), Duration::from_millis(10)];
+    let label: ArrayRef = Arc::new(Int32Array::from(vec![0, 1, 2]));
+    let bad = replace(&rows(0, 3), "label", label);
+    // It takes rank 0 a minute to get all its rows, and the test fails after half of it.
+    let errors = fail(&job, &[partition(0, 15_000), vec![rows(0, 10), bad]]);
+    let peer = errors[0].to_string();
+    assert!(
+        peer.contains("rank 1 (127.0.0.1) failed: label 2"),
+        "{peer}"
+    );
 }
 
 #[test]

@@ -290,7 +290,7 @@ fn several_inputs_have_types_of_their_own() {
     };
     let block = decode(&batch, &columns, wanted).unwrap();
     // An id above 2^24 does not pass through float32.
-    assert_eq!(block.inputs[0], Values::I64(vec![16_777_217, 3]));
+    assert_eq!(block.inputs[0], Values::I32(vec![16_777_217, 3]));
     let strings: Vec<Box<[u8]>> = vec![(*b"ab").into(), Box::default()];
     assert_eq!(block.inputs[1], Values::Strings(strings));
     assert_eq!(block.inputs[2], Values::F32(vec![0.5, 1.0]));
@@ -311,4 +311,113 @@ fn an_axis_that_only_rows_tell_takes_what_the_first_row_has() {
     assert_eq!(good.inputs, [Values::F32(vec![1.0, 2.0, 3.0, 4.0])]);
     let error = decode(&batch, &columns, wanted).unwrap_err().to_string();
     assert!(error.contains("2 values in row 1"), "{error}");
+}
+
+/// Lists of numbers; none is a null.
+fn lists(rows: &[Option<&[i32]>]) -> ArrayRef {
+    let mut lists = ListBuilder::new(Int32Builder::new());
+    for row in rows {
+        match row {
+            Some(values) => lists.append_value(values.iter().map(|&value| Some(value))),
+            None => lists.append(false),
+        }
+    }
+    Arc::new(lists.finish())
+}
+
+#[test]
+fn columns_that_are_null_throughout_a_batch_say_nothing_of_their_width() {
+    let unknown = batch(vec![("a", lists(&[None])), ("b", lists(&[None]))]);
+    let half = batch(vec![
+        ("a", lists(&[None])),
+        ("b", lists(&[Some(&[4, 5, 6])])),
+    ]);
+    let known = batch(vec![
+        ("a", lists(&[Some(&[1, 2]), None])),
+        ("b", lists(&[Some(&[3, 4, 5]), Some(&[6, 7, 8])])),
+    ]);
+    for policy in [NullPolicy::Zero, NullPolicy::Drop] {
+        let columns = columns(&["a", "b"], None, policy);
+        let schema = known.schema();
+        let mut decoder = Decoder::new(&schema, &columns, wanted(&[5], None)).unwrap();
+        let mut rows = |batch: &RecordBatch| decoder.decode(batch).unwrap().inputs.remove(0);
+        let given = [&unknown, &half, &known].map(&mut rows);
+        let expected: [&[f32]; 3] = match policy {
+            NullPolicy::Zero => [
+                &[0.0; 5],
+                &[0.0, 0.0, 4.0, 5.0, 6.0],
+                &[1.0, 2.0, 3.0, 4.0, 5.0, 0.0, 0.0, 6.0, 7.0, 8.0],
+            ],
+            _ => [&[], &[], &[1.0, 2.0, 3.0, 4.0, 5.0]],
+        };
+        assert_eq!(given, expected.map(|values| Values::F32(values.to_vec())));
+    }
+}
+
+#[test]
+fn zeros_need_a_width_and_dropped_rows_do_not() {
+    let open = Wanted {
+        inputs: vec![input("in", &[None], DType::FLOAT32)],
+        outputs: Vec::new(),
+    };
+    let nulls = batch(vec![("a", lists(&[None, None]))]);
+    let known = batch(vec![("a", lists(&[None, Some(&[1, 2])]))]);
+    let decoder = |policy| {
+        let columns = columns(&["a"], None, policy);
+        Decoder::new(&nulls.schema(), &columns, open.clone()).unwrap()
+    };
+    let error = decoder(NullPolicy::Zero).decode(&nulls).unwrap_err();
+    assert!(
+        matches!(&error, DataError::UnknownWidth { column, row: 0 } if column == "a"),
+        "{error}"
+    );
+    let error = decoder(NullPolicy::Error).decode(&nulls).unwrap_err();
+    assert!(matches!(error, DataError::Null { row: 0, .. }), "{error}");
+    let mut dropping = decoder(NullPolicy::Drop);
+    assert_eq!(dropping.decode(&nulls).unwrap().rows, 0);
+    let block = dropping.decode(&known).unwrap();
+    assert_eq!(block.inputs, [Values::F32(vec![1.0, 2.0])]);
+    let mut zeroing = decoder(NullPolicy::Zero);
+    zeroing.decode(&known).unwrap();
+    let block = zeroing.decode(&nulls).unwrap();
+    assert_eq!(block.inputs, [Values::F32(vec![0.0; 4])]);
+}
+
+#[test]
+fn ids_keep_the_width_of_their_columns() {
+    let tiny: ArrayRef = Arc::new(Int8Array::from(vec![-7]));
+    let long: ArrayRef = Arc::new(arrow_array::Int64Array::from(vec![1_i64 << 40]));
+    let batch = batch(vec![
+        ("tiny", tiny),
+        ("list", lists(&[Some(&[i32::MIN])])),
+        ("long", long),
+    ]);
+    let int64 = DType::from_name("int64").unwrap();
+    let ids = |names: &[&str]| {
+        let wanted = Wanted {
+            inputs: vec![input("in", &[i64::try_from(names.len()).ok()], int64)],
+            outputs: Vec::new(),
+        };
+        let columns = columns(names, None, NullPolicy::Error);
+        decode(&batch, &columns, wanted).unwrap().inputs.remove(0)
+    };
+    assert_eq!(ids(&["tiny", "list"]), Values::I32(vec![-7, i32::MIN]));
+    assert_eq!(ids(&["tiny", "long"]), Values::I64(vec![-7, 1 << 40]));
+}
+
+#[test]
+fn rows_that_no_memory_has_room_for_are_an_error() {
+    let row: Vector<'_> = (Some(&[0]), &[1.0], i32::MAX);
+    let rows = vectors(&vec![row; 300_000]);
+    let batch = batch(vec![("v", rows)]);
+    let columns = columns(&["v"], None, NullPolicy::Error);
+    let wanted = Wanted {
+        inputs: vec![input("in", &[None], DType::FLOAT32)],
+        outputs: Vec::new(),
+    };
+    let error = decode(&batch, &columns, wanted).unwrap_err();
+    assert!(
+        matches!(error, DataError::TooLarge { rows: 300_000, .. }),
+        "{error}"
+    );
 }

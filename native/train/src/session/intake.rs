@@ -1,12 +1,12 @@
 //! The trainer thread's end of the feed.
 
 use crate::block::Block;
-use crate::dataset::Blocks;
+use crate::dataset::{Arrival, Blocks, Stream};
 use crate::error::{DataError, Error};
 use crate::fit::Intake;
-use crate::session::{Room, Stop, Stream};
+use crate::session::{Room, Stop};
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long a wait lasts before cancellation is looked at again.
 const TICK: Duration = Duration::from_millis(50);
@@ -26,7 +26,6 @@ pub(crate) struct Channel {
     incoming: Receiver<Message>,
     room: Sender<Room>,
     stop: Stop,
-    validation: Vec<Block>,
     ended: bool,
 }
 
@@ -36,38 +35,37 @@ impl Channel {
             incoming,
             room,
             stop,
-            validation: Vec::new(),
             ended: false,
         }
     }
 }
 
 impl Blocks for Channel {
-    fn next_block(&mut self) -> Result<Option<Block>, Error> {
+    fn next_block(&mut self, deadline: Option<Instant>) -> Result<Arrival, Error> {
         while !self.ended {
-            match self.incoming.recv_timeout(TICK) {
+            let until = Instant::now() + TICK;
+            let until = deadline.map_or(until, |deadline| deadline.min(until));
+            match self.incoming.recv_deadline(until) {
                 Ok(Message::Block(stream, block)) => {
                     self.room.send(Room(())).ok();
-                    match stream {
-                        Stream::Training => return Ok(Some(block)),
-                        Stream::Validation => self.validation.push(block),
-                    }
+                    return Ok(Arrival::Block(stream, block));
                 }
                 Ok(Message::Refused(error)) => return Err(error.into()),
                 Ok(Message::End) => self.ended = true,
-                Err(RecvTimeoutError::Timeout) => self.check_cancelled()?,
+                Err(RecvTimeoutError::Timeout) => {
+                    self.check_cancelled()?;
+                    if deadline == Some(until) {
+                        return Ok(Arrival::Late);
+                    }
+                }
                 Err(RecvTimeoutError::Disconnected) => return Err(Error::Cancelled),
             }
         }
-        Ok(None)
+        Ok(Arrival::End)
     }
 }
 
 impl Intake for Channel {
-    fn validation(&self) -> &[Block] {
-        &self.validation
-    }
-
     /// A failure anywhere in the job counts too; the next collective call says which.
     fn check_cancelled(&self) -> Result<(), Error> {
         if self.stop.is_cancelled() {

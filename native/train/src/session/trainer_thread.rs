@@ -3,7 +3,7 @@
 use crate::artifacts::{self, Artifacts};
 use crate::columns::{Wanted, WantedOutput, wanted_inputs};
 use crate::config::{self, Columns, ExportFormat, FitSession, ModelFiles};
-use crate::dataset::Dataset;
+use crate::dataset::{self, Dataset};
 use crate::error::Error;
 use crate::event::{Event, FitResult};
 use crate::fit::FitLoop;
@@ -208,8 +208,13 @@ fn train(
     } else {
         None
     };
-    let seed = settings.shuffle.then_some(settings.seed);
-    let mut dataset = Dataset::new(seed, config.rank, settings.epochs > 1);
+    let mut dataset = Dataset::new(dataset::Settings {
+        seed: settings.shuffle.then_some(settings.seed),
+        rank: config.rank,
+        keep: settings.epochs > 1,
+        budget: config.cache_bytes,
+        folder: config.local_dir.clone(),
+    });
     let opened = caller.opened;
     let state = FitLoop {
         trainer,

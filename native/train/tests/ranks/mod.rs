@@ -24,6 +24,10 @@ pub(crate) struct Job {
     pub(crate) model: Value,
     pub(crate) fit: Value,
     pub(crate) resume: Option<PathBuf>,
+    pub(crate) cache_bytes: u64,
+    pub(crate) progress_timeout_ms: u64,
+    /// How long a rank takes to make each of its batches.
+    pub(crate) pauses: Vec<Duration>,
     pub(crate) run_id: String,
 }
 
@@ -52,6 +56,9 @@ impl Job {
             model,
             fit: settings,
             resume: None,
+            cache_bytes: u64::MAX,
+            progress_timeout_ms: 60_000,
+            pauses: Vec::new(),
             run_id,
         }
     }
@@ -59,11 +66,13 @@ impl Job {
     fn session(&self, rank: usize, world_size: usize, directory: &Path) -> FitSession {
         let config = json!({
             "rank": rank, "threads": 1, "local_dir": directory.join(rank.to_string()),
+            "cache_bytes": self.cache_bytes,
             "collective": {
                 "run_id": self.run_id, "stage_id": 1, "stage_attempt": 0, "rank": rank,
                 "world_size": world_size, "hosts": vec!["127.0.0.1"; world_size],
                 "bind_host": "127.0.0.1", "port": 39100, "port_retries": 64,
-                "rendezvous_timeout_ms": 60_000, "progress_timeout_ms": 60_000},
+                "rendezvous_timeout_ms": 60_000,
+                "progress_timeout_ms": self.progress_timeout_ms},
             "columns": {"features": ["a", "b", "c", "d"], "labels": ["label"], "weight": null,
                         "null_policy": "error"},
             "fit": self.fit, "resume": if rank == 0 { json!(self.resume) } else { Value::Null }});
@@ -85,6 +94,8 @@ impl Job {
 
     fn run_rank(&self, config: FitSession, batches: &[RecordBatch]) -> Outcome {
         let started = Instant::now();
+        let pause = self.pauses.get(config.rank).copied().unwrap_or_default();
+        std::fs::create_dir_all(&config.local_dir).unwrap();
         let model = self.model.to_string();
         let schema = rows(0, 1).schema();
         let fit = {
@@ -96,6 +107,7 @@ impl Job {
         };
         let fit = fit.map_err(Arc::new)?;
         for batch in batches {
+            std::thread::sleep(pause);
             loop {
                 assert!(started.elapsed() < DEADLINE, "feeding hangs");
                 if let Some(room) = fit.room(Duration::from_millis(50))? {

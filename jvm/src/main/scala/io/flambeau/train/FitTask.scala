@@ -87,6 +87,7 @@ private[train] final case class FitTask(
       ("rank" -> rank) ~
       ("threads" -> context.cpus()) ~
       ("local_dir" -> localDir.toString) ~
+      ("cache_bytes" -> cluster.cacheBytes) ~
       ("collective" ->
         ("run_id" -> runId) ~
           ("stage_id" -> context.stageId()) ~

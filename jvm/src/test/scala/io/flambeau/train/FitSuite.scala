@@ -49,6 +49,29 @@ class FitSuite extends SparkSuite {
     }
   }
 
+  test("rows beyond the cache's memory train to the bits of rows within it") {
+    failAfter(deadline) {
+      val data = Samples.points(spark, 240000, 2).withColumn("held", col("id") % 5 === 0)
+      val estimator = Samples.estimator(2).setBatchSize(2048).setValidationIndicatorCol("held")
+      def train(memory: String) = {
+        spark.conf.set("spark.flambeau.cache.memory", memory)
+        try {
+          val model = estimator.fit(data)
+          (model.history.map { case (name, values) => name -> values.toSeq }, weights(model))
+        } finally spark.conf.unset("spark.flambeau.cache.memory")
+      }
+      val within = train("1g")
+      assert(within._1("val_loss").length == 3)
+      assert(train("1m") == within)
+      val message = intercept[ConfigException](train("much")).getMessage
+      assert(message.startsWith("spark.flambeau.cache.memory is 'much': "))
+    }
+  }
+
+  /** What a model predicts for some points: its weights through their outputs. */
+  private def weights(model: KerasModel): Seq[Seq[Float]] =
+    model.transform(Samples.points(spark, 100, 1)).select("output").collect().map(_.getSeq[Float](0)).toSeq
+
   test("the model directory holds pointer, checkpoint, events, model and history, and nothing else") {
     failAfter(deadline) {
       val folder = temporaryDirectory()
