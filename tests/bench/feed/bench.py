@@ -1,6 +1,6 @@
 """What it costs to bring rows to a model, round by round, each figure beside its peers.
 
-Usage: bench.py, with ROUNDS (3) and RECORDS (50000) in the environment. Every run is a process of
+Usage: bench.py, with ROUNDS (3) and RECORDS (300000) in the environment. Every run is a process of
 its own, pinned to one core. Prints figure, ours, peer, ratio, aim, and writes them to
 build/bench/feed.json.
 """
@@ -18,7 +18,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[2]
 ROUNDS = int(os.environ.get("ROUNDS", "3"))
-RECORDS = int(os.environ.get("RECORDS", "50000"))
+RECORDS = int(os.environ.get("RECORDS", "300000"))
 FOLDER = ROOT / "build" / "bench" / f"tfrecord-{RECORDS}"
 TENSORFLOW, SPARK = (str(ROOT / "build" / venv / "bin/python") for venv in ("venv", "bench-venv"))
 

@@ -7,6 +7,7 @@ prints records per second by file, best of three, as JSON.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import sys
@@ -40,13 +41,14 @@ def encoded(kind: str, image: bytes, label: int) -> bytes:
 
 
 def write(folder: Path, records: int) -> None:
-    """One file of each kind."""
-    rows = list(zip(images()[:records], labels()[:records], strict=True))
+    """One file of each kind, of the images over and over."""
+    rows = list(zip(images(), labels(), strict=True))
     for kind in KINDS:
+        once = [encoded(kind, image.tobytes(), int(label)) for image, label in rows]
         (folder / kind).mkdir(parents=True)
         with tf.io.TFRecordWriter(str(folder / kind / "part-0.tfrecord")) as writer:
-            for image, label in rows:
-                writer.write(encoded(kind, image.tobytes(), int(label)))
+            for record in itertools.islice(itertools.cycle(once), records):
+                writer.write(record)
 
 
 def read(path: str, kind: str) -> float:
