@@ -63,6 +63,42 @@ fn put_tag(number: u32, wire_type: u64, out: &mut Vec<u8>) {
     put_varint(u64::from(number) << 3 | wire_type, out);
 }
 
+/// The varints of one or two bytes at the beginning of eight bytes.
+#[derive(Clone, Copy)]
+struct ShortVarints {
+    /// The bit that each begins at.
+    starts: [u8; 8],
+    count: u8,
+    /// Bytes that they take together.
+    bytes: u8,
+}
+
+/// By which of the eight bytes have the highest bit, which says that another byte follows.
+static SHORT_VARINTS: [ShortVarints; 256] = {
+    let none = ShortVarints {
+        starts: [0; 8],
+        count: 0,
+        bytes: 0,
+    };
+    let mut table = [none; 256];
+    let mut long = 0;
+    while long < 256 {
+        let found = &mut table[long];
+        while found.bytes < 8 {
+            let size = if long >> found.bytes & 1 == 0 { 1 } else { 2 };
+            let ends = found.bytes + size <= 8 && long >> (found.bytes + size - 1) & 1 == 0;
+            if !ends {
+                break;
+            }
+            found.starts[found.count as usize] = 8 * found.bytes;
+            found.count += 1;
+            found.bytes += size;
+        }
+        long += 1;
+    }
+    table
+};
+
 /// One decoded field of a message.
 #[derive(Debug)]
 pub(crate) struct Field<'a> {
@@ -142,27 +178,27 @@ impl<'a> Message<'a> {
         Err(self.error("an integer is longer than 64 bits"))
     }
 
-    /// Appends the integers that the bytes are, one after the other. Eight of one byte each are
-    /// taken at once: pixels and classes are mostly such.
+    /// Appends the integers that the bytes are, one after the other. Of eight bytes those integers
+    /// that take one or two bytes, as pixels and classes do, are taken at once.
     pub(crate) fn packed_varints(mut self, out: &mut Vec<i64>) -> Result<(), WireError> {
-        const HIGH_BITS: u64 = 0x8080_8080_8080_8080;
         while let Some(word) = self.bytes.first_chunk::<8>() {
-            let long = u64::from_le_bytes(*word) & HIGH_BITS;
-            if long == 0 {
-                out.extend(word.map(i64::from));
-                self.skip(8);
+            let word = u64::from_le_bytes(*word);
+            // The highest bit of each byte, gathered in the highest byte of the product.
+            let long = (word & 0x8080_8080_8080_8080).wrapping_mul(0x0002_0408_1020_4081) >> 56;
+            let short = &SHORT_VARINTS[usize::from(long.to_le_bytes()[0])];
+            if short.count == 0 {
+                out.push(self.varint()?.cast_signed());
                 continue;
             }
-            let short = long.trailing_zeros() as usize / 8;
-            out.extend(word[..short].iter().map(|&byte| i64::from(byte)));
-            self.skip(short);
-            match word[short..] {
-                [first, second, ..] if second < 0x80 => {
-                    out.push(i64::from(first & 0x7f) | i64::from(second) << 7);
-                    self.skip(2);
-                }
-                _ => out.push(self.varint()?.cast_signed()),
-            }
+            let filled = out.len();
+            out.extend(short.starts.map(|start| {
+                let bytes = word >> start;
+                let second = (bytes >> 8 & 0x7f) * (bytes >> 7 & 1);
+                (bytes & 0x7f | second << 7).cast_signed()
+            }));
+            // Those beyond are of no varint.
+            out.truncate(filled + usize::from(short.count));
+            self.skip(usize::from(short.bytes));
         }
         while !self.bytes.is_empty() {
             out.push(self.varint()?.cast_signed());
