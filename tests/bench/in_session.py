@@ -6,50 +6,20 @@ turns, the peers in turn with ours.
 
 import json
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
-import pyarrow as pa
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "python"))
 
-import flambeau  # noqa: E402
 from flambeau.ml import KerasModel  # noqa: E402
+from local_session import count, rates, session  # noqa: E402
 
 FEED_ROWS = 200_000
 PIXELS = 784
-
-
-def session() -> SparkSession:
-    """One core, driver and executor in one process."""
-    builder = SparkSession.builder.master("local[1]").config("spark.ui.enabled", "false")
-    builder = builder.config("spark.flambeau.libtorch", str(ROOT / "build" / "libtorch" / "lib"))
-    builder = builder.config("spark.driver.memory", "4g")
-    spark = flambeau.configure(builder).getOrCreate()
-    spark.sparkContext.setLogLevel("ERROR")
-    return spark
-
-
-def rates(rows: int, ways: dict[str, Callable[[], object]]) -> dict[str, float]:
-    """Rows per second of each way, after a warm-up, in turn."""
-    seconds = {name: float("inf") for name in ways}
-    for turn in range(4):
-        for name, way in ways.items():
-            start = time.perf_counter()
-            way()
-            if turn:
-                seconds[name] = min(seconds[name], time.perf_counter() - start)
-    return {name: rows / best for name, best in seconds.items()}
-
-
-def count(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """What a mapInArrow user does at least: look at each batch."""
-    rows = sum(batch.num_rows for batch in batches)
-    yield pa.RecordBatch.from_pydict({"rows": [rows]})
 
 
 def predict_with_torch(parts: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:

@@ -10,12 +10,15 @@ from __future__ import annotations
 import json
 import os
 import statistics
-import subprocess
 import sys
 from collections import defaultdict
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))
+
+from pinned import output  # noqa: E402
+
 ROOT = HERE.parents[2]
 ROUNDS = int(os.environ.get("ROUNDS", "3"))
 RECORDS = int(os.environ.get("RECORDS", "300000"))
@@ -38,20 +41,7 @@ ROWS = [
 
 def figures(command: list[str], pinned: bool = True) -> dict[str, float]:
     """What a command of this folder prints last."""
-    pin = ["taskset", "-c", "0"] if pinned else []
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [*pin, *command],
-        cwd=HERE,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=1200,
-        check=False,
-    )
-    if done.returncode:
-        sys.exit(f"{' '.join(command)} failed:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
-    return json.loads((done.stdout.strip().splitlines() or ["{}"])[-1])
+    return json.loads((output(command, HERE, pinned=pinned).strip().splitlines() or ["{}"])[-1])
 
 
 def main() -> None:

@@ -8,17 +8,13 @@ from __future__ import annotations
 
 import json
 import sys
-import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 
-ROOT = Path(__file__).resolve().parents[3]
-sys.path.insert(0, str(ROOT / "python"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import flambeau  # noqa: E402
+from local_session import count, rates, session  # noqa: E402
 
 PIXELS = 784
 # Cached frames of about 200 MB each.
@@ -27,34 +23,6 @@ FRAMES = {
     "floats": (60_000, [f"array_repeat(CAST(id AS FLOAT), {PIXELS}) AS image"]),
     "columns": (60_000, [f"CAST(id % 256 AS INT) AS p{at}" for at in range(PIXELS)]),
 }
-
-
-def session() -> SparkSession:
-    """One core, driver and executor in one process."""
-    builder = SparkSession.builder.master("local[1]").config("spark.ui.enabled", "false")
-    builder = builder.config("spark.flambeau.libtorch", str(ROOT / "build" / "libtorch" / "lib"))
-    builder = builder.config("spark.driver.memory", "4g")
-    builder = builder.config("spark.sql.codegen.maxFields", "2000")
-    spark = flambeau.configure(builder).getOrCreate()
-    spark.sparkContext.setLogLevel("ERROR")
-    return spark
-
-
-def rates(rows: int, ways: dict[str, Callable[[], object]]) -> dict[str, float]:
-    """Rows per second of each way, after a warm-up, in turn."""
-    seconds = dict.fromkeys(ways, float("inf"))
-    for turn in range(4):
-        for name, way in ways.items():
-            start = time.perf_counter()
-            way()
-            if turn:
-                seconds[name] = min(seconds[name], time.perf_counter() - start)
-    return {name: rows / best for name, best in seconds.items()}
-
-
-def count(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """What a mapInArrow user does at least: look at each batch."""
-    yield pa.RecordBatch.from_pydict({"rows": [sum(batch.num_rows for batch in batches)]})
 
 
 def batches(frame: DataFrame) -> int:
@@ -95,7 +63,7 @@ def reading(spark: SparkSession, folder: str, kind: str) -> dict[str, float]:
 
 def main() -> None:
     """Measure and print."""
-    spark = session()
+    spark = session({"spark.sql.codegen.maxFields": "2000"})
     measured: dict[str, float] = {}
     for kind in FRAMES:
         measured.update(feeding(spark, kind))

@@ -10,12 +10,15 @@ from __future__ import annotations
 import json
 import os
 import statistics
-import subprocess
 import sys
 from collections import defaultdict
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))
+
+from pinned import output as run_output  # noqa: E402
+
 ROOT = HERE.parents[2]
 FOLDER = ROOT / "build" / "bench" / "keras"
 ROUNDS = int(os.environ.get("ROUNDS", "3"))
@@ -45,23 +48,10 @@ def aim(name: str, mode: str, peer: str) -> float | None:
 
 def output(command: list[str], pinned: bool = True) -> str:
     """Run a command of this folder to its end; what it printed."""
-    libraries = ROOT / "build" / "libtorch" / "lib"
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    environment = {"TF_CPP_MIN_LOG_LEVEL": "3"}
     if command[0] == OURS:
-        environment["LD_LIBRARY_PATH"] = str(libraries)
-    pin = ["taskset", "-c", "0"] if pinned else []
-    done = subprocess.run(
-        [*pin, *command],
-        cwd=HERE,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=1200,
-        check=False,
-    )
-    if done.returncode:
-        sys.exit(f"{' '.join(command)} failed:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
-    return done.stdout
+        environment["LD_LIBRARY_PATH"] = str(ROOT / "build" / "libtorch" / "lib")
+    return run_output(command, HERE, environment, pinned)
 
 
 def main() -> None:

@@ -248,7 +248,7 @@ impl RecordFrames {
                 format!("a split of the file at byte {}", self.split.end),
                 format!(
                     "the record that ends at byte {next} holds what looks like a record at byte \
-                     {border}; read the file as a whole"
+                     {border}; read the file as a whole (splitFiles=false)"
                 ),
             ));
         }

@@ -15,7 +15,7 @@ import io.flambeau.jni.{DecodedBatch, Session}
  * The bytes of a file, decompressed, from an offset on: what native sessions decode. Holds one
  * chunk of them.
  */
-private[data] final class PlainBytes private (path: Path, compression: Compression, stream: InputStream, start: Long)
+final class PlainBytes private (path: Path, compression: Compression, stream: InputStream, start: Long)
     extends AutoCloseable {
   import PlainBytes._
 
@@ -56,7 +56,7 @@ private[data] final class PlainBytes private (path: Path, compression: Compressi
     }
 }
 
-private[data] object PlainBytes {
+object PlainBytes {
   private val ChunkBytes = 256 << 10
   private val End = -1
 

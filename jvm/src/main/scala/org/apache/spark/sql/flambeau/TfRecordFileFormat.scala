@@ -14,7 +14,7 @@ import org.apache.spark.sql.sources.{DataSourceRegister, Filter}
 import org.apache.spark.sql.types.{DataType, StructType}
 import org.apache.spark.util.SerializableConfiguration
 
-import io.flambeau.data.{TfRecordOptions, TfRecordReader, TfRecordSchema, TfRecordWriter}
+import io.flambeau.data.{TfRecordOptions, TfRecordSchema, TfRecordWriter}
 
 /** What [[TfRecordSource]] leaves to the first version of Spark's API: writing, SQL tables and streams. */
 final class TfRecordFileFormat extends FileFormat with DataSourceRegister with Serializable {

@@ -11,7 +11,7 @@ import org.apache.spark.sql.types.StructType
 import org.apache.spark.sql.vectorized.ColumnarBatch
 import org.apache.spark.util.SerializableConfiguration
 
-import io.flambeau.data.{TfRecordOptions, TfRecordReader}
+import io.flambeau.data.TfRecordOptions
 
 /** Reads the splits of a scan on executors, as batches. */
 private[flambeau] final class TfRecordReaderFactory(

@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-package io.flambeau.data
+package org.apache.spark.sql.flambeau
 
 import org.apache.hadoop.conf.Configuration
 import org.apache.spark.TaskContext
 import org.apache.spark.sql.execution.datasources.PartitionedFile
 import org.apache.spark.sql.execution.vectorized.{ColumnVectorUtils, ConstantColumnVector}
-import org.apache.spark.sql.flambeau.{ArrowLoader, ArrowSchema}
 import org.apache.spark.sql.types.StructType
 import org.apache.spark.sql.vectorized.{ColumnarBatch, ColumnVector}
 import org.json4s.JsonDSL._
 import org.slf4j.LoggerFactory
 
+import io.flambeau.data.{Compression, PlainBytes, TfRecordOptions}
 import io.flambeau.jni.{NativeLibrary, Session}
 
 /**
@@ -21,7 +21,7 @@ import io.flambeau.jni.{NativeLibrary, Session}
  * @param columns to read, in this order; maybe none, as the batches still tell their rows
  * @param partitionColumns of `split.partitionValues`
  */
-final class TfRecordReader(
+private[flambeau] final class TfRecordReader(
     split: PartitionedFile,
     columns: StructType,
     partitionColumns: StructType,
@@ -103,6 +103,6 @@ final class TfRecordReader(
   }
 }
 
-private[data] object TfRecordReader {
+private object TfRecordReader {
   private val log = LoggerFactory.getLogger(classOf[TfRecordReader])
 }
