@@ -10,7 +10,6 @@ import org.apache.spark.sql.{DataFrame, Encoders, Row, SparkSession}
 import org.apache.spark.sql.functions.col
 import org.apache.spark.sql.types.DoubleType
 
-import io.flambeau.ConfigException
 import io.flambeau.ml.KerasModel
 
 /** Predicts a table's rows, as lines like `2026-05-21T11:49:56.561506 Label: 7, Prediction: 7`. */
@@ -22,6 +21,7 @@ private[cli] object PredictCommand extends Command {
     Flag("model-dir", "directory that train wrote", required = true),
     Flag("data", "the table", required = true),
     Tables.FormatFlag,
+    Tables.IdxLabelsFlag,
     Tables.StreamFlag,
     Tables.TriggerFlag,
     Flag("label", "label column", default = Some("label")),
@@ -34,9 +34,7 @@ private[cli] object PredictCommand extends Command {
   override def run(spark: SparkSession, arguments: Arguments, out: PrintStream): Unit = {
     val output = arguments.checked(new Path(arguments("output")))
     val streams = arguments.get("stream").isDefined
-    if (!streams && output.getFileSystem(spark.sparkContext.hadoopConfiguration).exists(output)) {
-      throw new ConfigException(s"$output exists already. Try: delete it, or another --output")
-    }
+    if (!streams) Tables.absent(spark, output.toString)
     val label = arguments("label")
     val table = Tables.read(spark, arguments, arguments("data"))
     val model = KerasModel.fromKerasFile(spark, s"${arguments("model-dir")}/$Export")

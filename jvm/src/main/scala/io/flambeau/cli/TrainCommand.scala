@@ -16,6 +16,7 @@ private[cli] object TrainCommand extends Command {
     Flag("model", "the model: a .json or .keras file", required = true),
     Flag("data", "the training table", required = true),
     Tables.FormatFlag,
+    Tables.IdxLabelsFlag,
     Tables.StreamFlag,
     Tables.TriggerFlag,
     Flag("validation", "a table of the same columns that only validates"),
