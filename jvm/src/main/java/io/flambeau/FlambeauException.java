@@ -7,6 +7,7 @@ public class FlambeauException extends RuntimeException {
   private static final int NO_RANK = -1;
 
   private int rank = NO_RANK;
+  private String source = "";
 
   /** A failure described by {@code message}. */
   public FlambeauException(String message) {
@@ -24,8 +25,15 @@ public class FlambeauException extends RuntimeException {
     return this;
   }
 
+  /** Records what the rows at fault were read from; the message then ends with it. */
+  public final FlambeauException readFrom(String source) {
+    this.source = source;
+    return this;
+  }
+
   @Override
   public final String getMessage() {
-    return rank == NO_RANK ? super.getMessage() : "rank " + rank + ": " + super.getMessage();
+    String where = rank == NO_RANK ? "" : "rank " + rank + ": ";
+    return where + super.getMessage() + (source.isEmpty() ? "" : " (rows of " + source + ")");
   }
 }

@@ -13,7 +13,7 @@ import org.json4s.JsonDSL._
 import org.json4s.jackson.JsonMethods.parse
 import org.slf4j.LoggerFactory
 
-import io.flambeau.FlambeauException
+import io.flambeau.{DataException, FlambeauException}
 import io.flambeau.jni.{Columns, NativeLibrary, Session}
 
 /**
@@ -76,8 +76,7 @@ private[train] final case class FitTask(
     val session = Session.open(document, ArrowSchema.message(schema), files.value.model, secret, files.value.weights)
     try {
       val events = new RankEvents(session, directory, new ProgressReport(progress, context.stageAttemptNumber()), started)
-      feed(source, session, events, context)
-      val result = events.untilDone()
+      val result = feed(source, session, events, context)
       if (context.partitionId() == 0) Trained(resultOf(result, microBatch.isEmpty)) else Followed
     } finally session.close()
   }
@@ -108,8 +107,8 @@ private[train] final case class FitTask(
       ("resume" -> checkpoint.fold[JValue](JNull)(path => JString(path.toString)))
   }
 
-  /** Feeds what the source has: once, or in every pass until the fit is done. */
-  private def feed(source: RankSource, session: Session, events: RankEvents, context: BarrierTaskContext): Unit = {
+  /** Feeds what the source has, once or in every pass until the fit is done, and gives its result. */
+  private def feed(source: RankSource, session: Session, events: RankEvents, context: BarrierTaskContext): JValue = {
     val rows = new RowFeed(session, events, schema)
     try {
       source match {
@@ -125,6 +124,9 @@ private[train] final case class FitTask(
             pass += 1
           }
       }
+      events.untilDone()
+    } catch {
+      case error: DataException => throw error.readFrom(rows.source)
     } finally rows.close()
   }
 }

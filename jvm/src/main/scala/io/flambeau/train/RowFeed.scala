@@ -2,8 +2,9 @@
 package io.flambeau.train
 
 import org.apache.spark.sql.catalyst.InternalRow
-import org.apache.spark.sql.flambeau.ArrowBatcher
+import org.apache.spark.sql.flambeau.{ArrowBatcher, SparkInternals}
 import org.apache.spark.sql.types.StructType
+import org.apache.spark.unsafe.types.UTF8String
 
 import io.flambeau.jni.Session
 
@@ -16,6 +17,9 @@ private[train] final class RowFeed(session: Session, events: RankEvents, schema:
   private val training = new ArrowBatcher(schema)
   private val validation = new ArrowBatcher(schema)
   private val validates = schema.length
+  private var file = UTF8String.EMPTY_UTF8
+  private var gathered = Set.empty[UTF8String]
+  private var fed = Set.empty[UTF8String]
 
   /** Takes rows until there are no more or the fit is done. Whether it wants more. */
   def take(rows: Iterator[InternalRow]): Boolean = {
@@ -26,6 +30,9 @@ private[train] final class RowFeed(session: Session, events: RankEvents, schema:
     }
     !events.isDone
   }
+
+  /** The files that the last batch is of. The session refuses it when the next one comes. */
+  def source: String = fed.map(_.toString).filter(_.nonEmpty).toSeq.sorted.mkString(", ")
 
   /** Ends a pass over the rows. */
   def endPass(): Unit = {
@@ -41,12 +48,19 @@ private[train] final class RowFeed(session: Session, events: RankEvents, schema:
   }
 
   private def add(row: InternalRow, batcher: ArrowBatcher, stream: Int): Unit = {
+    val now = SparkInternals.inputFile
+    if (now ne file) {
+      file = now
+      gathered += now
+    }
     batcher.add(row)
     if (batcher.isFull) flush(batcher, stream)
   }
 
   private def flush(batcher: ArrowBatcher, stream: Int): Unit = if (!batcher.isEmpty) {
     batcher.lend(session.feed(stream, _))
+    fed = gathered
+    gathered = Set(file)
     events.handlePending()
   }
 }

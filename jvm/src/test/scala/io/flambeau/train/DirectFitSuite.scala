@@ -130,6 +130,24 @@ class DirectFitSuite extends SparkSuite {
     }
   }
 
+  test("a row at fault is told with the file that it is in") {
+    failAfter(deadline) {
+      val folder = temporaryDirectory()
+      def write(name: String, lines: String*): Unit = { java.nio.file.Files.write(folder.resolve(name), String.join("\n", lines: _*).getBytes); () }
+      write("a.csv", Seq.fill(3000)("1,0.5,0.5"): _*)
+      write("b.csv", "0,0.1,0.2", "0,oops,0.2", "1,0.1,0.2")
+      val table = spark.read.schema("label long, x float, y float").csv(folder.toString)
+      for (mode <- Seq("direct", "spark")) {
+        val each = estimator(1, mode).setFeatureCols(Array("x", "y"))
+        val message = intercept[DataException](each.fit(table.coalesce(1))).getMessage
+        assert(message.contains("column 'x' is null in row"), message)
+        // Rows that were exchanged are of no file any more.
+        assert(message.contains("b.csv") == (mode == "direct"), message)
+        assert(history(each.setNullPolicy("drop").fit(table))("loss").length == 3)
+      }
+    }
+  }
+
   test("a plan that only Spark can run is refused with what to do") {
     val table = saved("parquet", 100, 2)
     for (shuffled <- Seq(table.repartition(3), table.orderBy("id"), table.groupBy("label").agg(first("point").as("point")))) {

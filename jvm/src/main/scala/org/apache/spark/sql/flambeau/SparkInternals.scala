@@ -7,12 +7,13 @@ import scala.annotation.tailrec
 
 import org.apache.hadoop.conf.Configuration
 import org.apache.spark.{NarrowDependency, SparkContext, SparkEnv}
-import org.apache.spark.rdd.RDD
+import org.apache.spark.rdd.{InputFileBlockHolder, RDD}
 import org.apache.spark.sql.{DataFrame, SparkSession}
 import org.apache.spark.sql.catalyst.InternalRow
 import org.apache.spark.sql.catalyst.expressions.{BoundReference, UnsafeProjection}
 import org.apache.spark.sql.classic
 import org.apache.spark.sql.types.StructType
+import org.apache.spark.unsafe.types.UTF8String
 import org.apache.spark.util.Utils
 
 /** What Flambeau needs of Spark beyond its public API, all in this package. */
@@ -27,6 +28,9 @@ object SparkInternals {
 
   /** Where this process may keep scratch files: the first local directory that Spark itself could use. */
   def localRoot: Path = SparkEnv.get.blockManager.diskBlockManager.localDirs.head.toPath.getParent
+
+  /** The file of the row that this thread has read last; empty where rows come from elsewhere. */
+  def inputFile: UTF8String = InputFileBlockHolder.getInputFilePath
 
   def deleteLocalDir(folder: Path): Unit = Utils.deleteRecursively(folder.toFile)
 

@@ -1,0 +1,48 @@
+"""Training rates in one `local[1]` session: rows in memory, rows that Spark feeds, files read anew.
+
+`in_training.py FOLDER` takes a folder of TFRecord files of 784 bytes an image, as peer_tfdata.py wrote
+them, and prints a line before each fit; the JVM prints how long each epoch takes. Epochs are of so
+many rows that a tenth of a second of their time is little.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))
+
+from local_session import ROOT, session  # noqa: E402
+
+from flambeau.ml import KerasEstimator  # noqa: E402
+
+MODEL = ROOT / "examples" / "mnist" / "cnn.json"
+
+
+def main() -> None:
+    """Train in each way."""
+    spark = session({"spark.default.parallelism": "1", "spark.flambeau.cache.memory": "2g"})
+    records = spark.read.format("tfrecord").option("binaryFeatures", "image")
+    table = records.load(f"{sys.argv[1]}/bytes")
+    print(f"rows {table.count()}", flush=True)
+    cached = table.coalesce(1).cache()
+    cached.count()
+    for way, frame, mode, epochs in [
+        ("fed", cached, "spark", 3),
+        ("read", table, "direct", 2),
+    ]:
+        print(f"way {way}", flush=True)
+        KerasEstimator(
+            model=MODEL,
+            optimizer="adam",
+            loss="sparse_categorical_crossentropy",
+            featuresCol="image",
+            batchSize=64,
+            epochs=epochs,
+            inputMode=mode,
+        ).fit(frame)
+    spark.stop()
+
+
+main()
