@@ -1,6 +1,10 @@
 //! A record batch into a [`Block`]: picks the columns of each input and output of the model, checks
 //! them, applies the null policy.
 
+mod images;
+mod labels;
+mod steps;
+
 use crate::binding::{self, Bound};
 use crate::block::{Block, Values, reserve};
 use crate::config::{Columns, NullPolicy};
@@ -12,6 +16,9 @@ use arrow_array::RecordBatch;
 use arrow_schema::Schema;
 use flambeau_keras::losses::LabelSpec;
 use flambeau_keras::{DType, Model};
+use images::ImageInput;
+use labels::LabelDecoder;
+use steps::Steps;
 
 /// What the model wants of a row.
 #[derive(Debug, Clone)]
@@ -70,12 +77,10 @@ struct InputDecoder {
     /// Values each column holds per row; known from the first batch in which it is not null
     /// throughout.
     widths: Vec<Option<usize>>,
-}
-
-#[derive(Debug)]
-struct LabelDecoder {
-    spec: LabelSpec,
-    sources: Vec<Source>,
+    /// Where its column holds images.
+    image: Option<ImageInput>,
+    /// Where rows of its column may differ in how many values they hold.
+    steps: Option<Steps>,
 }
 
 #[derive(Debug)]
@@ -95,53 +100,15 @@ impl Decoder {
     /// one value a row also [`DataError::FeatureWidth`] and [`DataError::LabelWidth`].
     pub fn new(schema: &Schema, columns: &Columns, wanted: Wanted) -> Result<Self, DataError> {
         let Bound { inputs, labels } = binding::bind(columns, &wanted)?;
-        let find = |names: Vec<String>, strings: bool| {
-            let sources = names.iter().map(|name| {
-                let source = source(schema, name)?;
-                let text = matches!(source.kind, ColumnKind::Text | ColumnKind::Texts);
-                let fits = if strings {
-                    text || source.kind == ColumnKind::Binary
-                } else {
-                    !text
-                };
-                if fits {
-                    return Ok(source);
-                }
-                Err(DataError::Type {
-                    column: name.clone(),
-                    dtype: schema.field(source.index).data_type().to_string(),
-                    accepted: if strings { STRINGS } else { NUMBERS },
-                })
-            });
-            sources.collect::<Result<Vec<_>, DataError>>()
-        };
+        check_names(columns, &wanted, &inputs)?;
         let inputs = wanted.inputs.into_iter().zip(inputs);
-        let inputs = inputs.map(|(wanted, names)| {
-            let sources = find(names, wanted.dtype == DType::String)?;
-            let input = InputDecoder {
-                widths: vec![None; sources.len()],
-                sources,
-                wanted,
-            };
-            match scalars(&input.sources) {
-                Some(found) => input.check_width(found).map(|()| input),
-                None => Ok(input),
-            }
-        });
+        let inputs =
+            inputs.map(|(wanted, names)| InputDecoder::new(schema, columns, wanted, names));
         let labels = wanted.outputs.into_iter().zip(labels);
-        let labels = labels.map(|(output, names)| match output.label {
+        let labels = labels.map(|(output, names)| match &output.label {
             None => Ok(None),
             Some(spec) => {
-                let label = LabelDecoder {
-                    spec,
-                    sources: find(names, false)?,
-                };
-                match (scalars(&label.sources), label.expected()) {
-                    (Some(found), (expected, false)) if found != expected => {
-                        Err(label.wrong_width(found, expected))
-                    }
-                    _ => Ok(Some(label)),
-                }
+                LabelDecoder::new(schema, columns, &output.name, spec.clone(), &names).map(Some)
             }
         });
         let weight = columns.weight.as_ref();
@@ -165,9 +132,9 @@ impl Decoder {
         let inputs = self.inputs.iter_mut();
         let inputs = inputs.map(|input| input.decode(batch, first_row, &mut nulls));
         let inputs = inputs.collect::<Result<Vec<_>, _>>()?;
-        let labels = self.labels.iter().map(|label| {
-            let decode = |label: &LabelDecoder| label.decode(batch, first_row, &mut nulls);
-            label.as_ref().map(decode).transpose()
+        let labels = self.labels.iter_mut().map(|label| {
+            let decode = |label: &mut LabelDecoder| label.decode(batch, first_row, &mut nulls);
+            label.as_mut().map(decode).transpose()
         });
         let labels = labels.collect::<Result<Vec<_>, _>>()?;
         let weights = match &self.weight {
@@ -195,6 +162,8 @@ impl Decoder {
             (Some(_), NullPolicy::Drop) => block.without(&nulls),
             (Some(_), NullPolicy::Zero) => {
                 let unknown = self.inputs.iter().find_map(InputDecoder::unknown);
+                let labels = self.labels.iter().flatten();
+                let unknown = unknown.or_else(|| labels.filter_map(LabelDecoder::unknown).next());
                 if let Some(source) = unknown {
                     return Err(DataError::UnknownWidth {
                         column: source.name.clone(),
@@ -210,7 +179,115 @@ impl Decoder {
     }
 }
 
+/// Which columns an input or output takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Takes {
+    Numbers,
+    Strings,
+}
+
+impl Takes {
+    /// Finds columns of the right kind.
+    fn find(self, schema: &Schema, names: &[String]) -> Result<Vec<Source>, DataError> {
+        let sources = names.iter().map(|name| {
+            let source = source(schema, name)?;
+            let text = matches!(source.kind, ColumnKind::Text | ColumnKind::Texts);
+            let fits = match self {
+                Self::Strings => text || source.kind == ColumnKind::Binary,
+                Self::Numbers => !text,
+            };
+            if fits {
+                return Ok(source);
+            }
+            Err(DataError::Type {
+                column: name.clone(),
+                dtype: schema.field(source.index).data_type().to_string(),
+                accepted: match self {
+                    Self::Strings => STRINGS,
+                    Self::Numbers => NUMBERS,
+                },
+            })
+        });
+        sources.collect()
+    }
+}
+
+/// Refuses settings for columns, inputs or outputs that are not there.
+fn check_names(
+    columns: &Columns,
+    wanted: &Wanted,
+    inputs: &[Vec<String>],
+) -> Result<(), DataError> {
+    let wrong = |reason: String| Err(DataError::Binding { reason });
+    let strange = columns.images.iter();
+    let mut strange = strange.filter(|name| !inputs.iter().flatten().any(|other| other == *name));
+    if let Some(name) = strange.next() {
+        return wrong(format!(
+            "imageCols names '{name}', which feeds no input of the model: name it in featureCols \
+             or inputMapping too"
+        ));
+    }
+    let names = wanted.inputs.iter().map(|input| input.name.as_str());
+    let outputs = wanted.outputs.iter().map(|output| output.name.as_str());
+    let outputs: Vec<_> = outputs.collect();
+    let both: Vec<_> = names.chain(outputs.iter().copied()).collect();
+    // Predicting, nobody knows the outputs.
+    let known = |name: &str, among: &[&str]| wanted.outputs.is_empty() || among.contains(&name);
+    let padded = columns.sequence_padding.names();
+    let padded = padded.chain(columns.sequence_truncating.names());
+    for name in padded {
+        if !known(name, &both) {
+            return wrong(format!(
+                "sequencePadding or sequenceTruncating names '{name}', which is no input or output \
+                 of the model; it has [{}]",
+                both.join(", ")
+            ));
+        }
+    }
+    for name in columns.label_encoding.names() {
+        if !known(name, &outputs) {
+            return wrong(format!(
+                "labelEncoding names '{name}', which is no output of the model; it has [{}]",
+                outputs.join(", ")
+            ));
+        }
+    }
+    Ok(())
+}
+
 impl InputDecoder {
+    fn new(
+        schema: &Schema,
+        columns: &Columns,
+        wanted: WantedInput,
+        names: Vec<String>,
+    ) -> Result<Self, DataError> {
+        let strings = wanted.dtype == DType::String;
+        let takes = if strings {
+            Takes::Strings
+        } else {
+            Takes::Numbers
+        };
+        let sources = takes.find(schema, &names)?;
+        let image = ImageInput::of(schema, columns, &wanted, &sources)?;
+        let steps = match (&sources[..], &image) {
+            ([source], None) => Steps::of(columns, &wanted.name, &wanted.shape)
+                .filter(|_| source.is_sequence(strings)),
+            _ => None,
+        };
+        let input = Self {
+            widths: vec![None; sources.len()],
+            sources,
+            wanted,
+            image,
+            steps,
+        };
+        match scalars(&input.sources) {
+            Some(found) if input.image.is_none() => input.check_width(found).map(|()| input),
+            _ => Ok(input),
+        }
+    }
+
     fn decode(
         &mut self,
         batch: &RecordBatch,
@@ -221,6 +298,11 @@ impl InputDecoder {
         let columns: Vec<_> = sources
             .map(|source| source.column(batch, first_row))
             .collect();
+        match (&columns[..], &self.image, &self.steps) {
+            ([column], Some(image), _) => return image.decode(column, nulls),
+            ([column], None, Some(steps)) => return self.sequences(column, steps, nulls),
+            _ => {}
+        }
         for (width, column) in self.widths.iter_mut().zip(&columns) {
             *width = width.or_else(|| column.width());
         }
@@ -245,9 +327,31 @@ impl InputDecoder {
         Ok(values)
     }
 
+    /// Rows of differing lengths.
+    fn sequences(
+        &self,
+        column: &Column<'_>,
+        steps: &Steps,
+        nulls: &mut Nulls,
+    ) -> Result<Values, DataError> {
+        let narrow = self.sources.iter().all(|source| source.narrow);
+        let kind = self.sources.first().map(|source| source.kind);
+        match (self.wanted.dtype, kind) {
+            (DType::String, _) => steps.fit(column, column.uneven_strings(nulls)?, Values::Strings),
+            (_, Some(ColumnKind::Binary)) => {
+                steps.fit(column, column.uneven_bytes(nulls)?, Values::U8)
+            }
+            (dtype, _) if dtype.is_float() => {
+                steps.fit(column, column.uneven_numbers(nulls)?, Values::F32)
+            }
+            _ if narrow => steps.fit(column, column.uneven_numbers(nulls)?, Values::I32),
+            _ => steps.fit(column, column.uneven_numbers(nulls)?, Values::I64),
+        }
+    }
+
     /// A column of which neither the rows so far nor the model tell how many values it holds.
     fn unknown(&self) -> Option<&Source> {
-        let open = self.expected().is_none();
+        let open = self.expected().is_none() && self.image.is_none() && self.steps.is_none();
         let mut sources = self.sources.iter().zip(&self.widths);
         let (source, _) = sources.find(|(_, width)| open && width.is_none())?;
         Some(source)
@@ -280,81 +384,6 @@ impl InputDecoder {
     }
 }
 
-impl LabelDecoder {
-    fn decode(
-        &self,
-        batch: &RecordBatch,
-        first_row: u64,
-        nulls: &mut Nulls,
-    ) -> Result<Values, DataError> {
-        let rows = batch.num_rows();
-        let sources = self.sources.iter();
-        let columns: Vec<_> = sources
-            .map(|source| source.column(batch, first_row))
-            .collect();
-        let (expected, padded) = self.expected();
-        let widths = self.widths(&columns, expected, padded)?;
-        match &self.spec {
-            LabelSpec::Values { .. } => Ok(Values::F32(concatenate(
-                &columns, &widths, rows, padded, nulls,
-            )?)),
-            LabelSpec::Class {
-                classes, ignored, ..
-            } => {
-                let ids: Vec<i64> = concatenate(&columns, &widths, rows, padded, nulls)?;
-                if let (Some(classes), Some(column)) = (*classes, columns.first()) {
-                    let allowed = |id: i64| (0..classes).contains(&id) || Some(id) == *ignored;
-                    check_ids(column, &ids, expected, classes, allowed, nulls)?;
-                }
-                Ok(Values::I64(ids))
-            }
-            LabelSpec::Sequence { classes, .. } => {
-                let ids: Vec<i64> = concatenate(&columns, &widths, rows, padded, nulls)?;
-                if let Some(column) = columns.first() {
-                    let allowed = |id: i64| (0..*classes).contains(&id);
-                    check_ids(column, &ids, expected, *classes, allowed, nulls)?;
-                }
-                Ok(Values::I64(ids))
-            }
-        }
-    }
-
-    fn widths(
-        &self,
-        columns: &[Column<'_>],
-        expected: usize,
-        padded: bool,
-    ) -> Result<Vec<usize>, DataError> {
-        if padded && columns.len() == 1 {
-            return Ok(vec![expected]);
-        }
-        let widths: Vec<_> = columns.iter().map(Column::width).collect();
-        let widths = shared_out(&widths, expected);
-        match widths.iter().sum() {
-            found if found == expected => Ok(widths),
-            found => Err(self.wrong_width(found, expected)),
-        }
-    }
-
-    /// Values of a row, and whether a row may have fewer.
-    fn expected(&self) -> (usize, bool) {
-        match &self.spec {
-            LabelSpec::Sequence { steps, .. } => (usize::try_from(*steps).unwrap_or(0), true),
-            spec => (spec.shape().map_or(1, elements), false),
-        }
-    }
-
-    fn wrong_width(&self, found: usize, expected: usize) -> DataError {
-        let names = self.sources.iter().map(|source| source.name.as_str());
-        DataError::LabelWidth {
-            column: shortened(names),
-            found,
-            expected,
-            shape: self.spec.shape().unwrap_or_default().to_vec(),
-        }
-    }
-}
-
 /// The widths of columns that hold `expected` values together. The first one of those that are null
 /// throughout, whose values are all alike, takes what the others leave.
 fn shared_out(widths: &[Option<usize>], expected: usize) -> Vec<usize> {
@@ -370,6 +399,15 @@ fn scalars(sources: &[Source]) -> Option<usize> {
 }
 
 impl Source {
+    /// Whether rows may hold any number of values; a string is one value of an input of strings.
+    fn is_sequence(&self, strings: bool) -> bool {
+        match self.kind {
+            ColumnKind::List | ColumnKind::Texts => true,
+            ColumnKind::Binary => !strings,
+            _ => false,
+        }
+    }
+
     fn column<'a>(&self, batch: &'a RecordBatch, first_row: u64) -> Column<'a> {
         Column {
             name: batch.schema_ref().field(self.index).name(),
@@ -486,29 +524,6 @@ fn too_large(columns: &[Column<'_>], rows: usize, bytes: usize) -> DataError {
         rows,
         bytes,
     }
-}
-
-/// Refuses an id that is not allowed, in a row without nulls.
-fn check_ids(
-    column: &Column<'_>,
-    ids: &[i64],
-    width: usize,
-    classes: i64,
-    allowed: impl Fn(i64) -> bool,
-    nulls: &Nulls,
-) -> Result<(), DataError> {
-    let rows = ids.chunks_exact(width.max(1)).enumerate();
-    for (row, ids) in rows.filter(|(row, _)| !nulls.is_null(*row)) {
-        if let Some(&value) = ids.iter().find(|&&id| !allowed(id)) {
-            return Err(DataError::LabelRange {
-                column: column.name.to_owned(),
-                row: column.first_row + row as u64,
-                value,
-                classes,
-            });
-        }
-    }
-    Ok(())
 }
 
 impl Block {

@@ -4,7 +4,6 @@ use super::*;
 use arrow_array::builder::{BinaryBuilder, Float64Builder, Int32Builder, ListBuilder};
 use arrow_array::{ArrayRef, BinaryArray, Float64Array, Int8Array, Int32Array, StructArray};
 use arrow_schema::Field;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 fn batch(columns: Vec<(&str, ArrayRef)>) -> RecordBatch {
@@ -17,11 +16,9 @@ fn batch(columns: Vec<(&str, ArrayRef)>) -> RecordBatch {
 fn columns(features: &[&str], label: Option<&str>, null_policy: NullPolicy) -> Columns {
     Columns {
         features: features.iter().map(ToString::to_string).collect(),
-        inputs: BTreeMap::new(),
         labels: label.map(str::to_owned).into_iter().collect(),
-        outputs: BTreeMap::new(),
-        weight: None,
         null_policy,
+        ..Columns::default()
     }
 }
 
@@ -106,7 +103,8 @@ fn arrays_become_rows_of_floats_and_must_agree_in_length() {
     let error = decode(&batch, &columns, wanted(&[2], None)).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "column 'image' has 1 values in row 1 of the partition, 2 expected: pad or filter the rows"
+        "column 'image' has 1 values in row 1 of the partition, 2 expected: pad or filter the rows, \
+         of arrays also by sequencePadding and sequenceTruncating"
     );
 }
 
@@ -248,9 +246,9 @@ fn a_wrong_type_is_named_with_those_accepted() {
     );
     assert_eq!(
         error.unwrap_err().to_string(),
-        "column 'a' is Utf8; accepted is a number, boolean, binary, an array of numbers, or an ML \
-         vector: look strings up in the model (StringLookup, TextVectorization) behind an input of \
-         dtype string"
+        "column 'a' is Utf8; accepted is a number, boolean, date, timestamp, binary, an array of \
+         numbers, or an ML vector: look strings up in the model (StringLookup, TextVectorization) \
+         behind an input of dtype string"
     );
 }
 

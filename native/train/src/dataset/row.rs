@@ -1,8 +1,10 @@
 //! Rows wherever they are kept, gathered part by part.
 
-use crate::block::{Block, Kind, Number, Part, Values, reserve};
+use crate::block::{Block, Kind, Number, Part, Ragged, Side, Values, reserve};
+use crate::dataset::blob;
 use crate::dataset::record::Record;
 use crate::error::{DataError, Error};
+use std::ops::Range;
 
 /// One row.
 #[derive(Debug, Clone, Copy)]
@@ -13,27 +15,56 @@ pub(crate) enum Row<'a> {
     Read(Record<'a>),
 }
 
+/// What a part of a row is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Form {
+    pub(crate) kind: Kind,
+    /// Values in a row; means nothing of ragged ones.
+    pub(crate) width: usize,
+    /// Of ragged ones.
+    pub(crate) padding: Option<Side>,
+}
+
 impl Row<'_> {
-    fn kind(&self, part: Part) -> Option<(Kind, usize)> {
+    fn form(&self, part: Part) -> Option<Form> {
         match self {
             Self::Held(block, _) => {
                 let values = block.part(part)?;
-                Some((values.kind(), values.len() / block.rows.max(1)))
+                Some(Form {
+                    kind: values.kind(),
+                    width: values.len() / block.rows.max(1),
+                    padding: values.padding(),
+                })
             }
-            Self::Read(record) => record.kind(part),
+            Self::Read(record) => record.form(part),
         }
     }
 }
 
-/// A part of each of `rows`, with the number of values a row has; none if rows have no such part.
+/// A part of each of `rows`, with the number of values a row has, which is 0 for ragged ones; none if
+/// rows have no such part.
 ///
 /// # Errors
 /// [`DataError::TooLarge`]; [`Error::Panic`] if a row has other values than the first one, which
 /// the decoder sees to.
 pub(crate) fn gather(rows: &[Row<'_>], part: Part) -> Result<Option<(Values, usize)>, Error> {
-    let Some((kind, width)) = rows.first().and_then(|row| row.kind(part)) else {
+    let Some(form) = rows.first().and_then(|row| row.form(part)) else {
         return Ok(None);
     };
+    let Form { kind, width, .. } = form;
+    if let Some(padding) = form.padding {
+        let (values, offsets) = match kind {
+            Kind::U8 => ragged_numbers(rows, part).map(|(values, at)| (Values::U8(values), at)),
+            Kind::F32 => ragged_numbers(rows, part).map(|(values, at)| (Values::F32(values), at)),
+            Kind::I32 => ragged_numbers(rows, part).map(|(values, at)| (Values::I32(values), at)),
+            Kind::I64 => ragged_numbers(rows, part).map(|(values, at)| (Values::I64(values), at)),
+            Kind::Strings => {
+                ragged_strings(rows, part).map(|(values, at)| (Values::Strings(values), at))
+            }
+        }?;
+        let ragged = Ragged::new(values, offsets, padding);
+        return Ok(Some((Values::Ragged(ragged), 0)));
+    }
     let values = match kind {
         Kind::U8 => Values::U8(numbers(rows, part, width)?),
         Kind::F32 => Values::F32(numbers(rows, part, width)?),
@@ -49,7 +80,8 @@ fn numbers<T: Number>(rows: &[Row<'_>], part: Part, width: usize) -> Result<Vec<
     for row in rows {
         match row {
             Row::Held(block, at) => {
-                let values = block.part(part).and_then(T::of);
+                let values = block.part(part).filter(|values| values.padding().is_none());
+                let values = values.and_then(T::of);
                 let row = values.and_then(|values| held(values, block, *at, width));
                 out.extend_from_slice(row.ok_or_else(|| odd(part))?);
             }
@@ -87,6 +119,67 @@ fn strings(rows: &[Row<'_>], part: Part, width: usize) -> Result<Vec<Box<[u8]>>,
     Ok(out)
 }
 
+/// The numbers of rows of differing lengths, and where each row begins and the last one ends.
+fn ragged_numbers<T: Number>(rows: &[Row<'_>], part: Part) -> Result<(Vec<T>, Vec<usize>), Error> {
+    let (mut out, mut offsets) = (Vec::new(), vec![0]);
+    for row in rows {
+        match row {
+            Row::Held(block, at) => {
+                let (values, range) = ragged(block, *at, part).ok_or_else(|| odd(part))?;
+                let values = T::of(values).and_then(|values| values.get(range));
+                let values = values.ok_or_else(|| odd(part))?;
+                more(&mut out, values.len(), rows, part)?;
+                out.extend_from_slice(values);
+            }
+            Row::Read(record) => {
+                let bytes = record.blob(part, T::KIND).ok_or_else(|| odd(part))?;
+                let values = blob::numbers::<T>(bytes);
+                more(&mut out, values.len(), rows, part)?;
+                out.extend(values);
+            }
+        }
+        offsets.push(out.len());
+    }
+    Ok((out, offsets))
+}
+
+/// Likewise the strings.
+fn ragged_strings(rows: &[Row<'_>], part: Part) -> Result<(Vec<Box<[u8]>>, Vec<usize>), Error> {
+    let (mut out, mut offsets) = (Vec::new(), vec![0]);
+    for row in rows {
+        match row {
+            Row::Held(block, at) => {
+                let (values, range) = ragged(block, *at, part).ok_or_else(|| odd(part))?;
+                let values = values.strings().and_then(|values| values.get(range));
+                let values = values.ok_or_else(|| odd(part))?;
+                more(&mut out, values.len(), rows, part)?;
+                out.extend_from_slice(values);
+            }
+            Row::Read(record) => {
+                let blob = record.blob(part, Kind::Strings);
+                let strings = blob.and_then(blob::strings);
+                out.extend(strings.ok_or_else(|| odd(part))?.map(Box::from));
+            }
+        }
+        offsets.push(out.len());
+    }
+    Ok((out, offsets))
+}
+
+/// A ragged part of a block, and where a row's values are.
+fn ragged(block: &Block, row: usize, part: Part) -> Option<(&Values, Range<usize>)> {
+    let values = block.part(part)?;
+    values.padding()?;
+    Some((values, values.range(row, block.rows)?))
+}
+
+/// Room for `count` more values.
+fn more<T>(out: &mut Vec<T>, count: usize, rows: &[Row<'_>], part: Part) -> Result<(), Error> {
+    let bytes = (out.len() + count).saturating_mul(size_of::<T>());
+    let had = out.try_reserve(count);
+    had.map_err(|_| too_large(rows.len(), part, bytes))
+}
+
 /// A row's values, if all rows of the block have `width` of them.
 fn held<'a, T>(values: &'a [T], block: &Block, row: usize, width: usize) -> Option<&'a [T]> {
     if values.len() != block.rows * width {
@@ -96,15 +189,17 @@ fn held<'a, T>(values: &'a [T], block: &Block, row: usize, width: usize) -> Opti
 }
 
 fn room<T>(rows: &[Row<'_>], part: Part, width: usize) -> Result<Vec<T>, Error> {
-    reserve(rows.len(), width).map_err(|bytes| {
-        let what = match part {
-            Part::Input(at) => format!("input {at} of a batch"),
-            Part::Label(at) => format!("the labels of output {at} of a batch"),
-            Part::Weights => "the weights of a batch".to_owned(),
-        };
-        let rows = rows.len();
-        DataError::TooLarge { what, rows, bytes }.into()
-    })
+    reserve(rows.len(), width).map_err(|bytes| too_large(rows.len(), part, bytes))
+}
+
+/// Rows of a batch that memory has no room for.
+pub(crate) fn too_large(rows: usize, part: Part, bytes: usize) -> Error {
+    let what = match part {
+        Part::Input(at) => format!("input {at} of a batch"),
+        Part::Label(at) => format!("the labels of output {at} of a batch"),
+        Part::Weights => "the weights of a batch".to_owned(),
+    };
+    DataError::TooLarge { what, rows, bytes }.into()
 }
 
 fn odd(part: Part) -> Error {
