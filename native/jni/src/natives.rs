@@ -122,13 +122,13 @@ pub extern "system" fn Java_io_flambeau_jni_Native_feed<'l>(
     })
 }
 
-/// `void finish(long session)`.
+/// `boolean finish(long session)`.
 #[unsafe(no_mangle)]
 pub extern "system" fn Java_io_flambeau_jni_Native_finish<'l>(
     env: EnvUnowned<'l>,
     _class: JClass<'l>,
     session: jlong,
-) {
+) -> jboolean {
     guard(env, |_| sessions::get(session)?.finish())
 }
 

@@ -151,12 +151,14 @@ impl Session {
         Ok(())
     }
 
-    pub(crate) fn finish(&self) -> Result<(), Error> {
+    /// Whether there was room for the end of a pass.
+    pub(crate) fn finish(&self) -> Result<bool, Error> {
         let Work::Fit(fit) = &self.work else {
             return Err(self.has_no("finish"));
         };
-        fit.finish();
-        Ok(())
+        let room = fit.room(PATIENCE)?;
+        let taken = room.map(|room| fit.finish(room)).is_some();
+        Ok(taken)
     }
 
     /// The next event as JSON, or all that was inferred.

@@ -20,6 +20,16 @@ pub struct Batch {
     pub weights: Option<Tensor>,
 }
 
+impl Batch {
+    /// Bytes of its tensors.
+    pub fn bytes(&self) -> u64 {
+        let bytes = |tensor: &Tensor| (tensor.numel() * tensor.kind().elt_size_in_bytes()) as u64;
+        let inputs = self.inputs.iter().filter_map(|input| input.y().ok());
+        let labels = self.labels.iter().flatten();
+        inputs.chain(labels).map(bytes).sum()
+    }
+}
+
 /// Shapes, without the batch axis, that rows are laid out in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BatchShape {

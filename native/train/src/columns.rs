@@ -121,6 +121,11 @@ impl Decoder {
         })
     }
 
+    /// Counts rows from 0 again.
+    pub(crate) fn start_pass(&mut self) {
+        self.rows_seen = 0;
+    }
+
     /// Copies the batch's rows into a block of our own memory.
     ///
     /// # Errors

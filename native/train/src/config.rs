@@ -2,6 +2,9 @@
 
 mod mapping;
 
+use crate::dataset::SHUFFLE_BUFFER;
+use crate::error::Error;
+use crate::resume::State;
 pub use mapping::{Choice, ImageResize, LabelEncoding, RaggedPolicy};
 use serde::Deserialize;
 use serde_json::Value;
@@ -92,13 +95,40 @@ pub struct Fit {
     /// What the export is written as besides the `.keras` archive.
     #[serde(default)]
     pub export_formats: Vec<ExportFormat>,
-    /// Rows each rank puts into a step.
+    /// Rows of a step: of each rank, or of all of them.
     pub batch_size: usize,
-    /// Passes over the data.
-    pub epochs: usize,
-    /// Whether rows are shuffled in each epoch.
+    /// Whether `batch_size` is of all ranks together, who share it as evenly as it goes.
+    #[serde(default)]
+    pub global_batch: bool,
+    /// Whether a rank leaves out the last batch of a pass if it is smaller than the others.
+    #[serde(default)]
+    pub drop_remainder: bool,
+    /// Epochs: passes over the data, unless `steps_per_epoch` says otherwise. None for as many as
+    /// `max_steps` takes.
+    pub epochs: Option<usize>,
+    /// Steps after which an epoch ends; the next one goes on where it stood in the data.
+    #[serde(default)]
+    pub steps_per_epoch: Option<u64>,
+    /// Whether an epoch that runs out of rows before `steps_per_epoch` starts over with them, rather
+    /// than end there.
+    #[serde(default)]
+    pub repeat: bool,
+    /// Steps after which training ends, in the middle of an epoch if need be.
+    #[serde(default)]
+    pub max_steps: Option<u64>,
+    /// Whether the caller feeds the rows anew in each pass over the data, instead of once. They are
+    /// not kept then.
+    #[serde(default)]
+    pub reread: bool,
+    /// Whether rows to validate with come among those to train on, instead of before them.
+    #[serde(default)]
+    pub mixed_validation: bool,
+    /// Whether rows are shuffled in each pass.
     #[serde(default = "yes")]
     pub shuffle: bool,
+    /// Rows that wait so that one can be drawn at random, in passes that rows are received in.
+    #[serde(default = "shuffle_buffer")]
+    pub shuffle_buffer: usize,
     /// Seed of initializers, shuffling and dropout.
     pub seed: u64,
     /// Rows of the whole data set where the caller knows them, for the time left in epoch 1.
@@ -107,9 +137,56 @@ pub struct Fit {
     /// A checkpoint after every so many epochs; 0 for none.
     #[serde(default = "one")]
     pub checkpoint_every_epochs: usize,
+    /// A checkpoint after every so many steps, too; 0 for none.
+    #[serde(default)]
+    pub checkpoint_every_steps: u64,
     /// How many checkpoints are kept.
     #[serde(default = "five")]
     pub keep_checkpoints: usize,
+}
+
+impl Fit {
+    /// Refuses numbers that make no fit.
+    ///
+    /// # Errors
+    /// [`Error::Config`].
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        let refuse = |reason: &str| Err(Error::Config(reason.to_owned()));
+        if self.batch_size == 0 || self.epochs == Some(0) {
+            return refuse("batchSize and epochs must be at least 1");
+        }
+        if self.steps_per_epoch == Some(0) || self.max_steps == Some(0) {
+            return refuse("stepsPerEpoch and maxSteps must be at least 1");
+        }
+        if self.epochs.is_none() && self.max_steps.is_none() {
+            return refuse("nothing says when training ends: set epochs or maxSteps");
+        }
+        if self.repeat && self.steps_per_epoch.is_none() {
+            return refuse("repeat without stepsPerEpoch would be an epoch without end: set both");
+        }
+        Ok(())
+    }
+
+    /// Rows that `rank` of `ranks` puts into a step.
+    pub fn batch_size_of(&self, rank: usize, ranks: usize) -> usize {
+        if self.global_batch {
+            self.batch_size / ranks + usize::from(rank < self.batch_size % ranks)
+        } else {
+            self.batch_size
+        }
+    }
+
+    /// Whether a fit that has come to `state` is done.
+    pub(crate) fn is_over(&self, state: &State) -> bool {
+        self.epochs.is_some_and(|epochs| state.epochs >= epochs)
+            || self.max_steps.is_some_and(|steps| state.step >= steps)
+    }
+
+    /// Whether rows are drawn again after a pass.
+    pub(crate) fn keeps_rows(&self) -> bool {
+        let one_pass = self.epochs == Some(1) && !(self.repeat && self.steps_per_epoch.is_some());
+        !self.reread && !one_pass
+    }
 }
 
 /// Weights that come beside the model, as `model.load_weights` takes them.
@@ -186,6 +263,10 @@ pub struct PredictSession {
 
 fn yes() -> bool {
     true
+}
+
+fn shuffle_buffer() -> usize {
+    SHUFFLE_BUFFER
 }
 
 fn one() -> usize {

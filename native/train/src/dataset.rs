@@ -1,8 +1,12 @@
 //! One rank's rows: those to train on and those to validate with, under one memory budget.
 //!
 //! `store` keeps blocks in memory up to the budget and the others in the file of `spill`, as the
-//! `record`s of their rows; `order` says which rows an epoch draws next; `row` gathers rows from
+//! `record`s of their rows; `order` says which rows a pass draws next; `row` gathers rows from
 //! wherever they are. What is drawn depends on the order alone, never on the budget.
+//!
+//! A dataset either keeps its rows after the first pass, or receives them anew in each pass and then
+//! holds no more than those that wait to be drawn. A [`Cursor`] says where it stands; from the same
+//! rows a new dataset comes to the same place.
 //!
 //! Beside the budget there are 8 bytes for each row to train on, the block that is just arriving,
 //! those that wait for the trainer thread, and what one batch takes.
@@ -20,8 +24,9 @@ use crate::block::Block;
 use crate::error::Error;
 use order::Order;
 pub(crate) use order::random;
-pub use order::{RowRef, SHUFFLE_WINDOW};
+pub use order::{RowRef, SHUFFLE_BUFFER};
 pub(crate) use row::{Row, gather, too_large};
+use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::path::PathBuf;
 use std::time::Instant;
@@ -43,7 +48,7 @@ pub enum Arrival {
     Block(Stream, Block),
     /// Nothing within the time.
     Late,
-    /// Both streams have ended.
+    /// No stream has more blocks: for this pass, where rows come anew in each.
     End,
 }
 
@@ -63,8 +68,14 @@ pub struct Settings {
     pub seed: Option<u64>,
     /// Whose rows they are.
     pub rank: usize,
-    /// Whether rows are drawn again in another epoch. If not, a block is freed as soon as its rows
-    /// are used.
+    /// Rows that wait so that one can be drawn at random, while rows are received.
+    pub shuffle_buffer: usize,
+    /// Rows of a batch.
+    pub batch_size: usize,
+    /// Whether the last batch of a pass is left out if it has fewer rows.
+    pub drop_remainder: bool,
+    /// Whether rows are kept for the passes after the first. If not, a block is freed as soon as its
+    /// rows are used, and another pass receives its rows anew.
     pub keep: bool,
     /// Bytes of memory for the rows of both streams.
     pub budget: u64,
@@ -72,27 +83,43 @@ pub struct Settings {
     pub folder: PathBuf,
 }
 
-/// The blocks that have arrived, and the order in which the current epoch draws their rows.
+/// Where a rank stands in its rows; the ranks of a fit stand at the same place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Cursor {
+    /// Passes that are over.
+    pub passes: usize,
+    /// Batches drawn in this one, those without rows too.
+    pub batches: u64,
+}
+
+/// The blocks that have arrived, and the order in which the current pass draws their rows.
 #[derive(Debug)]
 pub struct Dataset {
     store: Store,
     order: Order,
+    batch_size: usize,
+    drop_remainder: bool,
     keep: bool,
+    cursor: Cursor,
+    /// Blocks to train on, where they are kept.
     training: Vec<u32>,
     validation: Vec<u32>,
     /// For each block, the rows that were not used yet; counted unless blocks are kept.
     unused: Vec<usize>,
-    /// Whether the streams have ended.
+    /// Whether the streams have ended, for this pass.
     complete: bool,
 }
 
 impl Dataset {
-    /// An empty dataset.
+    /// An empty dataset, at the start of its first pass.
     pub fn new(settings: Settings) -> Self {
         Self {
             store: Store::new(settings.budget, settings.folder),
-            order: Order::new(settings.seed, settings.rank),
+            order: Order::new(settings.seed, settings.rank, settings.shuffle_buffer),
+            batch_size: settings.batch_size,
+            drop_remainder: settings.drop_remainder,
             keep: settings.keep,
+            cursor: Cursor::default(),
             training: Vec::new(),
             validation: Vec::new(),
             unused: Vec::new(),
@@ -100,8 +127,8 @@ impl Dataset {
         }
     }
 
-    /// Receives blocks without using any row, before an epoch that is not the first: until
-    /// `deadline`. Whether it has all.
+    /// Receives all blocks of this pass without using any row: until `deadline`. Whether it has
+    /// them.
     ///
     /// # Errors
     /// The stream's, and [`Error::Storage`].
@@ -112,29 +139,84 @@ impl Dataset {
         Ok(self.complete)
     }
 
-    /// Starts epoch `epoch`, counted from 0. The first epoch starts with what has arrived, later
-    /// ones with every row.
-    pub fn start_epoch(&mut self, epoch: usize) {
-        self.order.start_epoch(epoch);
+    /// Goes on to where a dataset over the same rows stood: until `deadline`; to be called again
+    /// until it is there, which is the answer. Rows that come anew in each pass must be those of
+    /// pass `to.passes`.
+    ///
+    /// # Errors
+    /// The stream's, and [`Error::Storage`].
+    pub fn seek(
+        &mut self,
+        to: Cursor,
+        source: &mut dyn Blocks,
+        deadline: Instant,
+    ) -> Result<bool, Error> {
+        if self.keep && to.passes > 0 && !self.fill(source, deadline)? {
+            return Ok(false);
+        }
+        if self.cursor.passes != to.passes {
+            self.start_pass(to.passes);
+        }
+        while self.cursor.batches < to.batches {
+            if !self.wait(source, Some(deadline))? {
+                return Ok(false);
+            }
+            let skipped = self.draw_waiting();
+            self.release(&skipped);
+        }
+        Ok(true)
+    }
+
+    /// Where it stands.
+    pub fn cursor(&self) -> Cursor {
+        self.cursor
+    }
+
+    /// Starts pass `pass`, counted from 0: with every row if they are kept, else with none.
+    pub fn start_pass(&mut self, pass: usize) {
+        self.order.start_pass(pass);
+        self.cursor = Cursor {
+            passes: pass,
+            batches: 0,
+        };
+        if !self.keep {
+            self.complete = false;
+        }
         for &block in &self.training {
             self.order.offer(block, self.store.rows(block));
         }
     }
 
-    /// Draws up to `batch_size` rows, waiting for the stream as long as it has not ended; empty
-    /// when the epoch is over.
+    /// Draws the rows of the next batch, waiting for the stream as long as it has not ended; none
+    /// when the pass is over.
     ///
     /// # Errors
     /// The stream's, and [`Error::Storage`].
-    pub fn draw(
-        &mut self,
-        batch_size: usize,
-        source: &mut dyn Blocks,
-    ) -> Result<Vec<RowRef>, Error> {
-        while !self.complete && self.order.wants_more(batch_size) {
-            self.receive(source, None)?;
+    pub fn draw(&mut self, source: &mut dyn Blocks) -> Result<Vec<RowRef>, Error> {
+        self.wait(source, None)?;
+        Ok(self.draw_waiting())
+    }
+
+    /// Waits until there is what a batch is drawn from: until `deadline`, if there is one. Whether
+    /// it is there.
+    fn wait(&mut self, source: &mut dyn Blocks, deadline: Option<Instant>) -> Result<bool, Error> {
+        while !self.complete && self.order.wants_more(self.batch_size) {
+            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                return Ok(false);
+            }
+            self.receive(source, deadline)?;
         }
-        Ok(self.order.draw(batch_size))
+        Ok(true)
+    }
+
+    fn draw_waiting(&mut self) -> Vec<RowRef> {
+        self.cursor.batches += 1;
+        let drawn = self.order.draw(self.batch_size);
+        if self.drop_remainder && drawn.len() < self.batch_size {
+            self.release(&drawn);
+            return Vec::new();
+        }
+        drawn
     }
 
     /// The drawn rows; those that are on the disk are read into `records`.
@@ -147,6 +229,11 @@ impl Dataset {
         records: &'a mut Vec<u8>,
     ) -> Result<Vec<Row<'a>>, Error> {
         self.store.fetch(drawn, records)
+    }
+
+    /// Whether some of the drawn rows are on the disk.
+    pub(crate) fn is_on_disk(&self, drawn: &[RowRef]) -> bool {
+        drawn.iter().any(|row| self.store.is_on_disk(row.block))
     }
 
     /// Says that drawn rows have been copied, so that a block nobody needs any more is freed.
@@ -163,7 +250,7 @@ impl Dataset {
         }
     }
 
-    /// The validation rows, in the order in which they came; all of them once an epoch is over.
+    /// The validation rows that have come, in that order; all of them once a pass is over.
     ///
     /// # Errors
     /// Of each block, [`Error::Storage`].
@@ -185,10 +272,15 @@ impl Dataset {
                     return Ok(());
                 }
                 let block = self.store.put(block)?;
-                self.unused.push(rows);
                 match stream {
                     Stream::Training => {
-                        self.training.push(block);
+                        if self.keep {
+                            self.training.push(block);
+                        } else {
+                            let blocks = self.unused.len().max(block as usize + 1);
+                            self.unused.resize(blocks, 0);
+                            self.unused[block as usize] = rows;
+                        }
                         self.order.offer(block, rows);
                     }
                     Stream::Validation => self.validation.push(block),

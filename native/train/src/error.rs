@@ -82,7 +82,8 @@ impl Error {
     /// allreduce, and would blame the teller.
     pub fn is_agreed(&self) -> bool {
         match self {
-            Self::Numeric { .. } | Self::Data(DataError::Empty { .. }) => true,
+            Self::Numeric { .. } => true,
+            Self::Data(DataError::Empty { .. } | DataError::NoWholeBatch { .. }) => true,
             Self::Config(_) | Self::Data(_) | Self::Keras(_) | Self::Collective(_) => false,
             Self::Storage { .. } | Self::Torch(_) | Self::Cancelled | Self::Panic(_) => false,
         }
@@ -285,6 +286,17 @@ pub enum DataError {
     Empty {
         /// Ranks asked.
         partitions: usize,
+    },
+    /// Rows, but nowhere enough for a batch.
+    #[error(
+        "none of the {partitions} workers has the {batch_size} rows of a whole batch, and \
+         dropRemainder leaves smaller ones out: lower the batch size, or clear dropRemainder"
+    )]
+    NoWholeBatch {
+        /// Ranks asked.
+        partitions: usize,
+        /// Rows of a batch on this rank.
+        batch_size: usize,
     },
 }
 

@@ -7,24 +7,36 @@ use std::path::PathBuf;
 /// Metric values by name, in the order the model was compiled with: `loss` first.
 pub type Logs = Map<String, Value>;
 
-/// One thing that happened. Rank 0 tells all of them, other ranks only `Done`.
+/// One thing that happened. Rank 0 tells all of them, other ranks only `Feed` and
+/// `Done`.
 #[derive(Debug, Clone, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
+    /// Rows are wanted: of this pass over the data first, and then of those after it, where the
+    /// caller feeds them anew in each. Every rank tells it.
+    Feed {
+        /// Counted from 0.
+        pass: usize,
+    },
     /// The first optimizer step is done.
     Started {
         /// Seconds since the session was opened.
         seconds: f64,
     },
+    /// Something that the user should know.
+    Warning {
+        /// What, why, and what to do.
+        message: String,
+    },
     /// Training goes on; at most a few a second.
     Step {
         /// Counted from 1.
         epoch: usize,
-        /// Epochs asked for.
-        epochs: usize,
+        /// Epochs asked for, if not as many as it takes.
+        epochs: Option<usize>,
         /// Steps done in this epoch.
         step: u64,
-        /// Steps of an epoch, once one is over.
+        /// Steps of an epoch, where that is known.
         steps: Option<u64>,
         /// Means over the epoch so far.
         logs: Logs,
@@ -37,8 +49,8 @@ pub enum Event {
     Epoch {
         /// Counted from 1.
         epoch: usize,
-        /// Epochs asked for.
-        epochs: usize,
+        /// Epochs asked for, if not as many as it takes.
+        epochs: Option<usize>,
         /// Steps done since the fit began.
         step: u64,
         /// Means over the epoch; `val_` for validation.

@@ -1,22 +1,23 @@
 //! Steps into epochs: the training loop that every rank runs.
+//!
+//! An epoch is one pass over the data, unless settings count it in steps. The ranks are in the same
+//! step of the same pass at all times: a pass is over for all of them when the last one has run out
+//! of rows.
 
 use crate::artifacts::Artifacts;
-use crate::batch::Batch;
+use crate::batches::Batches;
 use crate::config;
-use crate::dataset::{Blocks, Dataset};
+use crate::dataset::{Blocks, Cursor};
 use crate::error::{DataError, Error};
 use crate::event::{Event, Logs};
 use crate::progress::Progress;
-use crate::resume::State;
+use crate::resume::{State, Unfinished};
 use crate::step::{Position, Totals, Trainer};
 use crossbeam::channel::Sender;
-use std::time::{Duration, Instant};
-
-/// How long a rank that resumes receives rows before it meets the others again.
-const FILL: Duration = Duration::from_secs(1);
+use std::time::Instant;
 
 /// A rank's incoming rows.
-pub trait Intake: Blocks {
+pub trait Intake: Blocks + std::fmt::Debug {
     /// Gives up with [`Error::Cancelled`] if the caller has cancelled.
     ///
     /// # Errors
@@ -29,6 +30,8 @@ pub trait Intake: Blocks {
 pub struct FitLoop<'a> {
     /// What is trained.
     pub trainer: &'a mut Trainer,
+    /// On what.
+    pub batches: Batches<'a>,
     /// How.
     pub settings: &'a config::Fit,
     /// Where events go.
@@ -37,36 +40,39 @@ pub struct FitLoop<'a> {
     pub artifacts: Option<&'a mut Artifacts>,
     /// When the session was opened.
     pub opened: Instant,
+    /// Whether the user was told of an epoch cut short.
+    pub warned: bool,
 }
 
 impl FitLoop<'_> {
     /// Trains from `state` to the last epoch.
     ///
     /// # Errors
-    /// [`DataError::Empty`] if no rank has rows, and whatever ends a step, the intake or the
-    /// writing of files.
-    pub fn run(
-        &mut self,
-        mut state: State,
-        dataset: &mut Dataset,
-        intake: &mut dyn Intake,
-    ) -> Result<State, Error> {
-        let mut progress = Progress::new(self.settings.epochs, self.settings.expected_rows);
-        if (1..self.settings.epochs).contains(&state.epochs) {
-            self.fill(dataset, intake)?;
+    /// [`DataError::Empty`] if no rank has rows, [`DataError::NoWholeBatch`], and whatever ends a
+    /// step, the intake or the writing of files.
+    pub fn run(&mut self, mut state: State) -> Result<State, Error> {
+        let mut progress = Progress::new(self.settings);
+        self.tell(Event::Feed {
+            pass: state.cursor.passes,
+        });
+        if self.settings.is_over(&state) {
+            return Ok(state);
         }
-        for epoch in state.epochs..self.settings.epochs {
-            dataset.start_epoch(epoch);
-            progress.start_epoch(epoch + 1);
-            let totals = self.epoch(epoch, &mut state, dataset, intake, &mut progress)?;
-            let logs = self.validate(&totals, dataset)?;
+        let cursor = state.cursor;
+        if cursor != Cursor::default() {
+            self.together(|batches| batches.seek(cursor))?;
+        }
+        while !self.settings.is_over(&state) {
+            let before = state.unfinished.as_ref().map_or(0, |epoch| epoch.steps);
+            progress.start_epoch(state.epochs + 1, before);
+            let totals = self.epoch(&mut state, &mut progress)?;
+            let logs = self.validate(&totals, &state)?;
             state.end_epoch(&logs, totals.row_count());
             if let Some(artifacts) = &mut self.artifacts {
                 artifacts.epoch(self.trainer, &state, &logs)?;
                 let every = self.settings.checkpoint_every_epochs;
-                if state.epochs == self.settings.epochs
-                    || (every > 0 && state.epochs.is_multiple_of(every))
-                {
+                let due = every > 0 && state.epochs.is_multiple_of(every);
+                if due || self.settings.is_over(&state) {
                     artifacts.checkpoint(self.trainer, &state)?;
                 }
             }
@@ -82,74 +88,122 @@ impl FitLoop<'_> {
         Ok(state)
     }
 
-    /// Receives every rank's rows, which an epoch that is not the first starts with. The ranks meet
-    /// all the while, so that none waits longer for another than [`FILL`].
-    fn fill(&mut self, dataset: &mut Dataset, intake: &mut dyn Intake) -> Result<(), Error> {
+    /// Repeats what takes a rank up to a second until all ranks are done with it. They meet all the
+    /// while, so that none waits long for another.
+    fn together(
+        &mut self,
+        mut work: impl FnMut(&mut Batches<'_>) -> Result<bool, Error>,
+    ) -> Result<(), Error> {
         loop {
-            intake.check_cancelled()?;
-            let complete = dataset.fill(intake, Instant::now() + FILL)?;
-            let mut filling = [if complete { 0.0 } else { 1.0 }];
-            let communicator = self.trainer.communicator_mut();
-            communicator.allreduce_f64(&mut filling)?;
-            if filling == [0.0] {
+            self.batches.check_cancelled()?;
+            let mut busy = [if work(&mut self.batches)? { 0.0 } else { 1.0 }];
+            self.trainer.communicator_mut().allreduce_f64(&mut busy)?;
+            if busy == [0.0] {
                 return Ok(());
             }
         }
     }
 
-    /// All steps of one epoch; the sums over its rows.
-    fn epoch(
-        &mut self,
-        epoch: usize,
-        state: &mut State,
-        dataset: &mut Dataset,
-        intake: &mut dyn Intake,
-        progress: &mut Progress,
-    ) -> Result<Totals, Error> {
-        let mut totals = self.trainer.no_totals();
-        let mut steps = 0;
-        let mut next = self.draw(dataset, intake)?;
+    /// The steps of one epoch, or the rest of them; the sums over its rows.
+    fn epoch(&mut self, state: &mut State, progress: &mut Progress) -> Result<Totals, Error> {
+        let begun = state.unfinished.take();
+        let mut epoch = begun.unwrap_or_else(|| Unfinished {
+            steps: 0,
+            totals: self.trainer.no_totals(),
+        });
         loop {
-            intake.check_cancelled()?;
-            // The next batch is drawn first, so that the ranks can agree whether to go on.
-            let batch = next.take();
-            next = self.draw(dataset, intake)?;
+            self.batches.check_cancelled()?;
+            self.batches.enter(state.cursor.passes)?;
             let at = Position {
-                epoch: epoch + 1,
+                epoch: state.epochs + 1,
                 step: state.step + 1,
             };
-            let stepped = self.trainer.step(batch.as_ref(), next.is_some(), at)?;
+            let trainer = &mut *self.trainer;
+            let stepped = self
+                .batches
+                .step(|batch, more| trainer.step(batch, more, at))?;
             if stepped.totals.rows == 0.0 {
-                let partitions = self.trainer.communicator_mut().world_size();
-                return Err(DataError::Empty { partitions }.into());
+                return Err(self.without_rows().into());
             }
-            state.step += 1;
-            steps += 1;
-            totals.add(&stepped.totals);
+            state.step(&mut epoch, &stepped.totals);
             if state.step == state.first_step && self.artifacts.is_some() {
                 self.tell(Event::Started {
                     seconds: self.opened.elapsed().as_secs_f64(),
                 });
             }
-            self.report(steps, state, &totals, progress)?;
+            self.report(&epoch, state, progress)?;
             if !stepped.more {
-                progress.end_epoch(steps);
-                return Ok(totals);
+                state.end_pass();
             }
+            if self.ends(&epoch, state, stepped.more) {
+                progress.end_epoch(epoch.steps);
+                return Ok(epoch.totals);
+            }
+            self.checkpoint(state, &epoch)?;
         }
     }
 
-    fn draw(&self, dataset: &mut Dataset, intake: &mut dyn Intake) -> Result<Option<Batch>, Error> {
-        let rows = dataset.draw(self.settings.batch_size, intake)?;
-        let batch = self.trainer.batch_shape().gather(dataset, &rows)?;
-        dataset.release(&rows);
-        Ok(batch)
+    /// Whether an epoch ends here; `more` says whether the pass over the data goes on.
+    fn ends(&mut self, epoch: &Unfinished, state: &State, more: bool) -> bool {
+        let settings = self.settings;
+        let Some(steps) = settings.steps_per_epoch else {
+            return !more || settings.max_steps == Some(state.step);
+        };
+        if epoch.steps >= steps || settings.max_steps == Some(state.step) {
+            return true;
+        }
+        let short = !more && !settings.repeat;
+        if short && !self.warned {
+            self.warned = true;
+            self.tell(Event::Warning {
+                message: format!(
+                    "epoch {} ends after {} of {steps} steps, as the rows have run out: set repeat \
+                     to go on with the first ones, or lower stepsPerEpoch",
+                    state.epochs + 1,
+                    epoch.steps,
+                ),
+            });
+        }
+        short
+    }
+
+    fn without_rows(&mut self) -> DataError {
+        let communicator = self.trainer.communicator_mut();
+        let partitions = communicator.world_size();
+        if self.settings.drop_remainder {
+            let rank = communicator.rank();
+            let batch_size = self.settings.batch_size_of(rank, partitions);
+            DataError::NoWholeBatch {
+                partitions,
+                batch_size,
+            }
+        } else {
+            DataError::Empty { partitions }
+        }
+    }
+
+    /// Leaves a checkpoint within an epoch where it is time for one.
+    fn checkpoint(&mut self, state: &mut State, epoch: &Unfinished) -> Result<(), Error> {
+        let every = self.settings.checkpoint_every_steps;
+        let Some(artifacts) = &mut self.artifacts else {
+            return Ok(());
+        };
+        if every == 0 || !state.step.is_multiple_of(every) {
+            return Ok(());
+        }
+        state.unfinished = Some(epoch.clone());
+        let written = artifacts.checkpoint(self.trainer, state);
+        state.unfinished = None;
+        written
     }
 
     /// Training means of the epoch, and validation means where any rank has validation rows.
-    fn validate(&mut self, totals: &Totals, dataset: &Dataset) -> Result<Logs, Error> {
+    fn validate(&mut self, totals: &Totals, state: &State) -> Result<Logs, Error> {
         let mut logs = self.trainer.logs(totals, "");
-        let validation = self.trainer.evaluate(dataset.validation())?;
+        if self.settings.mixed_validation && state.cursor.passes == 0 {
+            self.together(|batches| batches.fill())?;
+        }
+        let validation = self.trainer.evaluate(self.batches.validation())?;
         if validation.rows > 0.0 {
             logs.extend(self.trainer.logs(&validation, "val_"));
         }
@@ -159,17 +213,16 @@ impl FitLoop<'_> {
     /// Rank 0 tells how the epoch goes.
     fn report(
         &mut self,
-        steps: u64,
+        epoch: &Unfinished,
         state: &State,
-        totals: &Totals,
         progress: &mut Progress,
     ) -> Result<(), Error> {
         let Some(artifacts) = &mut self.artifacts else {
             return Ok(());
         };
         let trainer = &self.trainer;
-        let Some(event) = progress.step(steps, totals.row_count(), || trainer.logs(totals, ""))
-        else {
+        let logs = || trainer.logs(&epoch.totals, "");
+        let Some(event) = progress.step(epoch, state.step, logs) else {
             return Ok(());
         };
         if let Event::Step {

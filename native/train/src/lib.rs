@@ -1,12 +1,14 @@
 //! Record batches to tensors, the dataset, the training loop, prediction and checkpoints.
 //!
 //! Data flows left to right: `columns` decodes a record batch into a [`block::Block`], `dataset`
-//! keeps blocks in memory or on disk and shuffles them into batches, `step` turns a batch into one optimizer update that
-//! every rank agrees on, `fit` runs steps into epochs, and `artifacts` leaves the files behind.
+//! keeps blocks in memory or on disk and draws rows from them, `batches` gathers those into a batch
+//! while the one before trains, `step` turns it into one optimizer update that every rank agrees on,
+//! `fit` runs steps into epochs, and `artifacts` leaves the files behind.
 //! `session` puts a thread and two queues around it for the caller on the other side of JNI.
 
 pub mod artifacts;
 pub mod batch;
+pub mod batches;
 mod binding;
 pub mod block;
 pub mod columns;

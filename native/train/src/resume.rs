@@ -1,12 +1,13 @@
-//! Where a fit stands between two epochs, in a checkpoint and on every rank.
+//! Where a fit stands between two steps, in a checkpoint and on every rank.
 //!
-//! A checkpoint is written at the end of an epoch. Since the order of rows, Dropout and every
-//! other random choice depend only on seed, epoch, rank and step, a fit that goes on from it ends
-//! with the same bits as one that was never interrupted.
+//! Since the order of rows, Dropout and every other random choice depend only on seed, pass over the
+//! data, rank and step, a fit that goes on from a checkpoint ends with the same bits as one that was
+//! never interrupted, also in the middle of an epoch.
 
+use crate::dataset::Cursor;
 use crate::error::Error;
 use crate::event::{History, Logs};
-use crate::step::Trainer;
+use crate::step::{Totals, Trainer};
 use flambeau_formats::array::Array;
 use flambeau_formats::checkpoint::Checkpoint;
 use flambeau_keras::VariableStore;
@@ -22,6 +23,12 @@ pub struct State {
     pub epochs: usize,
     /// Steps done.
     pub step: u64,
+    /// Where the ranks stand in their rows.
+    #[serde(default)]
+    pub cursor: Cursor,
+    /// What an epoch has come to that is not over.
+    #[serde(default)]
+    pub unfinished: Option<Unfinished>,
     /// Whole numbers of the optimizer's state by key, such as its iterations.
     pub counts: BTreeMap<String, i64>,
     /// One value per epoch for each metric.
@@ -33,7 +40,30 @@ pub struct State {
     pub first_step: u64,
 }
 
+/// The steps of an epoch so far.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Unfinished {
+    /// How many.
+    pub steps: u64,
+    /// Their sums over all ranks.
+    pub totals: Totals,
+}
+
 impl State {
+    /// Takes down a step of the epoch that had come to `epoch`.
+    pub fn step(&mut self, epoch: &mut Unfinished, totals: &Totals) {
+        self.step += 1;
+        self.cursor.batches += 1;
+        epoch.steps += 1;
+        epoch.totals.add(totals);
+    }
+
+    /// Takes down that a pass over the data is over.
+    pub fn end_pass(&mut self) {
+        self.cursor.passes += 1;
+        self.cursor.batches = 0;
+    }
+
     /// Takes down an epoch.
     pub fn end_epoch(&mut self, logs: &Logs, rows: u64) {
         self.epochs += 1;

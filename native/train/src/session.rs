@@ -83,6 +83,14 @@ struct Decoders {
     refused: bool,
 }
 
+impl Decoders {
+    /// Rows are counted from 0 again.
+    fn start_pass(&mut self) {
+        self.training.start_pass();
+        self.validation.start_pass();
+    }
+}
+
 impl Fit {
     /// Checks model, settings and columns, and starts the trainer thread, which meets the other
     /// ranks while rows are fed.
@@ -111,7 +119,7 @@ impl Fit {
             opened,
         };
         let outcome = Arc::new(Outcome::new());
-        let channel = Channel::new(incoming, room_made, stop.clone());
+        let channel = Channel::new(incoming, room_made, stop.clone(), config.fit.reread);
         let rank = config.rank;
         let thread = {
             let (outcome, stop) = (Arc::clone(&outcome), stop.clone());
@@ -195,8 +203,10 @@ impl Fit {
         self.messages.send(message).ok();
     }
 
-    /// Says that no more rows come, in either stream.
-    pub fn finish(&self) {
+    /// Says that a pass over the rows is over, in both streams: the only one, unless the settings say
+    /// that rows come anew in each.
+    pub fn finish(&self, _room: Room) {
+        lock(&self.decoders).start_pass();
         self.messages.send(Message::End).ok();
     }
 

@@ -32,6 +32,7 @@ use flambeau_collective::Communicator;
 use flambeau_keras::losses::LabelSpec;
 use flambeau_keras::optimizers::{Optimizer, OptimizerValueMut};
 use flambeau_keras::{Model, Pass, Value, WithoutRows};
+use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use tch::{Kind, Tensor};
@@ -51,7 +52,7 @@ pub struct Trainer {
 }
 
 /// Sums over rows: of one step over all ranks, or of several steps.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Totals {
     /// Loss times rows: of the whole, then of each loss that is logged by name.
     pub losses: Vec<f64>,

@@ -1,16 +1,16 @@
-//! In which order an epoch draws rows.
+//! In which order a pass over the data draws rows.
 //!
-//! In the first epoch rows are drawn while later ones still arrive, out of a window of
-//! [`SHUFFLE_WINDOW`] rows, as `tf.data.Dataset.shuffle(buffer_size)` does. From the second epoch
-//! on the window is all rows, which makes the draw a full shuffle. The order depends on the seed,
-//! the epoch, the rank and the order of arrival, never on timing nor on where rows are kept.
+//! While rows still arrive they are drawn out of a buffer, as `tf.data.Dataset.shuffle(buffer_size)`
+//! does. Where the dataset keeps its rows, the buffer of later passes is all of them, which makes the
+//! draw a full shuffle. The order depends on the seed, the pass, the rank, the size of batches and
+//! the order of arrival, never on timing nor on where rows are kept.
 
 use rand_core::{Rng, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use std::collections::VecDeque;
 
-/// Rows that wait in the first epoch so that one can be drawn at random.
-pub const SHUFFLE_WINDOW: usize = 4096;
+/// How many rows wait so that one can be drawn at random, unless the caller says otherwise.
+pub const SHUFFLE_BUFFER: usize = 4096;
 
 /// A row's place in the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,12 +21,13 @@ pub struct RowRef {
     pub row: u32,
 }
 
-/// The rows that the current epoch has not drawn yet: 8 bytes for each, outside the budget of the
-/// rows themselves.
+/// The rows that the current pass has not drawn yet: 8 bytes for each, outside the budget of the rows
+/// themselves.
 #[derive(Debug)]
 pub(crate) struct Order {
     pending: VecDeque<RowRef>,
     shuffle: Option<Seed>,
+    buffer: usize,
     rng: Xoshiro256PlusPlus,
 }
 
@@ -37,19 +38,22 @@ struct Seed {
 }
 
 impl Order {
-    /// `seed` turns shuffling on.
-    pub(crate) fn new(seed: Option<u64>, rank: usize) -> Self {
-        Self {
+    /// `seed` turns shuffling on, with `buffer` rows.
+    pub(crate) fn new(seed: Option<u64>, rank: usize, buffer: usize) -> Self {
+        let mut order = Self {
             pending: VecDeque::new(),
             shuffle: seed.map(|seed| Seed { seed, rank }),
+            buffer,
             rng: random(seed.unwrap_or(0), &[]),
-        }
+        };
+        order.start_pass(0);
+        order
     }
 
-    /// Starts epoch `epoch`, counted from 0, with no rows.
-    pub(crate) fn start_epoch(&mut self, epoch: usize) {
+    /// Starts pass `pass`, counted from 0, with no rows.
+    pub(crate) fn start_pass(&mut self, pass: usize) {
         if let Some(Seed { seed, rank }) = self.shuffle {
-            self.rng = random(seed, &[epoch as u64, rank as u64]);
+            self.rng = random(seed, &[pass as u64, rank as u64]);
         }
         self.pending.clear();
     }
@@ -66,11 +70,11 @@ impl Order {
 
     /// Whether rows that are still to come must be there before `batch_size` rows are drawn.
     pub(crate) fn wants_more(&self, batch_size: usize) -> bool {
-        let window = match self.shuffle {
-            Some(_) => SHUFFLE_WINDOW.max(batch_size),
+        let enough = match self.shuffle {
+            Some(_) => self.buffer.max(batch_size),
             None => batch_size,
         };
-        self.pending.len() < window
+        self.pending.len() < enough
     }
 
     /// Draws up to `batch_size` rows.

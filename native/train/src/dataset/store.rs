@@ -14,6 +14,8 @@ use std::path::PathBuf;
 #[derive(Debug)]
 pub(crate) struct Store {
     blocks: Vec<Kept>,
+    /// Indices of those that were freed.
+    free: Vec<u32>,
     /// Bytes that blocks in memory may take together.
     budget: u64,
     /// What they take.
@@ -54,13 +56,14 @@ impl Store {
     pub(crate) fn new(budget: u64, folder: PathBuf) -> Self {
         Self {
             blocks: Vec::new(),
+            free: Vec::new(),
             budget,
             held: 0,
             spill: Spill::new(folder),
         }
     }
 
-    /// Keeps a block; the index it has from now on.
+    /// Keeps a block; the index it has until it is freed.
     ///
     /// # Errors
     /// [`Error::Storage`].
@@ -79,15 +82,25 @@ impl Store {
                 layout,
             })
         };
+        let kept = Kept { rows, place };
+        if let Some(index) = self.free.pop() {
+            self.blocks[index as usize] = kept;
+            return Ok(index);
+        }
         let index = u32::try_from(self.blocks.len());
         let index = index.map_err(|_| Error::Panic("more than 2^32 blocks".to_owned()))?;
-        self.blocks.push(Kept { rows, place });
+        self.blocks.push(kept);
         Ok(index)
     }
 
     /// Rows of a block.
     pub(crate) fn rows(&self, block: u32) -> usize {
         self.blocks.get(block as usize).map_or(0, |kept| kept.rows)
+    }
+
+    /// Whether a block is in the file.
+    pub(crate) fn is_on_disk(&self, block: u32) -> bool {
+        matches!(self.place(block), Ok(Place::Disk(_)))
     }
 
     /// Bytes that blocks take in memory: never more than the budget.
@@ -102,15 +115,16 @@ impl Store {
     }
 
     /// Forgets a block's rows.
-    pub(crate) fn free(&mut self, block: u32) {
-        let Some(kept) = self.blocks.get_mut(block as usize) else {
+    pub(crate) fn free(&mut self, index: u32) {
+        let Some(kept) = self.blocks.get_mut(index as usize) else {
             return;
         };
         match std::mem::replace(&mut kept.place, Place::Freed) {
             Place::Memory(block) => self.held -= block.bytes() as u64,
             Place::Disk(spilled) => self.spill.release(spilled.extent),
-            Place::Freed => {}
+            Place::Freed => return,
         }
+        self.free.push(index);
     }
 
     /// A whole block, from wherever it is.

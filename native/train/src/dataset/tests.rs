@@ -75,6 +75,9 @@ fn settings(seed: Option<u64>, rank: usize, keep: bool) -> Settings {
     Settings {
         seed,
         rank,
+        shuffle_buffer: SHUFFLE_BUFFER,
+        batch_size: 64,
+        drop_remainder: false,
         keep,
         budget: u64::MAX,
         folder: PathBuf::from("/nowhere"),
@@ -82,10 +85,10 @@ fn settings(seed: Option<u64>, rank: usize, keep: bool) -> Settings {
 }
 
 fn epoch(dataset: &mut Dataset, stream: &mut Arrived, index: usize) -> Vec<(u32, u32)> {
-    dataset.start_epoch(index);
+    dataset.start_pass(index);
     let mut drawn = Vec::new();
     loop {
-        let rows = dataset.draw(64, stream).unwrap();
+        let rows = dataset.draw(stream).unwrap();
         if rows.is_empty() {
             return drawn;
         }
@@ -133,8 +136,8 @@ fn without_a_seed_rows_keep_their_order() {
 fn a_dataset_for_one_epoch_frees_used_blocks() {
     let mut stream = Arrived::sizes(&[64, 64]);
     let mut dataset = Dataset::new(settings(None, 0, false));
-    dataset.start_epoch(0);
-    let drawn = dataset.draw(64, &mut stream).unwrap();
+    dataset.start_pass(0);
+    let drawn = dataset.draw(&mut stream).unwrap();
     assert!(dataset.rows(&drawn, &mut Vec::new()).is_ok());
     assert!(dataset.held() > 0);
     dataset.release(&drawn);
@@ -154,6 +157,95 @@ fn an_epoch_can_start_with_the_stream_already_received() {
     let mut whole = Dataset::new(settings(Some(7), 0, true));
     epoch(&mut whole, &mut stream, 0);
     assert_eq!(after_resume, epoch(&mut whole, &mut stream, 1));
+}
+
+/// Blocks that arrive anew in each pass, with an end after each.
+struct Passes {
+    blocks: Vec<(Stream, Block)>,
+    next: usize,
+}
+
+impl Blocks for Passes {
+    fn next_block(&mut self, _deadline: Option<Instant>) -> Result<Arrival, Error> {
+        let Some((stream, block)) = self.blocks.get(self.next) else {
+            self.next = 0;
+            return Ok(Arrival::End);
+        };
+        self.next += 1;
+        Ok(Arrival::Block(*stream, block.clone()))
+    }
+}
+
+/// The numbers of the rows of the next batch.
+fn draw_numbers(dataset: &mut Dataset, source: &mut dyn Blocks) -> Vec<i64> {
+    let drawn = dataset.draw(source).unwrap();
+    let mut records = Vec::new();
+    let rows = dataset.rows(&drawn, &mut records).unwrap();
+    let numbers = match gather(&rows, Part::Label(1)).unwrap() {
+        Some((Values::I64(numbers), _)) => numbers,
+        _ => Vec::new(),
+    };
+    dataset.release(&drawn);
+    numbers
+}
+
+#[test]
+fn rows_that_come_anew_in_each_pass_are_drawn_once_in_each_and_take_no_more_memory() {
+    let sizes = [(Stream::Training, 64); 50];
+    let mut source = Passes {
+        blocks: blocks(&sizes, [1, 0, 0, 0, 0]),
+        next: 0,
+    };
+    let mut dataset = Dataset::new(Settings {
+        shuffle_buffer: 200,
+        ..settings(Some(7), 0, false)
+    });
+    let mut orders = HashSet::new();
+    let mut slots = 0;
+    for pass in 0..20 {
+        if pass > 0 {
+            dataset.start_pass(pass);
+        }
+        let mut order = Vec::new();
+        loop {
+            let numbers = draw_numbers(&mut dataset, &mut source);
+            if numbers.is_empty() {
+                break;
+            }
+            order.extend(numbers);
+        }
+        assert_eq!(dataset.held(), 0);
+        let mut sorted = order.clone();
+        sorted.sort_unstable();
+        assert_eq!(sorted, (0..3200).collect::<Vec<i64>>());
+        orders.insert(order);
+        slots = dataset.unused.len();
+    }
+    assert_eq!(orders.len(), 20, "each pass has an order of its own");
+    assert!(slots < 50, "{slots} places for blocks, of 50 in a pass");
+}
+
+#[test]
+fn a_remainder_is_left_out_where_that_is_asked_for() {
+    for keep in [true, false] {
+        let mut dataset = Dataset::new(Settings {
+            batch_size: 32,
+            drop_remainder: true,
+            ..settings(None, 0, keep)
+        });
+        let mut source = Passes {
+            blocks: blocks(&[(Stream::Training, 70)], [1, 0, 0, 0, 0]),
+            next: 0,
+        };
+        for pass in 0..2 {
+            if pass > 0 {
+                dataset.start_pass(pass);
+            }
+            assert_eq!(draw_numbers(&mut dataset, &mut source).len(), 32);
+            assert_eq!(draw_numbers(&mut dataset, &mut source).len(), 32);
+            assert!(draw_numbers(&mut dataset, &mut source).is_empty());
+        }
+    }
 }
 
 /// A dataset for one epoch leaves its places in the file to the blocks after.
@@ -178,7 +270,7 @@ fn a_folder_that_cannot_be_written_to_is_named() {
         budget: 0,
         ..settings(None, 0, true)
     });
-    let error = dataset.draw(1, &mut Arrived::sizes(&[1])).unwrap_err();
+    let error = dataset.draw(&mut Arrived::sizes(&[1])).unwrap_err();
     assert!(!error.is_deterministic());
     let message = error.to_string();
     assert!(
@@ -199,7 +291,7 @@ struct Seen {
     validation: Vec<Block>,
 }
 
-fn see(blocks: &[(Stream, Block)], settings: Settings, batch_size: usize) -> Seen {
+fn see(blocks: &[(Stream, Block)], settings: Settings) -> Seen {
     let budget = settings.budget;
     let folder = settings.folder.clone();
     let epochs = if settings.keep { 3 } else { 1 };
@@ -207,9 +299,9 @@ fn see(blocks: &[(Stream, Block)], settings: Settings, batch_size: usize) -> See
     let mut stream = Arrived(blocks.to_vec().into());
     let mut batches = Vec::new();
     for index in 0..epochs {
-        dataset.start_epoch(index);
+        dataset.start_pass(index);
         loop {
-            let drawn = dataset.draw(batch_size, &mut stream).unwrap();
+            let drawn = dataset.draw(&mut stream).unwrap();
             assert!(dataset.held() <= budget);
             if drawn.is_empty() {
                 break;
@@ -243,6 +335,51 @@ fn streams() -> impl Strategy<Value = Vec<(Stream, usize)>> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
+    /// What a fit that was interrupted draws next is what it would have drawn.
+    #[test]
+    fn a_new_dataset_comes_to_where_another_stood(
+        sizes in streams(),
+        keep in any::<bool>(),
+        seed in proptest::option::of(any::<u64>()),
+        shuffle_buffer in 1..100_usize,
+        batch_size in 1..50_usize,
+        drop_remainder in any::<bool>(),
+        passes in 0..3_usize,
+        batches in 0..8_u64,
+        budget in 0..5_000_u64,
+    ) {
+        let folder = tempfile::tempdir().unwrap();
+        let made = blocks(&sizes, [1, 0, 1, 0, 0]);
+        let source = || Passes { blocks: made.clone(), next: 0 };
+        let settings = Settings {
+            budget, shuffle_buffer, batch_size, drop_remainder,
+            folder: folder.path().to_owned(),
+            ..settings(seed, 1, keep)
+        };
+        let to = Cursor { passes, batches };
+        let mut whole = (Dataset::new(settings.clone()), source());
+        for pass in 0..passes {
+            while !draw_numbers(&mut whole.0, &mut whole.1).is_empty() {}
+            whole.0.start_pass(pass + 1);
+        }
+        for _ in 0..batches {
+            draw_numbers(&mut whole.0, &mut whole.1);
+        }
+        prop_assert_eq!(whole.0.cursor(), to);
+
+        let mut resumed = (Dataset::new(settings), source());
+        let now = Instant::now();
+        let mut calls = 0;
+        while !resumed.0.seek(to, &mut resumed.1, now + std::time::Duration::from_secs(calls)).unwrap() {
+            calls += 60;
+        }
+        prop_assert_eq!(resumed.0.cursor(), to);
+        for _ in 0..5 {
+            let expected = draw_numbers(&mut whole.0, &mut whole.1);
+            prop_assert_eq!(draw_numbers(&mut resumed.0, &mut resumed.1), expected);
+        }
+    }
+
     #[test]
     fn the_budget_changes_nothing_but_where_rows_are(
         sizes in streams(),
@@ -257,11 +394,12 @@ proptest! {
         let total: usize = blocks.iter().map(|(_, block)| block.bytes()).sum();
         let settings = |budget| Settings {
             budget,
+            batch_size,
             folder: folder.path().to_owned(),
             ..settings(seed, 1, keep)
         };
-        let all = see(&blocks, settings(u64::MAX), batch_size);
-        let part = see(&blocks, settings((total as f64 * share) as u64), batch_size);
+        let all = see(&blocks, settings(u64::MAX));
+        let part = see(&blocks, settings((total as f64 * share) as u64));
         prop_assert_eq!(&part, &all);
 
         let of = |wanted| blocks.iter().filter(move |(stream, _)| *stream == wanted);
@@ -298,10 +436,11 @@ proptest! {
         let kept: Vec<_> = made.iter().filter(|(_, block)| block.rows > 0).collect();
         let settings = Settings {
             budget,
+            batch_size,
             folder: folder.path().to_owned(),
             ..settings(Some(seed), 0, true)
         };
-        let seen = see(&made, settings, batch_size);
+        let seen = see(&made, settings);
         for (drawn, parts) in &seen.batches {
             let rows = drawn.iter();
             let rows: Vec<_> = rows

@@ -17,6 +17,7 @@ pub(crate) enum Message {
     Block(Stream, Block),
     /// A batch could not be decoded.
     Refused(DataError),
+    /// A pass over the rows is over.
     End,
 }
 
@@ -26,16 +27,25 @@ pub(crate) struct Channel {
     incoming: Receiver<Message>,
     room: Sender<Room>,
     stop: Stop,
+    /// Whether a pass has ended that no other follows.
     ended: bool,
+    /// Whether rows come anew in each pass.
+    reread: bool,
 }
 
 impl Channel {
-    pub(crate) fn new(incoming: Receiver<Message>, room: Sender<Room>, stop: Stop) -> Self {
+    pub(crate) fn new(
+        incoming: Receiver<Message>,
+        room: Sender<Room>,
+        stop: Stop,
+        reread: bool,
+    ) -> Self {
         Self {
             incoming,
             room,
             stop,
             ended: false,
+            reread,
         }
     }
 }
@@ -51,7 +61,11 @@ impl Blocks for Channel {
                     return Ok(Arrival::Block(stream, block));
                 }
                 Ok(Message::Refused(error)) => return Err(error.into()),
-                Ok(Message::End) => self.ended = true,
+                Ok(Message::End) => {
+                    self.room.send(Room(())).ok();
+                    self.ended = !self.reread;
+                    break;
+                }
                 Err(RecvTimeoutError::Timeout) => {
                     self.check_cancelled()?;
                     if deadline == Some(until) {

@@ -1,6 +1,7 @@
 //! What the trainer thread does: meet the other ranks, agree on the state to start from, train.
 
 use crate::artifacts::{self, Artifacts};
+use crate::batches::Batches;
 use crate::columns::{Wanted, WantedOutput, wanted_inputs};
 use crate::config::{self, Columns, ExportFormat, FitSession, ModelFiles};
 use crate::dataset::{self, Dataset};
@@ -45,10 +46,7 @@ impl Setup {
         columns: &Columns,
         files: ModelFiles<'_>,
     ) -> Result<Self, Error> {
-        if settings.batch_size == 0 || settings.epochs == 0 {
-            let reason = "batchSize and epochs must be at least 1";
-            return Err(Error::Config(reason.to_owned()));
-        }
+        settings.check()?;
         let options = ReadOptions {
             frozen_layers: settings.frozen_layers.clone(),
             initial: initial_weights(settings, files.weights)?,
@@ -208,22 +206,28 @@ fn train(
     } else {
         None
     };
-    let mut dataset = Dataset::new(dataset::Settings {
+    let ranks = config.collective.world_size;
+    let dataset = Dataset::new(dataset::Settings {
         seed: settings.shuffle.then_some(settings.seed),
         rank: config.rank,
-        keep: settings.epochs > 1,
+        shuffle_buffer: settings.shuffle_buffer,
+        batch_size: settings.batch_size_of(config.rank, ranks),
+        drop_remainder: settings.drop_remainder,
+        keep: settings.keeps_rows(),
         budget: config.cache_bytes,
         folder: config.local_dir.clone(),
     });
-    let opened = caller.opened;
+    let shape = trainer.batch_shape();
     let state = FitLoop {
         trainer,
+        batches: Batches::new(dataset, rows, shape),
         settings,
         events,
         artifacts: artifacts.as_mut(),
-        opened,
+        opened: caller.opened,
+        warned: false,
     }
-    .run(state, &mut dataset, rows)?;
+    .run(state)?;
     trainer.finalize()?;
     match artifacts {
         Some(artifacts) => artifacts.finish(trainer, &state),

@@ -43,8 +43,13 @@ final class Native {
    */
   static native boolean feed(long session, int stream, int rows, long[] nodes, long[] buffers);
 
-  /** No stream gets more rows. */
-  static native void finish(long session);
+  /**
+   * Ends a pass over the rows, in both streams: the only one, unless the fit's "reread" says that
+   * they are fed anew in each.
+   *
+   * @return false if there was no room within about 100 ms: nothing was ended, call again
+   */
+  static native boolean finish(long session);
 
   /** The next event as JSON, or null when none came in time. */
   static native String poll(long session, int timeoutMillis);

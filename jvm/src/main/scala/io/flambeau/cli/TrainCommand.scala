@@ -4,7 +4,6 @@ package io.flambeau.cli
 import java.io.PrintStream
 
 import org.apache.spark.sql.{DataFrame, SparkSession}
-import org.apache.spark.sql.functions.lit
 
 import io.flambeau.ml.{KerasEstimator, MappingParam}
 
@@ -35,37 +34,44 @@ private[cli] object TrainCommand extends Command {
     Flag("skip-mismatch", "whether layers that those do not fit keep what they have", default = Some("false")),
     Flag("frozen-layers", "names of layers that keep their weights, by commas"),
     Flag("export-formats", "formats besides .keras, by commas: weights.h5, h5, tf"),
-    Flag("epochs", "passes over the table", default = Some("1")),
-    Flag("batch-size", "rows of each worker in one step", default = Some("32")),
+    Flag("epochs", "passes over the table (default 1, or as many as max-steps takes)"),
+    Flag("steps-per-epoch", "steps of an epoch, instead of a pass over the table"),
+    Flag("repeat", "whether an epoch that runs out of rows goes on with the first ones", default = Some("false")),
+    Flag("max-steps", "steps after which training ends"),
+    Flag("batch-size", "rows of each worker in one step (default 32)"),
+    Flag("global-batch-size", "rows of all workers in one step; instead of batch-size"),
+    Flag("drop-remainder", "whether a worker leaves out its last batch if it is smaller", default = Some("false")),
+    Flag("input-mode", "spark: the workers keep the rows; direct: they read the files anew in every pass", default = Some("spark")),
+    Flag("shuffle-buffer", "rows that wait to be drawn at random while rows are received", default = Some("4096")),
     Flag("workers", "tasks that train together", default = Some("1")),
     Flag("seed", "seed of initial weights and shuffling", default = Some("42")),
     Flag("shuffle", "whether each epoch takes the rows in a new order", default = Some("true")),
     Flag("null-policy", "what a null does: error, zero or drop", default = Some("error")),
     Flag("checkpoint-every-epochs", "epochs between checkpoints", default = Some("1")),
+    Flag("checkpoint-every-steps", "steps between checkpoints within an epoch"),
     Flag("keep-checkpoints", "how many of the newest checkpoints stay", default = Some("5")),
     Flag("model-dir", "directory for checkpoints, TensorBoard events and the export", required = true))
-
-  private val Validates = "__flambeau_validation"
 
   override def run(spark: SparkSession, arguments: Arguments, out: PrintStream): Unit = {
     val table = Tables.read(spark, arguments, arguments("data"))
     val estimator = arguments.checked(configured(arguments, table))
-    val rows = arguments.get("validation").fold(table) { location =>
-      estimator.setValidationIndicatorCol(Validates)
-      val held = Tables.read(spark, arguments, location)
-      table.withColumn(Validates, lit(false)).unionByName(held.withColumn(Validates, lit(true)))
+    val model = arguments.get("validation") match {
+      case Some(location) => estimator.fit(table, Tables.read(spark, arguments, location))
+      case None => estimator.fit(table)
     }
-    val model = estimator.fit(rows)
     val last = model.history.toSeq.collect { case (metric, values) if values.nonEmpty => f"$metric ${values.last}%.4f" }
-    out.println(s"trained ${arguments("epochs")} epochs: ${last.mkString(", ")}; model in ${arguments("model-dir")}")
+    val epochs = model.history.values.map(_.length).maxOption.getOrElse(0)
+    out.println(s"trained $epochs epochs: ${last.mkString(", ")}; model in ${arguments("model-dir")}")
   }
 
   /** An estimator with the params that the options name. */
   private def configured(arguments: Arguments, table: DataFrame): KerasEstimator = {
     val estimator = new KerasEstimator()
       .setModel(arguments("model"))
-      .setEpochs(arguments.count("epochs"))
-      .setBatchSize(arguments.count("batch-size"))
+      .setRepeat(arguments.flag("repeat"))
+      .setDropRemainder(arguments.flag("drop-remainder"))
+      .setInputMode(arguments.choice("input-mode", "spark", "direct"))
+      .setShuffleBuffer(arguments.count("shuffle-buffer"))
       .setNumWorkers(arguments.count("workers"))
       .setSeed(arguments.long("seed"))
       .setShuffle(arguments.flag("shuffle"))
@@ -74,6 +80,13 @@ private[cli] object TrainCommand extends Command {
       .setCheckpointEveryEpochs(arguments.count("checkpoint-every-epochs"))
       .setKeepCheckpoints(arguments.count("keep-checkpoints"))
       .setModelDir(arguments("model-dir"))
+    def whenSet(name: String)(use: String => Unit): Unit = arguments.get(name).foreach(_ => use(name))
+    whenSet("epochs")(name => estimator.setEpochs(arguments.count(name)))
+    whenSet("steps-per-epoch")(name => estimator.setStepsPerEpoch(arguments.count(name)))
+    whenSet("max-steps")(name => estimator.setMaxSteps(arguments.count(name).toLong))
+    whenSet("batch-size")(name => estimator.setBatchSize(arguments.count(name)))
+    whenSet("global-batch-size")(name => estimator.setGlobalBatchSize(arguments.count(name)))
+    whenSet("checkpoint-every-steps")(name => estimator.setCheckpointEverySteps(arguments.count(name).toLong))
     val labels = setLabels(estimator, arguments)
     Tables.setFeatures(estimator, arguments, table, labels ++ arguments.get("weight"))
     arguments.get("weight").foreach(estimator.setWeightCol)

@@ -23,8 +23,8 @@ final class Session private (handle: Long, interrupted: () => Boolean) extends A
   def feed(stream: Int, batch: ArrowBatch): Unit =
     while (!Native.feed(handle, stream, batch.rows, batch.nodes, batch.buffers)) endIfInterrupted()
 
-  /** No stream gets more rows. */
-  def finish(): Unit = Native.finish(handle)
+  /** Ends a pass over the rows, waiting for room: the only pass unless rows are fed anew in each. */
+  def finish(): Unit = while (!Native.finish(handle)) endIfInterrupted()
 
   /** The next event, if one comes in time. */
   def poll(timeoutMillis: Int): Option[JValue] = {

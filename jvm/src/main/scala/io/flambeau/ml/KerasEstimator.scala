@@ -12,7 +12,7 @@ import org.json4s.JsonDSL._
 import org.json4s.jackson.JsonMethods.compact
 
 import io.flambeau.ConfigException
-import io.flambeau.train.{FitJob, FitSpec, ModelFiles, Validation}
+import io.flambeau.train.{FitJob, FitSpec, InputMode, ModelFiles, Validation}
 
 /**
  * Trains a Keras model on a DataFrame, `numWorkers` tasks together. The result equals that of one
@@ -43,7 +43,14 @@ final class KerasEstimator(override val uid: String)
   def setExportFormats(value: Array[String]): this.type = set(exportFormats, value)
   def setWeightCol(value: String): this.type = set(weightCol, value)
   def setBatchSize(value: Int): this.type = set(batchSize, value)
+  def setGlobalBatchSize(value: Int): this.type = set(globalBatchSize, value)
+  def setDropRemainder(value: Boolean): this.type = set(dropRemainder, value)
   def setEpochs(value: Int): this.type = set(epochs, value)
+  def setStepsPerEpoch(value: Int): this.type = set(stepsPerEpoch, value)
+  def setRepeat(value: Boolean): this.type = set(repeat, value)
+  def setMaxSteps(value: Long): this.type = set(maxSteps, value)
+  def setInputMode(value: String): this.type = set(inputMode, value)
+  def setShuffleBuffer(value: Int): this.type = set(shuffleBuffer, value)
   def setNumWorkers(value: Int): this.type = set(numWorkers, value)
   def setSeed(value: Long): this.type = set(seed, value)
   def setShuffle(value: Boolean): this.type = set(shuffle, value)
@@ -51,31 +58,72 @@ final class KerasEstimator(override val uid: String)
   def setValidationSplit(value: Double): this.type = set(validationSplit, value)
   def setModelDir(value: String): this.type = set(modelDir, value)
   def setCheckpointEveryEpochs(value: Int): this.type = set(checkpointEveryEpochs, value)
+  def setCheckpointEverySteps(value: Long): this.type = set(checkpointEverySteps, value)
   def setKeepCheckpoints(value: Int): this.type = set(keepCheckpoints, value)
   def setVerbose(value: Int): this.type = set(verbose, value)
 
   /** @throws io.flambeau.FlambeauException saying what failed first, on which rank, and what to do */
-  override def fit(dataset: Dataset[_]): KerasModel = {
+  override def fit(dataset: Dataset[_]): KerasModel = fit(dataset, validation)
+
+  /**
+   * Trains on `dataset` and validates each epoch with all rows of `validationData`, which has the same
+   * columns.
+   *
+   * @throws io.flambeau.FlambeauException as [[fit(dataset:org\.apache\.spark\.sql\.Dataset[_])*]]
+   */
+  def fit(dataset: Dataset[_], validationData: Dataset[_]): KerasModel = {
+    if (validation != Validation.NoRows) {
+      throw new ConfigException(
+        "there are validation data, but validationIndicatorCol or validationSplit is set, too. Try: clear it")
+    }
+    checkColumns(validationData.schema)
+    fit(dataset, Validation.Rows(validationData))
+  }
+
+  private def fit(dataset: Dataset[_], validation: Validation): KerasModel = {
     transformSchema(dataset.schema)
+    checkSteps()
     val conf = dataset.sparkSession.sparkContext.hadoopConfiguration
     val weights = get(initialWeights).map(InitialWeights.read(_, conf))
     val spec = FitSpec(
       files = ModelFiles(modelSource(conf), weights.map(_.bytes).orNull),
       columns = columns,
-      training = trainingJson(weights),
+      training = trainingJson(weights, validation),
       validation = validation,
       numWorkers = $(numWorkers),
       seed = $(seed),
       shuffle = $(shuffle),
+      inputMode = mode,
       modelDir = get(modelDir))
     val result = FitJob.run(dataset, spec, Option.when($(verbose) > 0)(System.out))
     copyValues(new KerasModel(uid, result.model, result.history).setParent(this))
   }
 
-  override def transformSchema(schema: StructType): StructType = {
+  private def mode: InputMode = if ($(inputMode) == "direct") InputMode.Direct else InputMode.Spark
+
+  /** Refuses numbers that do not go together. */
+  private def checkSteps(): Unit = {
+    if ($(repeat) && !isSet(stepsPerEpoch)) {
+      throw new ConfigException("repeat is set without stepsPerEpoch: an epoch would have no end. Try: set both")
+    }
+    get(globalBatchSize).foreach { rows =>
+      if (isSet(batchSize)) throw new ConfigException("batchSize and globalBatchSize are both set. Try: clear one of them")
+      if (rows < $(numWorkers)) {
+        throw new ConfigException(
+          s"globalBatchSize is $rows, which leaves some of the ${$(numWorkers)} workers without a row. Try: at least " +
+            s"${$(numWorkers)}, or fewer workers")
+      }
+    }
+  }
+
+  private def checkColumns(schema: StructType): Unit = {
     columns.inputNames.foreach(ColumnChecks.requireInput(schema, "feature column", _))
     columns.labelNames.foreach(ColumnChecks.requireTensor(schema, "label column", _))
     get(weightCol).foreach(ColumnChecks.requireNumber(schema, "weightCol", _))
+  }
+
+  override def transformSchema(schema: StructType): StructType = {
+    checkColumns(schema)
     get(validationIndicatorCol).foreach(ColumnChecks.requireBoolean(schema, "validationIndicatorCol", _))
     // How many outputs the model has is known once it is read: when it is fitted.
     KerasModel.appended(schema, Seq(ModelOutput("output", Meaning.Values)), $(predictionCol), $(outputCol))
@@ -99,7 +147,7 @@ final class KerasEstimator(override val uid: String)
   }
 
   /** Without optimizer, loss and metrics of its own, a .keras file's compile config applies. */
-  private def trainingJson(weights: Option[InitialWeights]): String = {
+  private def trainingJson(weights: Option[InitialWeights], validation: Validation): String = {
     def initial(files: InitialWeights): JValue =
       ("lengths" -> files.lengths) ~ ("skip_mismatch" -> $(skipMismatch))
     def spec(param: Param[String]): JValue = get(param).fold[JValue](JNull)(ModelSource.spec)
@@ -118,11 +166,20 @@ final class KerasEstimator(override val uid: String)
         ("frozen_layers" -> get(frozenLayers).toSeq.flatten) ~
         ("initial_weights" -> weights.map(initial)) ~
         ("export_formats" -> $(exportFormats).toSeq) ~
-        ("batch_size" -> $(batchSize)) ~
-        ("epochs" -> $(epochs)) ~
+        ("batch_size" -> get(globalBatchSize).getOrElse($(batchSize))) ~
+        ("global_batch" -> isSet(globalBatchSize)) ~
+        ("drop_remainder" -> $(dropRemainder)) ~
+        ("epochs" -> Option.unless(isSet(maxSteps) && !isSet(epochs))($(epochs))) ~
+        ("steps_per_epoch" -> get(stepsPerEpoch)) ~
+        ("repeat" -> $(repeat)) ~
+        ("max_steps" -> get(maxSteps)) ~
+        ("reread" -> (mode == InputMode.Direct)) ~
+        ("mixed_validation" -> (mode == InputMode.Spark && validation != Validation.NoRows)) ~
         ("shuffle" -> $(shuffle)) ~
+        ("shuffle_buffer" -> $(shuffleBuffer)) ~
         ("seed" -> $(seed)) ~
         ("checkpoint_every_epochs" -> $(checkpointEveryEpochs)) ~
+        ("checkpoint_every_steps" -> get(checkpointEverySteps).getOrElse(0L)) ~
         ("keep_checkpoints" -> $(keepCheckpoints)))
   }
 }

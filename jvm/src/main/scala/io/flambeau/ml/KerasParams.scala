@@ -113,7 +113,33 @@ trait KerasParams extends KerasColumnParams with HasSeed {
   final val batchSize: IntParam =
     new IntParam(this, "batchSize", "rows of each worker in one step", ParamValidators.gt(0))
 
-  final val epochs: IntParam = new IntParam(this, "epochs", "passes over the rows", ParamValidators.gt(0))
+  final val globalBatchSize: IntParam = new IntParam(
+    this, "globalBatchSize", "rows of all workers together in one step; instead of batchSize", ParamValidators.gt(0))
+
+  final val dropRemainder: BooleanParam = new BooleanParam(
+    this, "dropRemainder", "whether a worker leaves out the last batch of a pass if it has fewer rows than the others")
+
+  final val epochs: IntParam = new IntParam(
+    this, "epochs", "passes over the rows, unless stepsPerEpoch is set; with maxSteps as many as that takes if not set",
+    ParamValidators.gt(0))
+
+  final val stepsPerEpoch: IntParam = new IntParam(
+    this, "stepsPerEpoch", "steps of an epoch; the next one goes on where it stood in the rows", ParamValidators.gt(0))
+
+  final val repeat: BooleanParam = new BooleanParam(
+    this, "repeat", "whether an epoch that runs out of rows before stepsPerEpoch goes on with the first ones")
+
+  final val maxSteps: LongParam =
+    new LongParam(this, "maxSteps", "steps after which training ends", ParamValidators.gt(0))
+
+  final val inputMode: Param[String] = new Param[String](
+    this, "inputMode",
+    "spark: Spark computes the rows once and the workers keep them; direct: each worker reads its part in every pass",
+    ParamValidators.inArray(Array("spark", "direct")))
+
+  final val shuffleBuffer: IntParam = new IntParam(
+    this, "shuffleBuffer", "rows that wait on each worker so that one can be drawn at random, while rows are received",
+    ParamValidators.gt(0))
 
   final val numWorkers: IntParam =
     new IntParam(this, "numWorkers", "tasks that train together, all at once", ParamValidators.gt(0))
@@ -133,6 +159,9 @@ trait KerasParams extends KerasColumnParams with HasSeed {
   final val checkpointEveryEpochs: IntParam =
     new IntParam(this, "checkpointEveryEpochs", "epochs between checkpoints", ParamValidators.gt(0))
 
+  final val checkpointEverySteps: LongParam = new LongParam(
+    this, "checkpointEverySteps", "steps between checkpoints within an epoch; none if not set", ParamValidators.gt(0))
+
   final val keepCheckpoints: IntParam =
     new IntParam(this, "keepCheckpoints", "newest checkpoints that are kept", ParamValidators.gt(0))
 
@@ -141,6 +170,7 @@ trait KerasParams extends KerasColumnParams with HasSeed {
 
   setDefault(
     labelCol -> "label", batchSize -> 32, epochs -> 1, numWorkers -> 1, seed -> 42L, shuffle -> true,
+    dropRemainder -> false, repeat -> false, inputMode -> "spark", shuffleBuffer -> 4096,
     skipMismatch -> false, exportFormats -> Array("keras"), validationSplit -> 0.0, checkpointEveryEpochs -> 1, keepCheckpoints -> 5, verbose -> 1)
 
   final def getModel: String = $(model)
@@ -159,13 +189,21 @@ trait KerasParams extends KerasColumnParams with HasSeed {
   final def getExportFormats: Array[String] = $(exportFormats)
   final def getWeightCol: String = $(weightCol)
   final def getBatchSize: Int = $(batchSize)
+  final def getGlobalBatchSize: Int = $(globalBatchSize)
+  final def getDropRemainder: Boolean = $(dropRemainder)
   final def getEpochs: Int = $(epochs)
+  final def getStepsPerEpoch: Int = $(stepsPerEpoch)
+  final def getRepeat: Boolean = $(repeat)
+  final def getMaxSteps: Long = $(maxSteps)
+  final def getInputMode: String = $(inputMode)
+  final def getShuffleBuffer: Int = $(shuffleBuffer)
   final def getNumWorkers: Int = $(numWorkers)
   final def getShuffle: Boolean = $(shuffle)
   final def getValidationIndicatorCol: String = $(validationIndicatorCol)
   final def getValidationSplit: Double = $(validationSplit)
   final def getModelDir: String = $(modelDir)
   final def getCheckpointEveryEpochs: Int = $(checkpointEveryEpochs)
+  final def getCheckpointEverySteps: Long = $(checkpointEverySteps)
   final def getKeepCheckpoints: Int = $(keepCheckpoints)
   final def getVerbose: Int = $(verbose)
 

@@ -31,12 +31,15 @@ private[train] object FitInput {
    * @throws DataException if Spark knows without a job that there are no rows
    */
   def of(data: Dataset[_], spec: FitSpec): FitInput = {
-    val columns = spec.columns.names.map(quoted)
-    val selected = data.select(columns ++ knownIndicator(spec.validation): _*)
+    val columns = columnsOf(spec)
+    val selected = spec.validation match {
+      case Validation.Rows(held) => marked(data, columns, lit(false)).union(marked(held, columns, lit(true)))
+      case known => data.select(columns ++ knownIndicator(known): _*)
+    }
     val planned = Planned(SparkInternals.rows(selected), selected.schema, data.sparkSession)
     if (planned.rows.getNumPartitions == 0) throw new DataException("the training data has no rows")
-    val marked = withIndicator(ordered(planned, selected, spec), columns, spec)
-    FitInput(partitioned(marked, spec.numWorkers).rows, spec.columns.of(selected.schema))
+    val rows = withIndicator(ordered(planned, selected, spec), columns, spec)
+    FitInput(partitioned(rows, spec.numWorkers).rows, spec.columns.of(selected.schema))
   }
 
   /** Rows of a plan that is decided: the session's columns, and what is known of validation. */
@@ -79,13 +82,19 @@ private[train] object FitInput {
   private def knownIndicator(validation: Validation): Option[Column] = validation match {
     case Validation.NoRows => Some(lit(false).as(Indicator))
     case Validation.Indicated(name) => Some(quoted(name).cast(BooleanType).as(Indicator))
-    case Validation.Fraction(_) => None
+    case Validation.Fraction(_) | Validation.Rows(_) => None
   }
+
+  /** The session's columns of `data`, then what says whether a row only validates. */
+  private[train] def marked(data: Dataset[_], columns: Seq[Column], validates: Column): DataFrame =
+    data.select(columns :+ validates.as(Indicator): _*)
+
+  private[train] def columnsOf(spec: FitSpec): Seq[Column] = spec.columns.names.map(quoted)
 
   private def withIndicator(planned: Planned, columns: Seq[Column], spec: FitSpec): Planned = spec.validation match {
     case Validation.Fraction(fraction) =>
       planned.transform(_.select(columns :+ (rand(spec.seed) < fraction).as(Indicator): _*))
-    case Validation.NoRows | Validation.Indicated(_) => planned
+    case Validation.NoRows | Validation.Indicated(_) | Validation.Rows(_) => planned
   }
 
   /** As they are where Spark allows that; else dealt out evenly. */
@@ -99,5 +108,5 @@ private[train] object FitInput {
           .drop(Order))
     }
 
-  private def quoted(name: String): Column = col("`" + name.replace("`", "``") + "`")
+  private[train] def quoted(name: String): Column = col("`" + name.replace("`", "``") + "`")
 }

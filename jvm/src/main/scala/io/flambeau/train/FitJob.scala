@@ -5,7 +5,9 @@ import java.io.PrintStream
 import java.security.SecureRandom
 import java.util.UUID
 
+import org.apache.spark.rdd.RDD
 import org.apache.spark.sql.Dataset
+import org.apache.spark.sql.types.StructType
 import org.apache.spark.util.SerializableConfiguration
 import org.json4s.jackson.JsonMethods.parse
 
@@ -30,18 +32,18 @@ object FitJob {
     val runId = UUID.randomUUID().toString
     val hadoop = new SerializableConfiguration(sc.hadoopConfiguration)
     spec.modelDir.foreach(new ModelDirectory(_, runId, hadoop.value).checkWritable())
-    val input = FitInput.of(data, spec)
+    val (sources, schema) = sourcesOf(data, spec)
 
     val accumulator = sc.collectionAccumulator[String]("flambeau progress")
     val files = sc.broadcast(spec.files)
     val task = FitTask(
-      runId, spec.columns, input.schema, spec.training, ClusterSettings.of(spark), spec.modelDir, secret(),
+      runId, spec.columns, schema, spec.training, ClusterSettings.of(spark), spec.modelDir, secret(),
       files, hadoop, accumulator)
     val printer = progress.map(out => new ProgressReport.Listener(accumulator, new ProgressPrinter(out).show))
     printer.foreach(sc.addSparkListener(_))
     try {
       val outcomes = new TaskFailures(runId).watch(sc) {
-        input.rows.barrier().mapPartitions(task.run).repartition(1).collect()
+        sources.barrier().mapPartitions(own => task.run(own.next())).repartition(1).collect()
       }
       printer.foreach(_.finish())
       Outcome.resultOf(outcomes.toSeq)
@@ -49,6 +51,14 @@ object FitJob {
       printer.foreach(sc.removeSparkListener(_))
       files.destroy()
     }
+  }
+
+  /** One for each rank, and the schema of their rows without the last field. */
+  private def sourcesOf(data: Dataset[_], spec: FitSpec): (RDD[RankSource], StructType) = spec.inputMode match {
+    case InputMode.Spark =>
+      val input = FitInput.of(data, spec)
+      (input.rows.mapPartitions(rows => Iterator[RankSource](new StreamedRows(rows))), input.schema)
+    case InputMode.Direct => DirectInput.of(data, spec)
   }
 
   private def secret(): Array[Byte] = {

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 package io.flambeau.train
 
+import org.apache.spark.sql.Dataset
+
 import io.flambeau.jni.Columns
 
 /**
@@ -9,7 +11,8 @@ import io.flambeau.jni.Columns
  * @param files the model, and weights that it starts from
  * @param training JSON of optimizer, loss, metrics, batch size, epochs, shuffling and seed
  * @param validation which rows only validate
- * @param shuffle whether each epoch takes the rows in a new order
+ * @param shuffle whether each pass takes the rows in a new order
+ * @param inputMode how rows come to the ranks
  * @param modelDir where checkpoints, events and the export go; without it nothing is written
  */
 final case class FitSpec(
@@ -20,6 +23,7 @@ final case class FitSpec(
     numWorkers: Int,
     seed: Long,
     shuffle: Boolean,
+    inputMode: InputMode,
     modelDir: Option[String])
 
 /**
@@ -29,6 +33,17 @@ final case class FitSpec(
  * @param weights the files of initial weights one after the other, or null
  */
 final case class ModelFiles(model: Array[Byte], weights: Array[Byte] = null)
+
+/** How the rows of a fit come to its ranks. */
+sealed trait InputMode
+
+object InputMode {
+  /** Spark computes a partition for each rank, once; the ranks keep the rows. */
+  case object Spark extends InputMode
+
+  /** Each rank reads its part of the sources by itself, in every pass. */
+  case object Direct extends InputMode
+}
 
 /** Which rows are held out of training to validate each epoch. */
 sealed trait Validation
@@ -41,6 +56,9 @@ object Validation {
 
   /** About this fraction of the rows, drawn with the seed. */
   final case class Fraction(fraction: Double) extends Validation
+
+  /** Those of another frame, with the same columns. */
+  final case class Rows(data: Dataset[_]) extends Validation
 }
 
 /**

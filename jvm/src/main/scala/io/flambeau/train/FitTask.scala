@@ -5,8 +5,7 @@ import java.nio.file.{Files, Path}
 
 import org.apache.spark.BarrierTaskContext
 import org.apache.spark.broadcast.Broadcast
-import org.apache.spark.sql.catalyst.InternalRow
-import org.apache.spark.sql.flambeau.{ArrowBatcher, ArrowSchema, SparkInternals}
+import org.apache.spark.sql.flambeau.{ArrowSchema, SparkInternals}
 import org.apache.spark.sql.types.StructType
 import org.apache.spark.util.{CollectionAccumulator, SerializableConfiguration}
 import org.json4s.{DefaultFormats, Formats, JNull, JObject, JString, JValue}
@@ -18,8 +17,8 @@ import io.flambeau.FlambeauException
 import io.flambeau.jni.{Columns, NativeLibrary, Session}
 
 /**
- * What every rank runs: feed the partition's rows to a native session, then follow its events
- * until training is done. Rank 0 also copies its files to the model directory.
+ * What every rank runs: feed its rows to a native session, and follow its events until training is
+ * done. Rank 0 also copies its files to the model directory.
  *
  * @param schema the session's columns; each row has one more field, true for validation rows
  */
@@ -36,14 +35,14 @@ private[train] final case class FitTask(
     progress: CollectionAccumulator[String]) {
   import FitTask._
 
-  def run(rows: Iterator[InternalRow]): Iterator[Outcome] = {
+  def run(source: RankSource): Iterator[Outcome] = {
     val context = BarrierTaskContext.get()
     val started = System.nanoTime()
     // Without the library a rank cannot tell its peers anything: it fails at once, and Spark then
     // ends their tasks.
     NativeLibrary.load()
     val outcome =
-      try train(rows, context, started)
+      try train(source, context, started)
       catch {
         case error: FlambeauException if LeaveTogether.waitsForPeers(error) =>
           // Spark may end this task before anybody is told.
@@ -66,15 +65,14 @@ private[train] final case class FitTask(
       local
     }
 
-  private def train(rows: Iterator[InternalRow], context: BarrierTaskContext, started: Long): Outcome = {
+  private def train(source: RankSource, context: BarrierTaskContext, started: Long): Outcome = {
     val localDir = SparkInternals.createLocalDir()
     context.addTaskCompletionListener[Unit](_ => SparkInternals.deleteLocalDir(localDir))
     val document = config(context, localDir, resumed(context, localDir))
     val session = Session.open(document, ArrowSchema.message(schema), files.value.model, secret, files.value.weights)
     try {
       val events = new RankEvents(session, directory, new ProgressReport(progress, context.stageAttemptNumber()), started)
-      feed(rows, session, events)
-      session.finish()
+      feed(source, session, events, context)
       val result = events.untilDone()
       if (context.partitionId() == 0) Trained(resultOf(result)) else Followed
     } finally session.close()
@@ -105,23 +103,24 @@ private[train] final case class FitTask(
       ("resume" -> checkpoint.fold[JValue](JNull)(path => JString(path.toString)))
   }
 
-  private def feed(rows: Iterator[InternalRow], session: Session, events: RankEvents): Unit = {
-    val batchers = Map(
-      Session.TrainingStream -> new ArrowBatcher(schema),
-      Session.ValidationStream -> new ArrowBatcher(schema))
-    def flush(stream: Int): Unit = {
-      batchers(stream).lend(session.feed(stream, _))
-      events.handlePending()
-    }
-    val validates = schema.length
+  /** Feeds what the source has: once, or in every pass until the fit is done. */
+  private def feed(source: RankSource, session: Session, events: RankEvents, context: BarrierTaskContext): Unit = {
+    val rows = new RowFeed(session, events, schema)
     try {
-      rows.foreach { row =>
-        val stream = if (row.getBoolean(validates)) Session.ValidationStream else Session.TrainingStream
-        batchers(stream).add(row)
-        if (batchers(stream).isFull) flush(stream)
+      source match {
+        case once: StreamedRows =>
+          rows.take(once.rows)
+          rows.endPass()
+        case read: ReadRows =>
+          var pass = events.firstPass()
+          read.readValidation(context)(rows.take)
+          while (!events.isDone) {
+            read.readPass(pass, context)(rows.take)
+            rows.endPass()
+            pass += 1
+          }
       }
-      batchers.keys.filterNot(batchers(_).isEmpty).foreach(flush)
-    } finally batchers.values.foreach(_.close())
+    } finally rows.close()
   }
 }
 

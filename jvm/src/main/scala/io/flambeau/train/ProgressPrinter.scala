@@ -19,11 +19,13 @@ private[train] object ProgressPrinter {
   /** For example `epoch 1/3 step 120 loss 0.4123 accuracy 0.8512 15,120 rows/s 0:12 left`. */
   def line(event: JObject): String = (event \ "event").extract[String] match {
     case "started" => s"first step ${decimals(History.number(event \ "seconds"), 1)} s after its task started"
+    case "warning" => s"warning: ${(event \ "message").extract[String]}"
     case kind => progressLine(kind, event)
   }
 
   private def progressLine(kind: String, event: JObject): String = {
-    val epoch = s"epoch ${whole(event \ "epoch")}/${whole(event \ "epochs")}"
+    val epochs = (event \ "epochs").extractOpt[Long].fold("")(total => s"/$total")
+    val epoch = s"epoch ${whole(event \ "epoch")}$epochs"
     val logs = event \ "logs" match {
       case JObject(fields) => fields.map { case (metric, value) => s"$metric ${decimals(History.number(value), 4)}" }
       case _ => Nil

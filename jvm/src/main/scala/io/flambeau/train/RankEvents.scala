@@ -24,6 +24,19 @@ private[train] final class RankEvents(
   import RankEvents._
 
   private var result: Option[JValue] = None
+  private var fedFrom: Option[Int] = None
+
+  /** Whether training is over. */
+  def isDone: Boolean = result.isDefined
+
+  /** Handles events until the session says which pass over the rows comes first. */
+  @tailrec
+  def firstPass(): Int = fedFrom match {
+    case Some(pass) => pass
+    case None =>
+      session.poll(PollMillis).foreach(handle)
+      firstPass()
+  }
 
   /** Handles what has happened so far, without waiting. */
   @tailrec
@@ -46,7 +59,8 @@ private[train] final class RankEvents(
   private def handle(event: JValue): Unit = (text(event, "event"), event) match {
     case ("started", _) =>
       report.add(("event" -> "started") ~ ("seconds" -> (System.nanoTime() - taskStarted) / NanosPerSecond))
-    case ("step" | "epoch", progress: JObject) => report.add(progress)
+    case ("feed", _) => fedFrom = Some((event \ "pass").extract[Int])
+    case ("step" | "epoch" | "warning", progress: JObject) => report.add(progress)
     case ("file", _) => directory.foreach(_.commit(Path.of(text(event, "path")), text(event, "name")))
     case ("remove", _) =>
       Files.deleteIfExists(Path.of(text(event, "path")))

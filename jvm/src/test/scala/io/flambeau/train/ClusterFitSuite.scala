@@ -42,6 +42,22 @@ class ClusterFitSuite extends SparkSuite("local-cluster[2,1,1024]") {
     }
   }
 
+  test("workers that read files by themselves go on in the middle of an epoch when an executor is killed") {
+    failAfter(300.seconds) {
+      val files = temporaryDirectory().resolve("points").toString
+      Samples.points(spark, 40000, 6).write.format("tfrecord").save(files)
+      val data = spark.read.format("tfrecord").load(files)
+      val estimator = Samples.estimator(2).setInputMode("direct").setEpochs(3).setShuffleBuffer(500)
+      val folder = temporaryDirectory()
+      val checked = estimator.copy(ParamMap.empty).setCheckpointEverySteps(100).setModelDir(folder.toUri.toString)
+      val fit = Future(checked.fit(data))
+      while (!Files.exists(folder.resolve("checkpoint")) && !fit.isCompleted) Thread.sleep(20)
+      killOneExecutor()
+      val survived = Await.result(fit, 200.seconds).history("loss").toSeq
+      assert(survived == estimator.fit(data).history("loss").toSeq)
+    }
+  }
+
   /** As `kill -9`: executors of local-cluster are children of this JVM. */
   private def killOneExecutor(): Unit = {
     val executors = ProcessHandle.current.children.filter(_.info.command.orElse("").endsWith("java"))

@@ -16,7 +16,7 @@ class FitInputSuite extends SparkSuite {
     ids.select(col("id").as("x"), (col("id") % 2).as("label"), lit(true).as("held"))
 
   private def spec(workers: Int, validation: Validation = Validation.NoRows): FitSpec =
-    FitSpec(ModelFiles(Array.emptyByteArray), Columns(Seq("x"), Map.empty, Seq("label"), Map.empty, None, "error"), "{}", validation, workers, 42L, shuffle = true, None)
+    FitSpec(ModelFiles(Array.emptyByteArray), Columns(Seq("x"), Map.empty, Seq("label"), Map.empty, None, "error"), "{}", validation, workers, 42L, shuffle = true, InputMode.Spark, None)
 
   /** Each partition's x values and validation flags. */
   private def read(input: FitInput): Seq[Seq[(Long, Boolean)]] =

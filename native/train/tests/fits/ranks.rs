@@ -2,6 +2,7 @@
 
 use arrow_array::{ArrayRef, Float32Array, Int32Array, RecordBatch};
 use flambeau_collective::Secret;
+use flambeau_formats::pointer::Pointer;
 use flambeau_train::Error;
 use flambeau_train::config::{FitSession, ModelFiles};
 use flambeau_train::event::{Event, FitResult};
@@ -26,6 +27,8 @@ pub(crate) struct Job {
     pub(crate) resume: Option<PathBuf>,
     pub(crate) cache_bytes: u64,
     pub(crate) progress_timeout_ms: u64,
+    /// Rows that every rank validates with, fed before the others.
+    pub(crate) validation: Vec<RecordBatch>,
     /// How long a rank takes to make each of its batches.
     pub(crate) pauses: Vec<Duration>,
     pub(crate) run_id: String,
@@ -58,6 +61,7 @@ impl Job {
             resume: None,
             cache_bytes: u64::MAX,
             progress_timeout_ms: 60_000,
+            validation: Vec::new(),
             pauses: Vec::new(),
             run_id,
         }
@@ -106,22 +110,41 @@ impl Job {
             Fit::open(config, &schema, files, Secret::new([5; 32]))
         };
         let fit = fit.map_err(Arc::new)?;
-        for batch in batches {
-            std::thread::sleep(pause);
-            loop {
-                assert!(started.elapsed() < DEADLINE, "feeding hangs");
-                if let Some(room) = fit.room(Duration::from_millis(50))? {
-                    fit.feed(room, Stream::Training, batch);
-                    break;
+        let alive = || assert!(started.elapsed() < DEADLINE, "the fit hangs");
+        let room = || loop {
+            alive();
+            if let Some(room) = fit.room(Duration::from_millis(50))? {
+                return Ok::<_, Arc<Error>>(room);
+            }
+        };
+        // As a task does: rows that come anew in each pass come until the fit is done.
+        let mut done = None;
+        loop {
+            for batch in &self.validation {
+                fit.feed(room()?, Stream::Validation, batch);
+            }
+            for batch in batches {
+                std::thread::sleep(pause);
+                fit.feed(room()?, Stream::Training, batch);
+            }
+            fit.finish(room()?);
+            while let Some(event) = fit.poll(Duration::ZERO)? {
+                if let Event::Done { result } = event {
+                    done = Some(result);
                 }
             }
+            if done.is_some() || self.fit["reread"] != true {
+                break;
+            }
         }
-        fit.finish();
         loop {
-            assert!(started.elapsed() < DEADLINE, "the fit hangs");
-            if let Some(Event::Done { result }) = fit.poll(Duration::from_millis(50))? {
+            alive();
+            if let Some(result) = done {
                 fit.close();
                 return Ok(result);
+            }
+            if let Some(Event::Done { result }) = fit.poll(Duration::from_millis(50))? {
+                done = Some(result);
             }
         }
     }
@@ -189,4 +212,36 @@ pub(crate) fn normalized(synchronized: bool) -> Value {
         batch_normalization("deep_norm"),
         dense("logits", 2, "linear")
     ])
+}
+
+/// Partitions of consecutive rows, `sizes` of them.
+pub(crate) fn partitions(sizes: &[usize]) -> Vec<Vec<RecordBatch>> {
+    let mut first = 0;
+    let dealt = sizes.iter().map(|&size| {
+        first += size;
+        partition(first - size, size)
+    });
+    dealt.collect()
+}
+
+/// Trains where every rank must succeed; rank 0's result.
+pub(crate) fn fit(job: &Job, partitions: &[Vec<RecordBatch>], directory: &Path) -> FitResult {
+    let mut results: Vec<_> = job
+        .run(partitions, directory)
+        .into_iter()
+        .map(Result::unwrap)
+        .collect();
+    for other in &results[1..] {
+        assert_eq!(other.digest, results[0].digest, "ranks differ");
+    }
+    results.swap_remove(0)
+}
+
+/// Rank 0's newest checkpoint.
+pub(crate) fn newest_checkpoint(directory: &Path) -> PathBuf {
+    let rank_0 = directory.join("0");
+    Pointer::read(&rank_0)
+        .unwrap()
+        .unwrap()
+        .newest_path(&rank_0)
 }

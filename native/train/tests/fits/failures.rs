@@ -1,12 +1,9 @@
 //! What every rank ends with when one of them meets a fault.
-#![expect(clippy::unwrap_used, reason = "a test ends with a panic")]
 
-mod ranks;
-
+use crate::ranks::{Job, Outcome, dense, normalized, partition, perceptron, rows};
 use arrow_array::{ArrayRef, Float32Array, Int32Array, RecordBatch};
 use flambeau_formats::pointer::Pointer;
 use flambeau_train::Error;
-use ranks::{Job, Outcome, dense, normalized, partition, perceptron, rows};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::{Duration, Instant};

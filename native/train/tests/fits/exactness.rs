@@ -1,15 +1,11 @@
 //! Every row exactly once per epoch, the same result however the rows are spread, the same bits
 //! from the same seed, and from a checkpoint as without interruption.
-#![expect(clippy::unwrap_used, reason = "a test ends with a panic")]
 
-mod ranks;
-
+use crate::ranks::{Job, dense, fit, newest_checkpoint, normalized, partitions, perceptron};
 use arrow_array::RecordBatch;
-use flambeau_formats::pointer::Pointer;
 use flambeau_train::event::FitResult;
-use ranks::{Job, dense, normalized, partition, perceptron};
 use serde_json::{Value, json};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 /// The sizes that the predecessor's MNIST job came out with.
@@ -24,28 +20,6 @@ fn uneven(ranks: usize) -> Vec<usize> {
         .collect()
 }
 
-fn partitions(sizes: &[usize]) -> Vec<Vec<RecordBatch>> {
-    let mut first = 0;
-    let dealt = sizes.iter().map(|&size| {
-        first += size;
-        partition(first - size, size)
-    });
-    dealt.collect()
-}
-
-/// Trains where every rank must succeed; rank 0's result.
-fn fit(job: &Job, partitions: &[Vec<RecordBatch>], directory: &Path) -> FitResult {
-    let mut results: Vec<_> = job
-        .run(partitions, directory)
-        .into_iter()
-        .map(Result::unwrap)
-        .collect();
-    for other in &results[1..] {
-        assert_eq!(other.digest, results[0].digest, "ranks differ");
-    }
-    results.swap_remove(0)
-}
-
 fn losses(result: &FitResult) -> Vec<f64> {
     result.history["loss"]
         .as_array()
@@ -53,15 +27,6 @@ fn losses(result: &FitResult) -> Vec<f64> {
         .iter()
         .map(|loss| loss.as_f64().unwrap())
         .collect()
-}
-
-/// Rank 0's newest checkpoint.
-fn newest_checkpoint(directory: &Path) -> PathBuf {
-    let rank_0 = directory.join("0");
-    Pointer::read(&rank_0)
-        .unwrap()
-        .unwrap()
-        .newest_path(&rank_0)
 }
 
 fn weights(directory: &Path) -> Vec<f32> {
@@ -117,7 +82,7 @@ fn dealt(ranks: usize, rows: usize, batch_size: usize) -> Vec<Vec<RecordBatch>> 
             let firsts = (0..rows).step_by(step).map(|at| at + rank * batch_size);
             firsts
                 .filter(|&first| first < rows)
-                .map(|first| ranks::rows(first, batch_size.min(rows - first)))
+                .map(|first| crate::ranks::rows(first, batch_size.min(rows - first)))
                 .collect()
         })
         .collect()

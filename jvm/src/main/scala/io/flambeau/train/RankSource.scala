@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+package io.flambeau.train
+
+import scala.util.Random
+
+import org.apache.spark.BarrierTaskContext
+import org.apache.spark.sql.catalyst.InternalRow
+import org.apache.spark.sql.flambeau.Splits
+
+/**
+ * What the rows of one rank come from. Each row has the session's columns and one field more, which
+ * is true if it only validates.
+ */
+private[train] sealed trait RankSource
+
+/** The rows of a partition, which come once, those to validate with among the others. */
+private[train] final class StreamedRows(val rows: Iterator[InternalRow]) extends RankSource
+
+/**
+ * The rank's part of a plan, which it reads by itself in every pass over the data.
+ *
+ * @param training also holds rows to validate with if `validation` is the same
+ * @param validation what rows to validate with are found in, if there are any
+ * @param seed of the order of partitions, another one in each pass; in their own order without it
+ */
+private[train] final class ReadRows(training: Splits, validation: Option[Splits], seed: Option[Long])
+    extends RankSource {
+  private val validates: InternalRow => Boolean = row => row.getBoolean(row.numFields - 1)
+
+  /** Gives the rows to validate with to `use`, part by part, until it wants no more. */
+  def readValidation(context: BarrierTaskContext)(use: Iterator[InternalRow] => Boolean): Unit =
+    validation.foreach { splits =>
+      splits.read(0 until splits.size, context)(rows => use(rows.filter(validates)))
+    }
+
+  /** Gives the rows to train on to `use`, part by part, until it wants no more. */
+  def readPass(pass: Int, context: BarrierTaskContext)(use: Iterator[InternalRow] => Boolean): Unit = {
+    val inOrder: Seq[Int] = 0 until training.size
+    val order = seed.fold(inOrder) { seed =>
+      // Neighbouring seeds give Random alike beginnings.
+      new Random((seed * 31 + pass) * 1000003 + context.partitionId()).shuffle(inOrder)
+    }
+    training.read(order, context)(rows => use(rows.filterNot(validates)))
+  }
+}

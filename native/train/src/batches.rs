@@ -1,0 +1,143 @@
+//! The batches that a rank trains on, each drawn while the one before it trains.
+//!
+//! What a batch holds is decided before the step that comes first, so that the ranks can agree in
+//! that step whether to go on. Its rows are gathered beside that step where this takes a while: when
+//! some are on the disk or there are many bytes.
+
+use crate::batch::{Batch, BatchShape};
+use crate::block::Block;
+use crate::dataset::{Cursor, Dataset, RowRef};
+use crate::error::Error;
+use crate::fit::Intake;
+use crate::session::panic_message;
+use std::borrow::Cow;
+use std::time::{Duration, Instant};
+
+/// How long a rank that is not where the others are waits for rows before it meets them again.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Gathering fewer bytes costs less than a thread for it.
+const WORTH_A_THREAD: u64 = 1 << 20;
+
+/// A rank's batches.
+#[derive(Debug)]
+pub struct Batches<'a> {
+    dataset: Dataset,
+    intake: &'a mut dyn Intake,
+    shape: BatchShape,
+    /// The pass that `ahead` is of.
+    pass: Option<usize>,
+    ahead: Option<Batch>,
+}
+
+impl<'a> Batches<'a> {
+    /// Those that `dataset` draws from the rows of `intake`, in `shape`.
+    pub fn new(dataset: Dataset, intake: &'a mut dyn Intake, shape: BatchShape) -> Self {
+        Self {
+            dataset,
+            intake,
+            shape,
+            pass: None,
+            ahead: None,
+        }
+    }
+
+    /// Gives up with [`Error::Cancelled`] if the caller has cancelled.
+    ///
+    /// # Errors
+    /// Only that.
+    pub fn check_cancelled(&self) -> Result<(), Error> {
+        self.intake.check_cancelled()
+    }
+
+    /// Receives all rows of this pass, for a second: whether they are there.
+    ///
+    /// # Errors
+    /// The intake's, and [`Error::Storage`].
+    pub fn fill(&mut self) -> Result<bool, Error> {
+        self.dataset.fill(self.intake, Instant::now() + PATIENCE)
+    }
+
+    /// Goes on to where a fit stood, for a second: whether it is there.
+    ///
+    /// # Errors
+    /// The intake's, and [`Error::Storage`].
+    pub fn seek(&mut self, to: Cursor) -> Result<bool, Error> {
+        let deadline = Instant::now() + PATIENCE;
+        self.dataset.seek(to, self.intake, deadline)
+    }
+
+    /// Starts pass `pass`, counted from 0, or what [`seek`](Self::seek) has left of it, unless it is
+    /// running.
+    ///
+    /// # Errors
+    /// The intake's, [`Error::Storage`], and those of memory that runs out.
+    pub fn enter(&mut self, pass: usize) -> Result<(), Error> {
+        if self.pass == Some(pass) {
+            return Ok(());
+        }
+        if self.dataset.cursor().passes != pass {
+            self.dataset.start_pass(pass);
+        }
+        self.pass = Some(pass);
+        let drawn = self.dataset.draw(self.intake)?;
+        self.ahead = self.shape.gather(&self.dataset, &drawn)?;
+        self.dataset.release(&drawn);
+        Ok(())
+    }
+
+    /// Calls `step` with the next batch, which has no rows if the pass is over on this rank, and with
+    /// whether another one follows in the pass; that one is got ready meanwhile.
+    ///
+    /// # Errors
+    /// Those of the step, and those of [`enter`](Self::enter).
+    pub fn step<T>(
+        &mut self,
+        step: impl FnOnce(Option<&Batch>, bool) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let batch = self.ahead.take();
+        let drawn = self.dataset.draw(self.intake)?;
+        let more = !drawn.is_empty();
+        let gather = || self.shape.gather(&self.dataset, &drawn);
+        let (stepped, next) = if self.takes_a_while(batch.as_ref(), &drawn) {
+            beside(gather, || step(batch.as_ref(), more))
+        } else {
+            (step(batch.as_ref(), more), gather())
+        };
+        // What the ranks have agreed on comes before what only this one met.
+        let stepped = stepped?;
+        self.ahead = next?;
+        self.dataset.release(&drawn);
+        Ok(stepped)
+    }
+
+    /// What [`Dataset::validation`] gives.
+    ///
+    /// # Errors
+    /// Of each block, [`Error::Storage`].
+    pub fn validation(&self) -> impl Iterator<Item = Result<Cow<'_, Block>, Error>> {
+        self.dataset.validation()
+    }
+
+    /// Batches are about as large as the one before.
+    fn takes_a_while(&self, last: Option<&Batch>, drawn: &[RowRef]) -> bool {
+        let bytes = last.map_or(0, Batch::bytes);
+        bytes >= WORTH_A_THREAD || self.dataset.is_on_disk(drawn)
+    }
+}
+
+/// Runs `gather` in a thread of its own while `step` runs in this one.
+fn beside<T, G: Send>(
+    gather: impl FnOnce() -> Result<G, Error> + Send,
+    step: impl FnOnce() -> Result<T, Error>,
+) -> (Result<T, Error>, Result<G, Error>) {
+    std::thread::scope(|scope| {
+        let gathered = scope.spawn(gather);
+        let stepped = step();
+        let gathered = gathered.join();
+        (
+            stepped,
+            gathered.unwrap_or_else(|panic| Err(Error::Panic(panic_message(panic)))),
+        )
+    })
+}
