@@ -5,11 +5,12 @@ use crate::binding::{self, Bound};
 use crate::block::{Block, Values, reserve};
 use crate::config::{Columns, NullPolicy};
 use crate::decode::{
-    ACCEPTED, Column, ColumnKind, NUMBERS, Nulls, STRINGS, Slots, Target, is_narrow,
+    ACCEPTED, Column, ColumnKind, NUMBERS, Nulls, STRINGS, Slots, Stack, Stacks, Target, is_narrow,
+    stacked,
 };
 use crate::error::DataError;
 use arrow_array::RecordBatch;
-use arrow_schema::Schema;
+use arrow_schema::{DataType, Field, Schema};
 use flambeau_keras::losses::LabelSpec;
 use flambeau_keras::{DType, Model};
 
@@ -80,11 +81,13 @@ struct LabelDecoder {
 
 #[derive(Debug)]
 struct Source {
+    /// Of the first, where several columns arrive as one.
     name: String,
     index: usize,
     kind: ColumnKind,
     /// Whether its whole numbers fit an i32.
     narrow: bool,
+    stack: Option<Stack>,
 }
 
 impl Decoder {
@@ -95,9 +98,10 @@ impl Decoder {
     /// one value a row also [`DataError::FeatureWidth`] and [`DataError::LabelWidth`].
     pub fn new(schema: &Schema, columns: &Columns, wanted: Wanted) -> Result<Self, DataError> {
         let Bound { inputs, labels } = binding::bind(columns, &wanted)?;
+        let stacks = Stacks::of(schema);
         let find = |names: Vec<String>, strings: bool| {
             let sources = names.iter().map(|name| {
-                let source = source(schema, name)?;
+                let source = source(schema, &stacks, name)?;
                 let text = matches!(source.kind, ColumnKind::Text | ColumnKind::Texts);
                 let fits = if strings {
                     text || source.kind == ColumnKind::Binary
@@ -109,11 +113,12 @@ impl Decoder {
                 }
                 Err(DataError::Type {
                     column: name.clone(),
-                    dtype: schema.field(source.index).data_type().to_string(),
+                    dtype: dtype_of(schema.field(source.index)).to_string(),
                     accepted: if strings { STRINGS } else { NUMBERS },
                 })
             });
-            sources.collect::<Result<Vec<_>, DataError>>()
+            let sources = sources.collect::<Result<Vec<_>, DataError>>()?;
+            Ok::<_, DataError>(joined(sources))
         };
         let inputs = wanted.inputs.into_iter().zip(inputs);
         let inputs = inputs.map(|(wanted, names)| {
@@ -148,7 +153,9 @@ impl Decoder {
         Ok(Self {
             inputs: inputs.collect::<Result<_, DataError>>()?,
             labels: labels.collect::<Result<_, DataError>>()?,
-            weight: weight.map(|name| source(schema, name)).transpose()?,
+            weight: weight
+                .map(|name| source(schema, &stacks, name))
+                .transpose()?,
             null_policy: columns.null_policy,
             rows_seen: 0,
         })
@@ -270,7 +277,7 @@ impl InputDecoder {
         if fits {
             return Ok(());
         }
-        let names = self.sources.iter().map(|source| source.name.as_str());
+        let names = self.sources.iter().flat_map(Source::names);
         Err(DataError::FeatureWidth {
             columns: shortened(names),
             found,
@@ -345,7 +352,7 @@ impl LabelDecoder {
     }
 
     fn wrong_width(&self, found: usize, expected: usize) -> DataError {
-        let names = self.sources.iter().map(|source| source.name.as_str());
+        let names = self.sources.iter().flat_map(Source::names);
         DataError::LabelWidth {
             column: shortened(names),
             found,
@@ -365,27 +372,61 @@ fn shared_out(widths: &[Option<usize>], expected: usize) -> Vec<usize> {
 
 /// How many values the columns hold in a row, if each holds one.
 fn scalars(sources: &[Source]) -> Option<usize> {
-    let one = |source: &Source| matches!(source.kind, ColumnKind::Scalar | ColumnKind::Text);
-    sources.iter().all(one).then_some(sources.len())
+    let values = sources.iter().map(|source| match source.kind {
+        ColumnKind::Scalar | ColumnKind::Text | ColumnKind::Stack => Some(source.names().count()),
+        _ => None,
+    });
+    values.sum()
 }
 
 impl Source {
-    fn column<'a>(&self, batch: &'a RecordBatch, first_row: u64) -> Column<'a> {
+    fn column<'a>(&'a self, batch: &'a RecordBatch, first_row: u64) -> Column<'a> {
         Column {
-            name: batch.schema_ref().field(self.index).name(),
+            name: &self.name,
             array: batch.column(self.index),
             first_row,
+            stack: self.stack.as_ref(),
         }
+    }
+
+    fn names(&self) -> impl Iterator<Item = &str> {
+        let names = self.stack.as_ref().map(Stack::names);
+        names
+            .unwrap_or(std::slice::from_ref(&self.name))
+            .iter()
+            .map(String::as_str)
     }
 }
 
-fn source(schema: &Schema, name: &str) -> Result<Source, DataError> {
-    let (index, field) = schema
-        .column_with_name(name)
-        .ok_or_else(|| DataError::NoColumn {
-            column: name.to_owned(),
-            available: names(schema),
-        })?;
+/// Makes one source of those that follow each other in one field.
+fn joined(sources: Vec<Source>) -> Vec<Source> {
+    let mut out: Vec<Source> = Vec::new();
+    for mut source in sources {
+        if let Some(last) = out.last_mut().filter(|last| last.index == source.index)
+            && let (Some(stack), Some(next)) = (&mut last.stack, source.stack.take())
+        {
+            match stack.join(next) {
+                Ok(()) => continue,
+                Err(next) => source.stack = Some(next),
+            }
+        }
+        out.push(source);
+    }
+    out
+}
+
+fn source(schema: &Schema, stacks: &Stacks, name: &str) -> Result<Source, DataError> {
+    let (index, stack) = match (stacks.find(name), schema.column_with_name(name)) {
+        (Some((index, stack)), _) => (index, Some(stack)),
+        (None, Some((index, _))) => (index, None),
+        (None, None) => {
+            return Err(DataError::NoColumn {
+                column: name.to_owned(),
+                available: names(schema),
+            });
+        }
+    };
+    let field = schema.field(index);
     let kind = ColumnKind::of(field.data_type()).ok_or_else(|| DataError::Type {
         column: name.to_owned(),
         dtype: field.data_type().to_string(),
@@ -396,12 +437,25 @@ fn source(schema: &Schema, name: &str) -> Result<Source, DataError> {
         index,
         kind,
         narrow: is_narrow(field.data_type()),
+        stack,
     })
+}
+
+/// What a field's column is, or each of its columns.
+fn dtype_of(field: &Field) -> &DataType {
+    match field.data_type() {
+        DataType::FixedSizeList(item, _) => item.data_type(),
+        dtype => dtype,
+    }
 }
 
 /// The columns of a schema, for messages.
 pub(crate) fn names(schema: &Schema) -> String {
-    shortened(schema.fields().iter().map(|field| field.name().as_str()))
+    let fields = schema.fields().iter();
+    let names =
+        fields.flat_map(|field| stacked(field).unwrap_or_else(|| vec![field.name().clone()]));
+    let names: Vec<_> = names.collect();
+    shortened(names.iter().map(String::as_str))
 }
 
 fn shortened<'a>(names: impl Iterator<Item = &'a str>) -> String {

@@ -5,6 +5,7 @@
 //! The undefined bytes under a null bit never reach a tensor.
 
 mod numbers;
+mod stack;
 
 use crate::block;
 use crate::error::DataError;
@@ -13,6 +14,7 @@ use arrow_array::{Array, BinaryArray, ListArray, PrimitiveArray, StringArray, St
 use arrow_schema::DataType;
 pub(crate) use numbers::Target;
 use numbers::{Numbers, Source};
+pub(crate) use stack::{Stack, Stacks, stacked};
 
 /// Where a column's values go inside a row-major matrix.
 #[derive(Debug, Clone, Copy)]
@@ -79,6 +81,8 @@ pub(crate) enum ColumnKind {
     Text,
     /// An array of strings.
     Texts,
+    /// Numbers of several columns.
+    Stack,
 }
 
 /// The types [`ColumnKind::of`] accepts, for messages.
@@ -99,6 +103,7 @@ impl ColumnKind {
             DataType::Binary => Some(Self::Binary),
             DataType::Utf8 => Some(Self::Text),
             DataType::List(item) if is_number(item.data_type()) => Some(Self::List),
+            DataType::FixedSizeList(item, _) if is_number(item.data_type()) => Some(Self::Stack),
             DataType::List(item) if *item.data_type() == DataType::Utf8 => Some(Self::Texts),
             DataType::Struct(fields) => {
                 let names: Vec<_> = fields.iter().map(|field| field.name().as_str()).collect();
@@ -114,7 +119,7 @@ pub(crate) fn is_narrow(dtype: &DataType) -> bool {
     match dtype {
         DataType::Boolean | DataType::Int8 | DataType::Int16 | DataType::Int32 => true,
         DataType::Binary => true,
-        DataType::List(item) => is_narrow(item.data_type()),
+        DataType::List(item) | DataType::FixedSizeList(item, _) => is_narrow(item.data_type()),
         _ => false,
     }
 }
@@ -138,6 +143,8 @@ pub(crate) struct Column<'a> {
     pub(crate) array: &'a dyn Array,
     /// Rows of the stream before this batch, so that messages count rows of the partition.
     pub(crate) first_row: u64,
+    /// Which columns these are, if several arrive as one.
+    pub(crate) stack: Option<&'a Stack>,
 }
 
 impl Column<'_> {
@@ -149,6 +156,9 @@ impl Column<'_> {
         if matches!(kind, ColumnKind::Scalar | ColumnKind::Text) {
             return Some(1);
         }
+        if let Some(stack) = self.stack {
+            return Some(stack.names().len());
+        }
         let row = (0..array.len()).find(|&row| array.is_valid(row))?;
         match kind {
             ColumnKind::Scalar | ColumnKind::Text => Some(1),
@@ -157,6 +167,7 @@ impl Column<'_> {
                 downcast::<ListArray>(array).map(|a| list_range(a, row).len())
             }
             ColumnKind::Vector => Vector::of(array).map(|vector| vector.size(row)),
+            ColumnKind::Stack => None,
         }
     }
 
@@ -177,6 +188,7 @@ impl Column<'_> {
             Some(ColumnKind::Binary) => self.fill_binary(out, slots, nulls),
             Some(ColumnKind::List) => self.fill_lists(out, slots, nulls),
             Some(ColumnKind::Vector) => self.fill_vectors(out, slots, nulls),
+            Some(ColumnKind::Stack) => self.fill_stacked(out, slots, nulls),
             Some(ColumnKind::Text | ColumnKind::Texts) | None => Err(self.wrong_type()),
         }
     }
