@@ -8,6 +8,7 @@ mod decimal;
 mod images;
 mod numbers;
 mod sequences;
+mod stack;
 
 use crate::block;
 use crate::error::DataError;
@@ -18,6 +19,7 @@ use images::IMAGE_FIELDS;
 pub(crate) use numbers::Target;
 use numbers::{Numbers, Source};
 pub(crate) use sequences::Uneven;
+pub(crate) use stack::{Stack, Stacks, stacked};
 
 /// Where a column's values go inside a row-major matrix.
 #[derive(Debug, Clone, Copy)]
@@ -86,6 +88,8 @@ pub(crate) enum ColumnKind {
     Texts,
     /// Spark's image struct.
     Image,
+    /// Numbers of several columns.
+    Stack,
 }
 
 /// The types [`ColumnKind::of`] accepts, for messages.
@@ -106,6 +110,7 @@ impl ColumnKind {
             DataType::Binary => Some(Self::Binary),
             DataType::Utf8 => Some(Self::Text),
             DataType::List(item) if is_number(item.data_type()) => Some(Self::List),
+            DataType::FixedSizeList(item, _) if is_number(item.data_type()) => Some(Self::Stack),
             DataType::List(item) if *item.data_type() == DataType::Utf8 => Some(Self::Texts),
             DataType::Struct(fields) => {
                 let names: Vec<_> = fields.iter().map(|field| field.name().as_str()).collect();
@@ -126,7 +131,7 @@ pub(crate) fn is_narrow(dtype: &DataType) -> bool {
         DataType::Binary | DataType::Date32 => true,
         // So many digits are before the point.
         DataType::Decimal128(precision, scale) => i16::from(*precision) - i16::from(*scale) <= 9,
-        DataType::List(item) => is_narrow(item.data_type()),
+        DataType::List(item) | DataType::FixedSizeList(item, _) => is_narrow(item.data_type()),
         _ => false,
     }
 }
@@ -153,6 +158,8 @@ pub(crate) struct Column<'a> {
     pub(crate) array: &'a dyn Array,
     /// Rows of the stream before this batch, so that messages count rows of the partition.
     pub(crate) first_row: u64,
+    /// Which columns these are, if several arrive as one.
+    pub(crate) stack: Option<&'a Stack>,
 }
 
 impl Column<'_> {
@@ -164,6 +171,9 @@ impl Column<'_> {
         if matches!(kind, ColumnKind::Scalar | ColumnKind::Text) {
             return Some(1);
         }
+        if let Some(stack) = self.stack {
+            return Some(stack.names().len());
+        }
         let row = (0..array.len()).find(|&row| array.is_valid(row))?;
         match kind {
             ColumnKind::Scalar | ColumnKind::Text => Some(1),
@@ -172,7 +182,7 @@ impl Column<'_> {
                 downcast::<ListArray>(array).map(|a| list_range(a, row).len())
             }
             ColumnKind::Vector => Vector::of(array).map(|vector| vector.size(row)),
-            ColumnKind::Image => None,
+            ColumnKind::Image | ColumnKind::Stack => None,
         }
     }
 
@@ -193,6 +203,7 @@ impl Column<'_> {
             Some(ColumnKind::Binary) => self.fill_binary(out, slots, nulls),
             Some(ColumnKind::List) => self.fill_lists(out, slots, nulls),
             Some(ColumnKind::Vector) => self.fill_vectors(out, slots, nulls),
+            Some(ColumnKind::Stack) => self.fill_stacked(out, slots, nulls),
             Some(ColumnKind::Text | ColumnKind::Texts | ColumnKind::Image) | None => {
                 Err(self.wrong_type())
             }

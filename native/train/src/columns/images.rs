@@ -1,11 +1,11 @@
 //! Inputs whose column holds images.
 
-use super::{Source, WantedInput, shape_text};
+use super::sources::{Source, Sources};
+use super::{WantedInput, shape_text};
 use crate::block::Values;
 use crate::config::{Columns, ImageResize};
 use crate::decode::{Column, ColumnKind, Nulls};
 use crate::error::DataError;
-use arrow_schema::Schema;
 use flambeau_formats::image::{Channels, Shape};
 
 /// An input of the shape `(height, width, channels)`.
@@ -25,7 +25,7 @@ impl ImageInput {
     /// [`DataError::Binding`] if the input is not one for images or has other columns too;
     /// [`DataError::Type`].
     pub(super) fn of(
-        schema: &Schema,
+        found: &Sources<'_>,
         columns: &Columns,
         input: &WantedInput,
         sources: &[Source],
@@ -37,11 +37,7 @@ impl ImageInput {
             return Ok(None);
         };
         if !matches!(source.kind, ColumnKind::Image | ColumnKind::Binary) {
-            return Err(DataError::Type {
-                column: source.name.clone(),
-                dtype: schema.field(source.index).data_type().to_string(),
-                accepted: IMAGES,
-            });
+            return Err(found.wrong_type(source, IMAGES));
         }
         let wrong = |reason: &str| {
             let (column, name, shape) = (&source.name, &input.name, shape_text(&input.shape));

@@ -1,12 +1,14 @@
 //! The labels of one output: class ids or values, as the column holds them or encoded anew.
 
-use super::{Source, Steps, Takes, concatenate, elements, scalars, shared_out, shortened};
+use super::elements;
+use super::matrix::{concatenate, shared_out};
+use super::sources::{Source, Sources, Takes, scalars, shortened};
+use super::steps::Steps;
 use crate::block::{Values, reserve};
 use crate::config::{Columns, LabelEncoding};
 use crate::decode::{Column, Nulls, Target, Uneven};
 use crate::error::DataError;
 use arrow_array::RecordBatch;
-use arrow_schema::Schema;
 use flambeau_keras::losses::LabelSpec;
 use std::ops::Range;
 
@@ -39,7 +41,7 @@ impl LabelDecoder {
     /// [`DataError::NoColumn`], [`DataError::Type`], [`DataError::LabelWidth`];
     /// [`DataError::Binding`] for an encoding that is not for this loss.
     pub(super) fn new(
-        schema: &Schema,
+        found: &Sources<'_>,
         columns: &Columns,
         name: &str,
         spec: LabelSpec,
@@ -47,7 +49,7 @@ impl LabelDecoder {
     ) -> Result<Self, DataError> {
         let encoding = columns.label_encoding.of(name);
         let held = held(&spec, encoding, name)?;
-        let sources = Takes::Numbers.find(schema, names)?;
+        let sources = found.find(names, Takes::Numbers)?;
         let steps = match (&sources[..], &spec) {
             // The last axis of values is not one of steps.
             ([source], LabelSpec::Values { shape }) if source.is_sequence(false) => {
@@ -85,10 +87,12 @@ impl LabelDecoder {
         nulls: &mut Nulls,
     ) -> Result<Values, DataError> {
         let rows = batch.num_rows();
-        let sources = self.sources.iter();
-        let columns: Vec<_> = sources
-            .map(|source| source.column(batch, first_row))
-            .collect();
+        if self.expected().is_none() && self.width.is_none() && rows > 0 {
+            let widths = self.columns(batch, first_row);
+            let widths: Option<Vec<_>> = widths.iter().map(Column::width).collect();
+            self.width = widths.map(|widths| widths.iter().sum());
+        }
+        let columns = self.columns(batch, first_row);
         let Some(column) = columns.first() else {
             return Ok(Values::F32(Vec::new()));
         };
@@ -138,6 +142,12 @@ impl LabelDecoder {
         }
     }
 
+    fn columns<'a>(&'a self, batch: &'a RecordBatch, first_row: u64) -> Vec<Column<'a>> {
+        let sources = self.sources.iter();
+        let columns = sources.map(|source| source.column(batch, first_row));
+        columns.collect()
+    }
+
     /// A column of which neither the rows so far nor the model tell how many values it holds.
     pub(super) fn unknown(&self) -> Option<&Source> {
         let open = self.expected().is_none() && self.steps.is_none() && self.width.is_none();
@@ -146,7 +156,7 @@ impl LabelDecoder {
 
     /// The values of the columns.
     fn held<T: Target>(
-        &mut self,
+        &self,
         columns: &[Column<'_>],
         rows: usize,
         nulls: &mut Nulls,
@@ -167,7 +177,7 @@ impl LabelDecoder {
                 offsets: Some(offsets),
             });
         }
-        let widths = self.widths(columns, rows)?;
+        let widths = self.widths(columns)?;
         let padded = self.is_padded();
         Ok(Held {
             values: concatenate(columns, &widths, rows, padded, nulls)?,
@@ -176,20 +186,16 @@ impl LabelDecoder {
         })
     }
 
-    fn widths(&mut self, columns: &[Column<'_>], rows: usize) -> Result<Vec<usize>, DataError> {
+    fn widths(&self, columns: &[Column<'_>]) -> Result<Vec<usize>, DataError> {
         let widths: Vec<_> = columns.iter().map(Column::width).collect();
         let Some(expected) = self.expected() else {
-            let found: Option<Vec<usize>> = widths.iter().copied().collect();
-            let found = found.map(|widths| widths.iter().sum());
-            self.width = self.width.or(found.filter(|_| rows > 0));
-            let widths = shared_out(&widths, self.width.unwrap_or(0));
-            let (found, expected) = (widths.iter().sum(), self.width.unwrap_or(0));
+            let width = self.width.unwrap_or(0);
+            let widths = shared_out(&widths, width);
             let known: Vec<_> = self.held.iter().flatten().copied().collect();
-            let step = elements(&known).max(1);
-            return if found == expected && expected.is_multiple_of(step) {
-                Ok(widths)
-            } else {
-                Err(self.wrong_width(found, expected.next_multiple_of(step)))
+            let expected = width.next_multiple_of(elements(&known).max(1));
+            return match widths.iter().sum() {
+                found if found == expected => Ok(widths),
+                found => Err(self.wrong_width(found, expected)),
             };
         };
         if self.is_padded() && columns.len() == 1 {
@@ -230,7 +236,7 @@ impl LabelDecoder {
     }
 
     fn wrong_width(&self, found: usize, expected: usize) -> DataError {
-        let names = self.sources.iter().map(|source| source.name.as_str());
+        let names = self.sources.iter().flat_map(Source::names);
         DataError::LabelWidth {
             column: shortened(names),
             found,

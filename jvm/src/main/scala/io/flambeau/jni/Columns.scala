@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 package io.flambeau.jni
 
+import org.apache.spark.sql.flambeau.StackedColumns
 import org.apache.spark.sql.types.StructType
 import org.json4s.{JNull, JObject, JString, JValue}
 import org.json4s.JsonDSL._
@@ -31,8 +32,8 @@ final case class Columns(
 
   def names: Seq[String] = (inputNames ++ labelNames ++ weight).distinct
 
-  /** The part of `schema` that the session gets. */
-  def of(schema: StructType): StructType = StructType(names.map(schema(_)))
+  /** The part of `schema` that the session gets, stacked where that is possible. */
+  def of(schema: StructType): StructType = StackedColumns.allow(StructType(names.map(schema(_))))
 
   def json: JObject =
     ("features" -> features) ~

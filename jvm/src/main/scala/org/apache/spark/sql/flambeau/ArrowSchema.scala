@@ -7,6 +7,8 @@ import org.apache.arrow.vector.types.FloatingPointPrecision
 import org.apache.arrow.vector.types.pojo.{ArrowType, Field, FieldType, Schema}
 import org.apache.spark.ml.linalg.SQLDataTypes
 import org.apache.spark.sql.types._
+import org.json4s.JsonDSL._
+import org.json4s.jackson.JsonMethods.{compact, render}
 
 import io.flambeau.DataException
 
@@ -23,9 +25,15 @@ object ArrowSchema {
     "boolean, tinyint, smallint, int, bigint, float, double, binary, string, an array of these, " +
       "an array of such arrays, or an ML vector"
 
+  /** Metadata of a field for stacked columns: their names as a JSON array. */
+  private val StackNames = "flambeau.columns"
+
   /** @throws DataException naming the first column whose type native code has no use for */
   def of(columns: StructType): Schema =
-    new Schema(columns.fields.map(field => of(field.name, field.dataType, field.name)).toList.asJava)
+    new Schema(StackedColumns.parts(columns).map {
+      case Seq(field) => of(field.name, field.dataType, field.name)
+      case fields => stack(fields)
+    }.asJava)
 
   /** The schema as the bytes of an Arrow IPC schema message. */
   def message(columns: StructType): Array[Byte] = of(columns).serializeAsMessage()
@@ -37,6 +45,14 @@ object ArrowSchema {
     case SQLDataTypes.VectorType =>
       nested(name, new ArrowType.Struct, vectorFields.map { case (child, kind) => of(child, kind, column) }: _*)
     case other => scalar(name, other, column)
+  }
+
+  /** A list in each row, of a value of each field; its own name says nothing. */
+  private def stack(fields: Seq[StructField]): Field = {
+    val first = fields.head
+    val names = Map(StackNames -> compact(render(fields.map(_.name)))).asJava
+    val kind = new FieldType(false, new ArrowType.FixedSizeList(fields.length), null, names)
+    new Field(s"${first.name} ..", kind, List(scalar("element", first.dataType, first.name)).asJava)
   }
 
   private def scalar(name: String, dataType: DataType, column: String): Field =

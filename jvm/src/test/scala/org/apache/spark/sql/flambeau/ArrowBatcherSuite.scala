@@ -33,14 +33,14 @@ class ArrowBatcherSuite extends AnyFunSuite {
     } finally batcher.close()
   }
 
-  test("the first batch's row size bounds the later batches to 4 MiB and 1024 rows") {
-    for ((width, expected) <- Seq(1 -> 1024, 10000 -> 101, 2000000 -> 1)) {
+  test("a batch ends with the row that fills half a MiB, at 1024 rows at the latest") {
+    for ((width, expected) <- Seq(1 -> 1024, 10000 -> 13, 2000000 -> 1)) {
       val batcher = new ArrowBatcher(schema)
       try {
-        batcher.add(row(0, width))
-        batcher.lend(_ => ())
-        fill(batcher, width)
-        assert(batcher.lend(_.rows) == expected)
+        for (_ <- 1 to 2) {
+          fill(batcher, width)
+          assert(batcher.lend(_.rows) == expected)
+        }
       } finally batcher.close()
     }
   }
