@@ -1,5 +1,7 @@
 //! What decoding gives, and what it refuses.
 
+mod mapping;
+
 use super::*;
 use arrow_array::builder::{
     BinaryBuilder, FixedSizeListBuilder, Float64Builder, Int32Builder, ListBuilder,

@@ -25,7 +25,7 @@ private[cli] object PredictCommand extends Command {
     Flag("label", "label column", default = Some("label")),
     Flag("features", "feature columns, by commas; all but the label if absent"),
     Tables.InputMappingFlag,
-    Flag("output", "directory for the lines; must not exist", required = true))
+    Flag("output", "directory for the lines; must not exist", required = true)) ++ Tables.MappingFlags
 
   private val Export = "export/model.keras"
 

@@ -3,8 +3,9 @@ package org.apache.spark.sql.flambeau
 
 import scala.jdk.CollectionConverters._
 
-import org.apache.arrow.vector.types.FloatingPointPrecision
+import org.apache.arrow.vector.types.{DateUnit, FloatingPointPrecision, TimeUnit}
 import org.apache.arrow.vector.types.pojo.{ArrowType, Field, FieldType, Schema}
+import org.apache.spark.ml.image.ImageSchema
 import org.apache.spark.ml.linalg.SQLDataTypes
 import org.apache.spark.sql.types._
 import org.json4s.JsonDSL._
@@ -22,8 +23,8 @@ object ArrowSchema {
 
   /** What native code has any use for, for error messages. */
   private val Accepted: String =
-    "boolean, tinyint, smallint, int, bigint, float, double, binary, string, an array of these, " +
-      "an array of such arrays, or an ML vector"
+    "boolean, tinyint, smallint, int, bigint, float, double, decimal, date, timestamp, binary, string, " +
+      "an array of these, an array of such arrays, an ML vector, or an image of Spark's data source"
 
   /** Metadata of a field for stacked columns: their names as a JSON array. */
   private val StackNames = "flambeau.columns"
@@ -44,8 +45,19 @@ object ArrowSchema {
     case ArrayType(element, _) => nested(name, new ArrowType.List, scalar("element", element, column))
     case SQLDataTypes.VectorType =>
       nested(name, new ArrowType.Struct, vectorFields.map { case (child, kind) => of(child, kind, column) }: _*)
+    case struct: StructType if isImage(struct) =>
+      nested(name, new ArrowType.Struct, struct.map(field => of(field.name, field.dataType, column)): _*)
     case other => scalar(name, other, column)
   }
+
+  /** Whether a column is one of Spark's data source `image`. */
+  def isImage(dataType: DataType): Boolean = dataType match {
+    case struct: StructType => struct.map(field => field.name -> field.dataType) == imageFields
+    case _ => false
+  }
+
+  private lazy val imageFields: Seq[(String, DataType)] =
+    ImageSchema.columnSchema.map(field => field.name -> field.dataType)
 
   /** A list in each row, of a value of each field; its own name says nothing. */
   private def stack(fields: Seq[StructField]): Field = {
@@ -77,8 +89,13 @@ object ArrowSchema {
     case DoubleType => new ArrowType.FloatingPoint(FloatingPointPrecision.DOUBLE)
     case BinaryType => new ArrowType.Binary
     case StringType => new ArrowType.Utf8
+    case DateType => new ArrowType.Date(DateUnit.DAY)
+    case TimestampType => new ArrowType.Timestamp(TimeUnit.MICROSECOND, "UTC")
+    case TimestampNTZType => new ArrowType.Timestamp(TimeUnit.MICROSECOND, null)
+    case decimal: DecimalType if decimal.scale >= 0 =>
+      new ArrowType.Decimal(decimal.precision, decimal.scale, 128)
     case other =>
       throw new DataException(
-        s"column '$column' has type ${other.sql}; Flambeau takes $Accepted. Try: cast it, decimals to double")
+        s"column '$column' has type ${other.sql}; Flambeau takes $Accepted. Try: cast it")
   }
 }

@@ -102,6 +102,7 @@ private[flambeau] object ColumnWriter {
     case BinaryType | _: StringType => new BytesWriter(allocator)
     case ArrayType(element, _) => new ListWriter(of(element, allocator), allocator)
     case StructType(fields) => new StructWriter(fields.map(field => of(field.dataType, allocator)), allocator)
+    case decimal: DecimalType => new DecimalWriter(decimal.precision <= Decimal.MAX_LONG_DIGITS, allocator)
     case own: UserDefinedType[_] => of(own.sqlType, allocator)
     case number => new FixedWidthWriter(number.defaultSize, allocator)
   }
@@ -152,6 +153,44 @@ private[flambeau] final class FixedWidthWriter(width: Int, allocator: BufferAllo
     case 2 => Platform.putShort(null, to, Platform.getShort(base, from))
     case _ => Platform.putByte(null, to, Platform.getByte(base, from))
   }
+}
+
+/**
+ * Decimals: their unscaled values in 128 bits.
+ *
+ * @param small whether those are in the slots, as 64 bits; else a slot has the place of bytes, the highest first
+ */
+private final class DecimalWriter(small: Boolean, allocator: BufferAllocator) extends ColumnWriter(allocator) {
+  private val values = new ArrowMemory(allocator)
+
+  override protected def append(base: AnyRef, origin: Long, slot: Long): Unit = {
+    val word = Platform.getLong(base, slot)
+    val to = values.append(DecimalWriter.Bytes)
+    if (small) {
+      Platform.putLong(null, to, word)
+      Platform.putLong(null, to + 8, word >> 63)
+    } else {
+      val size = word.toInt
+      val first = origin + (word >>> 32)
+      Platform.setMemory(to, (Platform.getByte(base, first) >> 7).toByte, DecimalWriter.Bytes)
+      var at = 0
+      while (at < size) {
+        Platform.putByte(null, to + at, Platform.getByte(base, first + size - 1 - at))
+        at += 1
+      }
+    }
+  }
+
+  override protected def appendNothing(): Unit =
+    Platform.setMemory(values.append(DecimalWriter.Bytes), 0, DecimalWriter.Bytes)
+
+  override protected def showValues(nodes: LongSink, buffers: LongSink): Unit = buffers.add(values)
+  override protected def clearValues(): Unit = values.clear()
+  override protected def closeValues(): Unit = values.close()
+}
+
+private object DecimalWriter {
+  val Bytes = 16L
 }
 
 private final class BooleanWriter(allocator: BufferAllocator) extends ColumnWriter(allocator) {
