@@ -74,7 +74,14 @@ class FitSettings(PredictSettings, total=False):
     labelEncoding: str | Mapping[str, str]
     weightCol: str
     batchSize: int
+    globalBatchSize: int
+    dropRemainder: bool
     epochs: int
+    stepsPerEpoch: int
+    repeat: bool
+    maxSteps: int
+    inputMode: str
+    shuffleBuffer: int
     numWorkers: int
     seed: int
     shuffle: bool
@@ -82,6 +89,7 @@ class FitSettings(PredictSettings, total=False):
     validationSplit: float
     modelDir: str
     checkpointEveryEpochs: int
+    checkpointEverySteps: int
     keepCheckpoints: int
     verbose: int
 
@@ -194,9 +202,30 @@ class KerasEstimator(JavaEstimator[KerasModel], EstimatorParams, _Persistent):
         self._set(**_as_text(params))
         return self
 
+    def fit(
+        self, dataset: DataFrame, params: Any = None, *, validation_data: DataFrame | None = None
+    ) -> Any:
+        """Train on `dataset`, and validate each epoch with all rows of `validation_data`.
+
+        The latter has the same columns. Without it, validationIndicatorCol or validationSplit say
+        which rows of `dataset` validate, if any. `params` are as for any estimator of PySpark.
+        """
+        if validation_data is None:
+            return super().fit(dataset, params)
+        if isinstance(params, list | tuple):
+            return [self.fit(dataset, each, validation_data=validation_data) for each in params]
+        return (self.copy(params) if params else self)._fit_validated(dataset, validation_data)
+
     @from_jvm()
     def _fit(self, dataset: DataFrame) -> KerasModel:
         return super()._fit(dataset)
+
+    @from_jvm()
+    def _fit_validated(self, dataset: DataFrame, validation_data: DataFrame) -> KerasModel:
+        self._transfer_params_to_java()
+        java_estimator: Any = self._java_obj
+        java_model = java_estimator.fit(dataset._jdf, validation_data._jdf)
+        return self._copyValues(self._create_model(java_model))
 
     def _create_model(self, java_model: JavaObject) -> KerasModel:
         return KerasModel(java_model)

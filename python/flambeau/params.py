@@ -190,10 +190,54 @@ class EstimatorParams(ModelParams):
         "rows that each worker puts into a step",
         TypeConverters.toInt,
     )
+    globalBatchSize: Param[int] = Param(
+        Params._dummy(),
+        "globalBatchSize",
+        "rows of all workers together in one step; instead of batchSize",
+        TypeConverters.toInt,
+    )
+    dropRemainder: Param[bool] = Param(
+        Params._dummy(),
+        "dropRemainder",
+        "whether a worker leaves out the last batch of a pass if it has fewer rows than the others",
+        TypeConverters.toBoolean,
+    )
     epochs: Param[int] = Param(
         Params._dummy(),
         "epochs",
-        "passes over the rows",
+        "passes over the rows, unless stepsPerEpoch is set; with maxSteps as many as that takes if "
+        "not set",
+        TypeConverters.toInt,
+    )
+    stepsPerEpoch: Param[int] = Param(
+        Params._dummy(),
+        "stepsPerEpoch",
+        "steps of an epoch; the next one goes on where it stood in the rows",
+        TypeConverters.toInt,
+    )
+    repeat: Param[bool] = Param(
+        Params._dummy(),
+        "repeat",
+        "whether an epoch that runs out of rows before stepsPerEpoch goes on with the first ones",
+        TypeConverters.toBoolean,
+    )
+    maxSteps: Param[int] = Param(
+        Params._dummy(),
+        "maxSteps",
+        "steps after which training ends",
+        TypeConverters.toInt,
+    )
+    inputMode: Param[str] = Param(
+        Params._dummy(),
+        "inputMode",
+        "spark: Spark computes the rows once and the workers keep them; direct: each worker reads "
+        "its part in every pass",
+        TypeConverters.toString,
+    )
+    shuffleBuffer: Param[int] = Param(
+        Params._dummy(),
+        "shuffleBuffer",
+        "rows that wait on each worker so that one can be drawn at random, while rows are received",
         TypeConverters.toInt,
     )
     numWorkers: Param[int] = Param(
@@ -236,6 +280,12 @@ class EstimatorParams(ModelParams):
         Params._dummy(),
         "checkpointEveryEpochs",
         "epochs between two checkpoints",
+        TypeConverters.toInt,
+    )
+    checkpointEverySteps: Param[int] = Param(
+        Params._dummy(),
+        "checkpointEverySteps",
+        "steps between two checkpoints within an epoch; none if not set",
         TypeConverters.toInt,
     )
     keepCheckpoints: Param[int] = Param(

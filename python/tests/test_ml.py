@@ -74,6 +74,48 @@ def test_a_fitted_model_knows_the_digits_and_keeps_every_column(fitted, data):
     assert accuracy(fitted, data) > 0.95
 
 
+def test_rows_of_another_frame_validate(spark, network, data):
+    train, held = data.where("id % 4 > 0"), data.where("id % 4 = 0")
+    settings = {"loss": "sparse_categorical_crossentropy", "featuresCol": "image", "epochs": 2}
+    estimator = KerasEstimator(model=network, optimizer="adam", verbose=0, **settings)
+    marked = data.withColumn("held", data["id"] % 4 == 0)
+    model = estimator.fit(train, validation_data=held)
+    other = estimator.copy({estimator.validationIndicatorCol: "held"}).fit(marked)
+    assert len(model.history["val_loss"]) == 2
+    assert model.history["val_loss"] == pytest.approx(other.history["val_loss"], rel=0.2)
+    [first, second] = estimator.fit(
+        train, [{estimator.epochs: 1}, {estimator.seed: 9}], validation_data=held
+    )
+    assert (len(first.history["val_loss"]), len(second.history["val_loss"])) == (1, 2)
+    with pytest.raises(ConfigException, match="clear it"):
+        estimator.copy({estimator.validationSplit: 0.1}).fit(train, validation_data=held)
+
+
+def test_workers_read_files_by_themselves(spark, network, data, tmp_path):
+    path = str(tmp_path / "digits")
+    data.repartition(4).write.format("tfrecord").save(path)
+    table = spark.read.format("tfrecord").schema(data.schema).load(path)
+    settings = {"loss": "sparse_categorical_crossentropy", "featuresCol": "image", "verbose": 0}
+    estimator = KerasEstimator(
+        model=network,
+        optimizer="adam",
+        metrics=["accuracy"],
+        inputMode="direct",
+        shuffleBuffer=500,
+        globalBatchSize=30,
+        numWorkers=2,
+        maxSteps=300,
+        stepsPerEpoch=50,
+        repeat=True,
+        **settings,
+    )
+    model = estimator.fit(table, validation_data=data)
+    assert len(model.history["loss"]) == 6
+    assert model.history["val_accuracy"][-1] > 0.9
+    with pytest.raises(DataException, match="inputMode is direct, but the training data comes"):
+        estimator.fit(table.orderBy("label"))
+
+
 def test_the_history_has_loss_metrics_and_their_validation(fitted):
     assert set(fitted.history) == {"loss", "accuracy", "val_loss", "val_accuracy"}
     assert all(len(values) == EPOCHS for values in fitted.history.values())

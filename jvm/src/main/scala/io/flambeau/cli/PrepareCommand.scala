@@ -8,8 +8,8 @@ import org.apache.spark.TaskContext
 import org.apache.spark.rdd.RDD
 import org.apache.spark.sql.SparkSession
 import org.apache.spark.sql.catalyst.InternalRow
-import org.apache.spark.sql.catalyst.expressions.UnsafeArrayData
-import org.apache.spark.sql.flambeau.SparkInternals
+import org.apache.spark.sql.catalyst.expressions.{JoinedRow, UnsafeArrayData}
+import org.apache.spark.sql.flambeau.{MapRows, SparkInternals}
 import org.apache.spark.sql.types.{ArrayType, LongType, StructType}
 import org.apache.spark.util.SerializableConfiguration
 
@@ -41,7 +41,8 @@ private[cli] object PrepareCommand extends Command {
       val hadoop = new SerializableConfiguration(spark.sparkContext.hadoopConfiguration)
       val (images, labels) = paired(Idx.check(imagesPath, hadoop.value), Idx.check(labelsPath, hadoop.value))
       val numbers = spark.range(0, images.count, 1, partitions.min(images.count))
-      val table = SparkInternals.mapRows(numbers, Schema)(examples(images, labels, hadoop))
+      val schema = StructType(numbers.schema ++ Schema)
+      val table = MapRows(numbers.toDF(), schema, "Idx")(examples(images, labels, hadoop)).drop("id")
       saveCsv(SparkInternals.rows(table), images.itemSize, csv)
       table.write.format("tfrecord").save(tfr)
       out.println(s"${images.count} images of ${images.itemSize} pixels: $csv, $tfr")
@@ -88,8 +89,10 @@ private[cli] object PrepareCommand extends Command {
         pixels.close()
         classes.close()
       }
-      ahead.map { _ =>
-        InternalRow(unsigned(classes.next().head), UnsafeArrayData.fromPrimitiveArray(pixels.next().map(unsigned)))
+      ahead.map { row =>
+        val example =
+          InternalRow(unsigned(classes.next().head), UnsafeArrayData.fromPrimitiveArray(pixels.next().map(unsigned)))
+        new JoinedRow(row, example)
       }
     }
   }

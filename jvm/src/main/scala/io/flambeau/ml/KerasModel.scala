@@ -8,7 +8,7 @@ import org.apache.spark.ml.Model
 import org.apache.spark.ml.param.ParamMap
 import org.apache.spark.ml.util._
 import org.apache.spark.sql.{DataFrame, Dataset, SparkSession}
-import org.apache.spark.sql.flambeau.SparkInternals
+import org.apache.spark.sql.flambeau.MapRows
 import org.apache.spark.sql.types._
 import org.json4s.jackson.JsonMethods.compact
 
@@ -50,7 +50,7 @@ final class KerasModel(
     checked(columns, input.schema)
     val model = dataset.sparkSession.sparkContext.broadcast(keras)
     val prediction = new PartitionPrediction(columns, input.schema, model, outputs)
-    SparkInternals.mapRows(input, schema)(prediction.apply)
+    MapRows(input, schema, "KerasModel")(prediction.apply)
   }
 
   /** The columns that this model is known to accept: a pipeline asks again and again. */

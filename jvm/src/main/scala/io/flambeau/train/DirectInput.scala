@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 package io.flambeau.train
 
-import org.apache.spark.{Partition, SparkContext, TaskContext}
+import org.apache.spark.{OneToOneDependency, Partition, SparkContext, TaskContext}
 import org.apache.spark.rdd.RDD
 import org.apache.spark.sql.{DataFrame, Dataset}
 import org.apache.spark.sql.catalyst.InternalRow
@@ -25,21 +25,22 @@ private[train] object DirectInput {
     val columns = FitInput.columnsOf(spec)
     def mark(frame: Dataset[_]): DataFrame = FitInput.marked(frame, columns, validates(spec))
     val selected = mark(data)
-    val training = readable(selected, "the training data")
+    val training = readable(selected)
     if (training.getNumPartitions == 0) throw new DataException("the training data has no rows")
     if (training.getNumPartitions < spec.numWorkers) {
       log.warn(
         s"the training data is read in ${training.getNumPartitions} parts, so that only as many of the " +
           s"${spec.numWorkers} workers have rows. Try: more files, or a lower spark.sql.files.maxPartitionBytes")
     }
-    val validation = spec.validation match {
-      case Validation.NoRows => None
-      case Validation.Indicated(_) | Validation.Fraction(_) => Some(training)
-      case Validation.Rows(held) =>
-        Some(readable(FitInput.marked(held, columns, lit(true)), "the validation data"))
-    }
     val seed = Option.when(spec.shuffle)(spec.seed)
-    val sources = new Dealt(data.sparkSession.sparkContext, spec.numWorkers, training, validation, seed)
+    val sc = data.sparkSession.sparkContext
+    val sources = spec.validation match {
+      case Validation.NoRows => new Dealt(sc, spec.numWorkers, training, None, seed, validatesAmong = false)
+      case Validation.Indicated(_) | Validation.Fraction(_) =>
+        new Dealt(sc, spec.numWorkers, training, None, seed, validatesAmong = true)
+      case Validation.Rows(held) =>
+        new Dealt(sc, spec.numWorkers, training, Some(FitInput.held(held, spec)), seed, validatesAmong = false)
+    }
     (sources, spec.columns.of(selected.schema))
   }
 
@@ -49,41 +50,46 @@ private[train] object DirectInput {
     case Validation.Fraction(fraction) => rand(spec.seed) < fraction
   }
 
-  private def readable(data: DataFrame, what: String): RDD[InternalRow] = {
+  private def readable(data: DataFrame): RDD[InternalRow] = {
     val rows = SparkInternals.rows(data)
     if (!Splits.isReadable(rows)) {
       throw new DataException(
-        s"inputMode is direct, but $what comes from a shuffle (a join, a sort, an aggregation, a repartition), which " +
-          "only Spark can run. Try: write it to files and train on those, or inputMode spark")
+        "inputMode is direct, but the training data comes from a shuffle (a join, a sort, an aggregation, a " +
+          "repartition), which only Spark can run. Try: write it to files and train on those, or inputMode spark")
     }
     if (RowOrder.of(rows) != RowOrder.Fixed) {
-      log.warn(s"$what may have other rows each time it is read: its plan is not deterministic")
+      log.warn("the training data may have other rows each time it is read: its plan is not deterministic")
     }
     rows
   }
 
   /**
-   * One element in each partition: what the rank of that number reads. The plans travel with the
-   * stage, where Spark counts their metrics, and not with each task.
+   * One element in each partition: what the rank of that number reads. The plan of the rows to train
+   * on travels with the stage, where Spark counts its metrics, and not with each task.
+   *
+   * @param held rows that validate, a partition for each rank
+   * @param validatesAmong whether some of the rows to train on validate instead
    */
   private final class Dealt(
       sc: SparkContext,
       ranks: Int,
       training: RDD[InternalRow],
-      validation: Option[RDD[InternalRow]],
-      seed: Option[Long])
-      extends RDD[RankSource](sc, Nil) {
+      @transient held: Option[RDD[InternalRow]],
+      seed: Option[Long],
+      validatesAmong: Boolean)
+      extends RDD[RankSource](sc, held.map(new OneToOneDependency(_)).toSeq) {
 
     override protected def getPartitions: Array[Partition] = Array.tabulate(ranks) { rank =>
-      new Share(rank, Splits.dealt(training, ranks, rank), validation.toSeq.flatMap(Splits.dealt(_, ranks, rank)))
+      new Share(rank, Splits.dealt(training, ranks, rank), held.map(_.partitions(rank)))
     }
 
     override def compute(split: Partition, context: TaskContext): Iterator[RankSource] = {
       val share = split.asInstanceOf[Share]
-      Iterator(new ReadRows(new Splits(training, share.training), validation.map(new Splits(_, share.validation)), seed))
+      val validation = share.held.map(firstParent[InternalRow].iterator(_, context))
+      Iterator(new ReadRows(new Splits(training, share.training), validation, seed, validatesAmong))
     }
   }
 
-  private final class Share(val index: Int, val training: Seq[Partition], val validation: Seq[Partition])
+  private final class Share(val index: Int, val training: Seq[Partition], val held: Option[Partition])
       extends Partition
 }

@@ -42,6 +42,13 @@ private[train] object FitInput {
     FitInput(partitioned(rows, spec.numWorkers).rows, spec.columns.of(selected.schema))
   }
 
+  /** The rows of `data`, which all validate: a partition for each rank, as those of a fit. */
+  def held(data: Dataset[_], spec: FitSpec): RDD[InternalRow] = {
+    val selected = marked(data, columnsOf(spec), lit(true))
+    val planned = Planned(SparkInternals.rows(selected), selected.schema, data.sparkSession)
+    partitioned(ordered(planned, selected, spec), spec.numWorkers).rows
+  }
+
   /** Rows of a plan that is decided: the session's columns, and what is known of validation. */
   private final case class Planned(rows: RDD[InternalRow], schema: StructType, spark: SparkSession) {
 

@@ -19,23 +19,27 @@ private[train] final class StreamedRows(val rows: Iterator[InternalRow]) extends
 /**
  * The rank's part of a plan, which it reads by itself in every pass over the data.
  *
- * @param training also holds rows to validate with if `validation` is the same
- * @param validation what rows to validate with are found in, if there are any
+ * @param held rows that validate, which come once, before all others
  * @param seed of the order of partitions, another one in each pass; in their own order without it
+ * @param validatesAmong whether rows that validate are among those of `training`, too
  */
-private[train] final class ReadRows(training: Splits, validation: Option[Splits], seed: Option[Long])
+private[train] final class ReadRows(
+    training: Splits,
+    held: Option[Iterator[InternalRow]],
+    seed: Option[Long],
+    validatesAmong: Boolean)
     extends RankSource {
   private val validates: InternalRow => Boolean = row => row.getBoolean(row.numFields - 1)
+  private val inOrder: Seq[Int] = 0 until training.size
 
   /** Gives the rows to validate with to `use`, part by part, until it wants no more. */
-  def readValidation(context: BarrierTaskContext)(use: Iterator[InternalRow] => Boolean): Unit =
-    validation.foreach { splits =>
-      splits.read(0 until splits.size, context)(rows => use(rows.filter(validates)))
-    }
+  def readValidation(context: BarrierTaskContext)(use: Iterator[InternalRow] => Boolean): Unit = {
+    val more = held.forall(use)
+    if (more && validatesAmong) training.read(inOrder, context)(rows => use(rows.filter(validates)))
+  }
 
   /** Gives the rows to train on to `use`, part by part, until it wants no more. */
   def readPass(pass: Int, context: BarrierTaskContext)(use: Iterator[InternalRow] => Boolean): Unit = {
-    val inOrder: Seq[Int] = 0 until training.size
     val order = seed.fold(inOrder) { seed =>
       // Neighbouring seeds give Random alike beginnings.
       new Random((seed * 31 + pass) * 1000003 + context.partitionId()).shuffle(inOrder)

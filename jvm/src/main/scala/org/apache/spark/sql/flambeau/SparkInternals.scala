@@ -6,9 +6,9 @@ import java.nio.file.Path
 import scala.annotation.tailrec
 
 import org.apache.hadoop.conf.Configuration
-import org.apache.spark.{NarrowDependency, OneToOneDependency, Partition, SparkContext, SparkEnv, TaskContext}
+import org.apache.spark.{NarrowDependency, SparkContext, SparkEnv}
 import org.apache.spark.rdd.RDD
-import org.apache.spark.sql.{DataFrame, Dataset, SparkSession}
+import org.apache.spark.sql.{DataFrame, SparkSession}
 import org.apache.spark.sql.catalyst.InternalRow
 import org.apache.spark.sql.catalyst.expressions.{BoundReference, UnsafeProjection}
 import org.apache.spark.sql.classic
@@ -56,12 +56,6 @@ object SparkInternals {
     fits(List(rdd))
   }
 
-  /** `data` with every partition's rows mapped by `map` to rows of `schema`; planned when it runs. */
-  def mapRows(data: Dataset[_], schema: StructType)(map: Iterator[InternalRow] => Iterator[InternalRow]): DataFrame = {
-    val frame = classicOf(data.toDF())
-    frame.sparkSession.internalCreateDataFrame(new PlannedLater(frame).mapPartitions(map), schema)
-  }
-
   /** Picks `columns` of rows of `schema`; the row it gives is reused. */
   def projection(schema: StructType, columns: Seq[String]): InternalRow => InternalRow = {
     val references = columns.map { name =>
@@ -71,25 +65,10 @@ object SparkInternals {
     UnsafeProjection.create(references)
   }
 
-  private def classicOf(data: DataFrame): classic.DataFrame = data match {
+  private[flambeau] def classicOf(data: DataFrame): classic.DataFrame = data match {
     case frame: classic.Dataset[_] => frame.toDF()
     case other =>
       throw new UnsupportedOperationException(
         s"Flambeau needs a DataFrame of the driver's own session, not ${other.getClass.getName} (Spark Connect)")
   }
-}
-
-/** The rows of a frame that is planned only when a job asks for the partitions. */
-private final class PlannedLater(@transient frame: classic.DataFrame)
-    extends RDD[InternalRow](frame.sparkSession.sparkContext, Nil) {
-
-  @transient private lazy val planned = frame.queryExecution.toRdd
-
-  override protected def getDependencies: Seq[OneToOneDependency[InternalRow]] =
-    Seq(new OneToOneDependency(planned))
-
-  override protected def getPartitions: Array[Partition] = planned.partitions
-
-  override def compute(split: Partition, context: TaskContext): Iterator[InternalRow] =
-    firstParent[InternalRow].iterator(split, context)
 }
