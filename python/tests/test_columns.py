@@ -359,14 +359,25 @@ def test_missing_strings_are_empty(spark, keras):
     assert outputs(stage, data).tolist() == [[2, 3], [1, 3], [1, 1]]
 
 
-def test_rows_of_differing_lengths_train_from_the_disk_as_from_memory(spark, keras, tokens):
+def test_rows_of_differing_lengths_train_from_the_disk_as_from_memory(spark, keras):
+    # Four megabytes, of which one is kept in memory.
+    data = spark.range(4000).selectExpr(
+        "transform(sequence(0, id % 499), i -> int((id + i) % 10)) AS tokens", "id % 2 AS label"
+    )
+
     def fit(cache: str):
+        keras.utils.set_random_seed(8)
+        layers = keras.layers
+        inputs = keras.Input((None,), dtype="int32", name="tokens")
+        embedded = layers.Embedding(10, 5, mask_zero=True)(inputs)
+        model = keras.Model(inputs, layers.Dense(2)(layers.GlobalAveragePooling1D()(embedded)))
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        model.compile(keras.optimizers.SGD(0.5), loss)
         spark.conf.set("spark.flambeau.cache.memory", cache)
         estimator = KerasEstimator(
-            model=reader(keras, None), featuresCol="tokens", batchSize=5, epochs=3,
-            sequencePadding="pre", validationSplit=0.2,
-        )  # fmt: skip
-        return estimator.fit(tokens)
+            model=model, featuresCol="tokens", epochs=3, sequencePadding="pre", validationSplit=0.2
+        )
+        return estimator.fit(data)
 
     try:
         memory, disk = fit("100m"), fit("0")
