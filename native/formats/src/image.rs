@@ -13,7 +13,7 @@ mod resize;
 
 use crate::error::{Error, Result};
 
-/// Bytes that one decoded image may take: 89 million pixels of three channels.
+/// Bytes that one decoded image may take, at four a pixel.
 pub const MAX_BYTES: usize = 1 << 28;
 
 /// The pixels that are wanted.

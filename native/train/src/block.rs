@@ -2,7 +2,7 @@
 
 mod ragged;
 
-pub(crate) use ragged::Fitted;
+pub(crate) use ragged::{Fitted, Uneven};
 pub use ragged::{Ragged, Side};
 use std::ops::Range;
 

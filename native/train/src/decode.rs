@@ -18,7 +18,6 @@ use arrow_schema::{DataType, TimeUnit};
 use images::IMAGE_FIELDS;
 pub(crate) use numbers::Target;
 use numbers::{Numbers, Source};
-pub(crate) use sequences::Uneven;
 pub(crate) use stack::{Stack, Stacks, stacked};
 
 /// Where a column's values go inside a row-major matrix.

@@ -97,6 +97,22 @@ impl Ragged {
     }
 }
 
+/// Values of one type, of rows of differing lengths.
+#[derive(Debug)]
+pub(crate) struct Uneven<V> {
+    /// One row after the other.
+    pub(crate) values: Vec<V>,
+    /// Where each row begins, and where the last one ends.
+    pub(crate) offsets: Vec<usize>,
+}
+
+impl<V> Uneven<V> {
+    /// As a block holds them; what is missing goes to the `padding` side of rows.
+    pub(crate) fn wrapped(self, wrap: impl Fn(Vec<V>) -> Values, padding: Side) -> Values {
+        Values::Ragged(Ragged::new(wrap(self.values), self.offsets, padding))
+    }
+}
+
 /// Rows of one length, as Keras's `pad_sequences` makes them.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Fitted {

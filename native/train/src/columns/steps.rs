@@ -1,9 +1,9 @@
 //! Rows of differing lengths where the model has steps: filled up and cut as Keras's `pad_sequences`
 //! does, and where the model leaves the number of steps open, filled up batch by batch.
 
-use crate::block::{Fitted, Ragged, Side, Values};
+use crate::block::{Fitted, Side, Uneven, Values};
 use crate::config::{Columns, RaggedPolicy};
-use crate::decode::{Column, Uneven};
+use crate::decode::Column;
 use crate::error::DataError;
 
 /// How rows become equally long.
@@ -46,21 +46,20 @@ impl Steps {
         rows: Uneven<V>,
         wrap: impl Fn(Vec<V>) -> Values,
     ) -> Result<Values, DataError> {
-        let Uneven { values, offsets } = rows;
         let width = self.count.map(|count| count * self.step);
-        for (row, ends) in offsets.windows(2).enumerate() {
+        for (row, ends) in rows.offsets.windows(2).enumerate() {
             self.check(column, row, ends[1] - ends[0], width)?;
         }
         let padding = side(self.padding);
         let Some(width) = width else {
-            return Ok(Values::Ragged(Ragged::new(wrap(values), offsets, padding)));
+            return Ok(rows.wrapped(wrap, padding));
         };
         let shape = Fitted {
             width,
             padding,
             truncating: side(self.truncating),
         };
-        let fitted = shape.of(values, &offsets);
+        let fitted = shape.of(rows.values, &rows.offsets);
         let fitted = fitted.map_err(|bytes| DataError::TooLarge {
             what: format!("column '{}'", column.name),
             rows: column.array.len(),

@@ -426,7 +426,8 @@ fn rows_that_no_memory_has_room_for_are_an_error() {
 
 /// Columns of ints that arrive as one, as the JVM sends them.
 fn stack(names: &[&str], rows: &[&[Option<i32>]]) -> (Field, ArrayRef) {
-    let mut lists = FixedSizeListBuilder::new(Int32Builder::new(), names.len() as i32);
+    let mut lists =
+        FixedSizeListBuilder::new(Int32Builder::new(), i32::try_from(names.len()).unwrap());
     for row in rows {
         lists.values().extend(row.iter().copied());
         lists.append(true);

@@ -1,6 +1,6 @@
 //! Rows wherever they are kept, gathered part by part.
 
-use crate::block::{Block, Kind, Number, Part, Ragged, Side, Values, reserve};
+use crate::block::{Block, Kind, Number, Part, Side, Uneven, Values, reserve};
 use crate::dataset::blob;
 use crate::dataset::record::Record;
 use crate::error::{DataError, Error};
@@ -53,17 +53,14 @@ pub(crate) fn gather(rows: &[Row<'_>], part: Part) -> Result<Option<(Values, usi
     };
     let Form { kind, width, .. } = form;
     if let Some(padding) = form.padding {
-        let (values, offsets) = match kind {
-            Kind::U8 => ragged_numbers(rows, part).map(|(values, at)| (Values::U8(values), at)),
-            Kind::F32 => ragged_numbers(rows, part).map(|(values, at)| (Values::F32(values), at)),
-            Kind::I32 => ragged_numbers(rows, part).map(|(values, at)| (Values::I32(values), at)),
-            Kind::I64 => ragged_numbers(rows, part).map(|(values, at)| (Values::I64(values), at)),
-            Kind::Strings => {
-                ragged_strings(rows, part).map(|(values, at)| (Values::Strings(values), at))
-            }
-        }?;
-        let ragged = Ragged::new(values, offsets, padding);
-        return Ok(Some((Values::Ragged(ragged), 0)));
+        let ragged = match kind {
+            Kind::U8 => ragged_numbers(rows, part)?.wrapped(Values::U8, padding),
+            Kind::F32 => ragged_numbers(rows, part)?.wrapped(Values::F32, padding),
+            Kind::I32 => ragged_numbers(rows, part)?.wrapped(Values::I32, padding),
+            Kind::I64 => ragged_numbers(rows, part)?.wrapped(Values::I64, padding),
+            Kind::Strings => ragged_strings(rows, part)?.wrapped(Values::Strings, padding),
+        };
+        return Ok(Some((ragged, 0)));
     }
     let values = match kind {
         Kind::U8 => Values::U8(numbers(rows, part, width)?),
@@ -119,51 +116,51 @@ fn strings(rows: &[Row<'_>], part: Part, width: usize) -> Result<Vec<Box<[u8]>>,
     Ok(out)
 }
 
-/// The numbers of rows of differing lengths, and where each row begins and the last one ends.
-fn ragged_numbers<T: Number>(rows: &[Row<'_>], part: Part) -> Result<(Vec<T>, Vec<usize>), Error> {
-    let (mut out, mut offsets) = (Vec::new(), vec![0]);
+/// The numbers of rows of differing lengths.
+fn ragged_numbers<T: Number>(rows: &[Row<'_>], part: Part) -> Result<Uneven<T>, Error> {
+    let (mut values, mut offsets) = (Vec::new(), vec![0]);
     for row in rows {
         match row {
             Row::Held(block, at) => {
-                let (values, range) = ragged(block, *at, part).ok_or_else(|| odd(part))?;
-                let values = T::of(values).and_then(|values| values.get(range));
-                let values = values.ok_or_else(|| odd(part))?;
-                more(&mut out, values.len(), rows, part)?;
-                out.extend_from_slice(values);
+                let (held, range) = ragged(block, *at, part).ok_or_else(|| odd(part))?;
+                let row = T::of(held).and_then(|held| held.get(range));
+                let row = row.ok_or_else(|| odd(part))?;
+                more(&mut values, row.len(), rows, part)?;
+                values.extend_from_slice(row);
             }
             Row::Read(record) => {
                 let bytes = record.blob(part, T::KIND).ok_or_else(|| odd(part))?;
-                let values = blob::numbers::<T>(bytes);
-                more(&mut out, values.len(), rows, part)?;
-                out.extend(values);
+                let row = blob::numbers::<T>(bytes);
+                more(&mut values, row.len(), rows, part)?;
+                values.extend(row);
             }
         }
-        offsets.push(out.len());
+        offsets.push(values.len());
     }
-    Ok((out, offsets))
+    Ok(Uneven { values, offsets })
 }
 
 /// Likewise the strings.
-fn ragged_strings(rows: &[Row<'_>], part: Part) -> Result<(Vec<Box<[u8]>>, Vec<usize>), Error> {
-    let (mut out, mut offsets) = (Vec::new(), vec![0]);
+fn ragged_strings(rows: &[Row<'_>], part: Part) -> Result<Uneven<Box<[u8]>>, Error> {
+    let (mut values, mut offsets) = (Vec::new(), vec![0]);
     for row in rows {
         match row {
             Row::Held(block, at) => {
-                let (values, range) = ragged(block, *at, part).ok_or_else(|| odd(part))?;
-                let values = values.strings().and_then(|values| values.get(range));
-                let values = values.ok_or_else(|| odd(part))?;
-                more(&mut out, values.len(), rows, part)?;
-                out.extend_from_slice(values);
+                let (held, range) = ragged(block, *at, part).ok_or_else(|| odd(part))?;
+                let row = held.strings().and_then(|held| held.get(range));
+                let row = row.ok_or_else(|| odd(part))?;
+                more(&mut values, row.len(), rows, part)?;
+                values.extend_from_slice(row);
             }
             Row::Read(record) => {
                 let blob = record.blob(part, Kind::Strings);
                 let strings = blob.and_then(blob::strings);
-                out.extend(strings.ok_or_else(|| odd(part))?.map(Box::from));
+                values.extend(strings.ok_or_else(|| odd(part))?.map(Box::from));
             }
         }
-        offsets.push(out.len());
+        offsets.push(values.len());
     }
-    Ok((out, offsets))
+    Ok(Uneven { values, offsets })
 }
 
 /// A ragged part of a block, and where a row's values are.

@@ -2,20 +2,13 @@
 
 use super::numbers::{Numbers, Target};
 use super::{Column, Nulls, downcast, list_range};
+use crate::block::{Uneven, reserve};
 use crate::error::DataError;
 use arrow_array::{Array, BinaryArray, ListArray, StringArray};
 use std::ops::Range;
 
-/// The values of all rows.
-#[derive(Debug)]
-pub(crate) struct Uneven<V> {
-    pub(crate) values: Vec<V>,
-    /// Where each row begins, and where the last one ends. A null row has no values.
-    pub(crate) offsets: Vec<usize>,
-}
-
 impl Column<'_> {
-    /// The numbers of each row's list.
+    /// The numbers of each row's list; a null row has none.
     ///
     /// # Errors
     /// As [`Column::fill`].
@@ -46,7 +39,7 @@ impl Column<'_> {
         Ok(Uneven { values, offsets })
     }
 
-    /// The bytes of each row.
+    /// The bytes of each row; a null row has none.
     ///
     /// # Errors
     /// [`DataError::Type`] for a column that is not binary.
@@ -61,7 +54,7 @@ impl Column<'_> {
         Ok(Uneven { values, offsets })
     }
 
-    /// The strings of each row's list.
+    /// The strings of each row's list; a null row has none.
     ///
     /// # Errors
     /// [`DataError::Type`] for a column that is no array of strings.
@@ -102,7 +95,7 @@ impl Column<'_> {
 
     fn room<V>(&self, offsets: &[usize]) -> Result<Vec<V>, DataError> {
         let count = offsets.last().copied().unwrap_or(0);
-        crate::block::reserve(count, 1).map_err(|bytes| DataError::TooLarge {
+        reserve(count, 1).map_err(|bytes| DataError::TooLarge {
             what: format!("column '{}'", self.name),
             rows: self.array.len(),
             bytes,
