@@ -362,7 +362,7 @@ def test_missing_strings_are_empty(spark, keras):
 def test_rows_of_differing_lengths_train_from_the_disk_as_from_memory(spark, keras):
     # Four megabytes, of which one is kept in memory.
     data = spark.range(4000).selectExpr(
-        "transform(sequence(0, id % 499), i -> int((id + i) % 10)) AS tokens", "id % 2 AS label"
+        "transform(sequence(0, id % 499), i -> int((id + i) % 9 + 1)) AS tokens", "id % 2 AS label"
     )
 
     def fit(cache: str):

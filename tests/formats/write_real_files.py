@@ -1,5 +1,5 @@
-"""Writes the small files of Keras, TensorFlow, h5py and PIL that the hardening tests of native/formats
-start from: `write_real_files.py native/formats/tests/files`.
+"""Writes the small files of Keras, TensorFlow, h5py and PIL that the hardening tests of
+native/formats start from: `write_real_files.py native/formats/tests/files`.
 
 They are kept in the repository, so that those tests need nothing but Rust.
 """
