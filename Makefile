@@ -1,5 +1,6 @@
 # make mnist   train and apply the Keras MNIST CNN in a local Spark cluster
 # make packages, make flights    two more models: strings, and two inputs
+# make tfos    the files of TensorFlowOnSpark's examples in both of its input modes
 # make test    every check and test
 # make matrix  a small job with every version of Spark that is promised
 # make fuzz    damaged files and configs, for FLAMBEAU_FUZZ_SECONDS (300) each
@@ -10,7 +11,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := build
 .DELETE_ON_ERROR:
-.PHONY: setup build mnist packages flights check test test-native test-jvm test-python fuzz parity matrix wheel bench bench-keras bench-feed clean FORCE
+.PHONY: setup build mnist packages flights tfos check test test-native test-jvm test-python fuzz parity matrix wheel bench bench-keras bench-feed clean FORCE
 
 # Where rustup puts cargo, for shells that have not read its profile.
 export PATH := $(PATH):$(HOME)/.cargo/bin
@@ -34,7 +35,7 @@ $(JAR): $(NATIVE) jvm/pom.xml $(shell find jvm/src -type f)
 	@$(MVN) --quiet -Dmaven.test.skip=true -DskipTests package
 	@touch $@
 
-mnist packages flights: $(JAR)
+mnist packages flights tfos: $(JAR)
 	@examples/$@/run.sh
 
 check: | setup

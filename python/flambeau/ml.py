@@ -28,7 +28,7 @@ from flambeau.params import EstimatorParams, ModelParams
 if TYPE_CHECKING:
     import keras
     from py4j.java_gateway import JavaObject
-    from pyspark.sql import DataFrame
+    from pyspark.sql import DataFrame, SparkSession
     from typing_extensions import Self, Unpack
 
     from flambeau.keras_spec import Model, Spec
@@ -160,6 +160,17 @@ class KerasModel(JavaModel, ModelParams, _Persistent):
         scala = _Reader._load_java_obj(cls)
         return cls(scala.fromKeras(encoded_archive(model))).setParams(**settings)
 
+    @classmethod
+    def from_file(
+        cls, spark: SparkSession, location: str, **settings: Unpack[PredictSettings]
+    ) -> KerasModel:
+        """Load a .keras file, such as `export/model.keras` of a modelDir, to predict with it."""
+        java_class: Any = spark._jvm
+        java_model = java_class.io.flambeau.ml.KerasModel.fromKerasFile(
+            spark._jsparkSession, location
+        )
+        return cls(java_model).setParams(**settings)
+
     def to_keras(self) -> keras.Model:
         """Return the trained model as a `keras.Model`; needs Keras on the driver."""
         return decoded_archive(self._call_java("kerasBase64"))
@@ -226,6 +237,18 @@ class KerasEstimator(JavaEstimator[KerasModel], EstimatorParams, _Persistent):
         java_estimator: Any = self._java_obj
         java_model = java_estimator.fit(dataset._jdf, validation_data._jdf)
         return self._copyValues(self._create_model(java_model))
+
+    @from_jvm()
+    def fitBatch(self, batch: DataFrame, batch_id: int) -> None:  # noqa: N802
+        """Train on a micro-batch of a stream, from where the one before it ended.
+
+        For `stream.writeStream.foreachBatch(estimator.fitBatch)`. The model stays in the executors
+        between micro-batches; each leaves a checkpoint and the export in modelDir, and one that
+        Spark repeats is trained once. `epochs` are those on each micro-batch.
+        """
+        self._transfer_params_to_java()
+        java_estimator: Any = self._java_obj
+        java_estimator.fitBatch(batch._jdf, batch_id)
 
     def _create_model(self, java_model: JavaObject) -> KerasModel:
         return KerasModel(java_model)

@@ -10,11 +10,11 @@ ROOT = Path(__file__).resolve().parents[2]
 DEADLINE_SECONDS = 600
 
 
-def run(name: str) -> subprocess.CompletedProcess[str]:
+def run(name: str, **settings: str) -> subprocess.CompletedProcess[str]:
     """Run an example on two executors to its end within the deadline; what it printed."""
     done = subprocess.run(
         [ROOT / "examples" / name / "run.sh"],
-        env={**os.environ, "MASTER": "local-cluster[2,1,2048]"},
+        env={**os.environ, "MASTER": "local-cluster[2,1,2048]", **settings},
         capture_output=True,
         text=True,
         timeout=DEADLINE_SECONDS,

@@ -63,3 +63,16 @@ def test_late_flights_are_told_from_codes_and_numbers():
     area.update_state([row["late"] for row in rows], expected[:, 0])
     assert float(area.result()) > 0.66
     assert set(history("flights")) == {"loss", "AUC"}
+
+
+def test_both_forms_of_the_predecessors_data_train_in_both_input_modes():
+    printed = run("tfos", ROWS="3000").stdout
+    found = dict(re.findall(r"^(v\d \w+ inputMode=\w+): accuracy (0\.\d+)$", printed, re.M))
+    forms = [f"{line} {kind}" for line in ("v2", "v1") for kind in ("csv", "tfr")]
+    assert list(found) == [
+        f"{form} inputMode={mode}" for form in forms for mode in ("spark", "direct")
+    ]
+    for way, accuracy in found.items():
+        assert float(accuracy) > 0.65, printed
+        folder = way.replace(" inputMode=", "-").replace(" ", "-")
+        keras.models.load_model(ROOT / "build/tfos/models" / folder / "export/model.keras")

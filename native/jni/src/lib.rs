@@ -1,9 +1,9 @@
 //! `libflambeau.so`: the native methods of `io.flambeau.jni.Native`.
 //!
 //! A narrow door, not an API. `natives` decodes arguments and calls a session, `sessions` is the
-//! table of handles, `import` reads Arrow buffers in place,
-//! `lent` keeps those that the JVM reads, `throw` turns errors and panics into
-//! Java exceptions. Native threads never call into the JVM.
+//! table of handles, `import` reads Arrow buffers in place, `lent` keeps those that the JVM reads,
+//! `streams` keeps models between micro-batches, `throw` turns errors and panics into Java exceptions.
+//! Native threads never call into the JVM.
 
 mod error;
 mod import;
@@ -12,5 +12,6 @@ mod natives;
 mod records;
 mod session;
 mod sessions;
+mod streams;
 mod throw;
 mod transform;

@@ -9,10 +9,11 @@ use crate::import::{BatchAddresses, with_batch};
 use crate::lent;
 use crate::session::{self, Inputs, Session};
 use crate::sessions;
+use crate::streams;
 use crate::throw::ThrowFlambeau;
 use arrow_array::RecordBatch;
 use flambeau_libtorch as libtorch;
-use flambeau_train::config::ModelFiles;
+use flambeau_train::config::{MicroBatch, ModelFiles};
 use flambeau_train::session::Stream;
 use jni::objects::{JByteArray, JClass, JLongArray, JString};
 use jni::sys::{jboolean, jint, jlong};
@@ -200,6 +201,23 @@ pub extern "system" fn Java_io_flambeau_jni_Native_release<'l>(
     guard(env, |_| {
         lent::release(batch);
         Ok(())
+    })
+}
+
+/// `boolean holds(String stream, long number)`.
+#[unsafe(no_mangle)]
+pub extern "system" fn Java_io_flambeau_jni_Native_holds<'l>(
+    env: EnvUnowned<'l>,
+    _class: JClass<'l>,
+    stream: JString<'l>,
+    number: jlong,
+) -> jboolean {
+    guard(env, |env| {
+        let micro_batch = MicroBatch {
+            stream: stream.try_to_string(env)?,
+            number: u64::try_from(number).unwrap_or(0),
+        };
+        Ok(streams::before(&micro_batch).is_some())
     })
 }
 

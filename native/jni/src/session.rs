@@ -2,11 +2,13 @@
 
 use crate::error::Error;
 use crate::records::{DecodeConfig, InferConfig, Records};
+use crate::streams;
 use crate::transform::{Drain, Encode};
 use arrow_array::RecordBatch;
 use arrow_schema::Schema;
 use flambeau_formats::columnar::RecordType;
-use flambeau_train::config::{self, Columns, FitSession, ModelFiles, PredictSession};
+use flambeau_train::config::{self, Columns, FitSession, MicroBatch, ModelFiles, PredictSession};
+use flambeau_train::event::Event;
 use flambeau_train::predict::Predictor;
 use flambeau_train::session::{Fit, Room, Stream};
 use serde::Deserialize;
@@ -63,7 +65,10 @@ pub(crate) struct Session {
 
 #[derive(Debug)]
 enum Work {
-    Fit(Box<Fit>),
+    Fit {
+        fit: Box<Fit>,
+        micro_batch: Option<MicroBatch>,
+    },
     Predict(Box<Mutex<Predictor>>),
     Drain(Box<Mutex<Drain>>),
     Encode(Box<Mutex<Encode>>),
@@ -90,15 +95,14 @@ impl Session {
         let work = match serde_json::from_str(config)? {
             Config::Fit(config) => {
                 let secret = secret(&inputs.secret)?;
-                Work::Fit(Box::new(Fit::open(
-                    *config,
-                    &schema,
-                    ModelFiles {
-                        model: &inputs.model,
-                        weights: &inputs.weights,
-                    },
-                    secret,
-                )?))
+                let files = ModelFiles {
+                    model: &inputs.model,
+                    weights: &inputs.weights,
+                };
+                let micro_batch = config.micro_batch.clone();
+                let kept = micro_batch.as_ref().and_then(streams::before);
+                let fit = Box::new(Fit::open(*config, &schema, files, secret, kept)?);
+                Work::Fit { fit, micro_batch }
             }
             Config::Predict(config) => {
                 let predictor = Predictor::open(&config, &schema, &inputs.model)?;
@@ -132,7 +136,7 @@ impl Session {
 
     /// Waits a moment for room for a batch.
     pub(crate) fn room(&self) -> Result<Option<Room>, Error> {
-        let Work::Fit(fit) = &self.work else {
+        let Work::Fit { fit, .. } = &self.work else {
             return Err(self.has_no("feed"));
         };
         Ok(fit.room(PATIENCE)?)
@@ -144,7 +148,7 @@ impl Session {
         stream: Stream,
         batch: &RecordBatch,
     ) -> Result<(), Error> {
-        let Work::Fit(fit) = &self.work else {
+        let Work::Fit { fit, .. } = &self.work else {
             return Err(self.has_no("feed"));
         };
         fit.feed(room, stream, batch);
@@ -153,7 +157,7 @@ impl Session {
 
     /// Whether there was room for the end of a pass.
     pub(crate) fn finish(&self) -> Result<bool, Error> {
-        let Work::Fit(fit) = &self.work else {
+        let Work::Fit { fit, .. } = &self.work else {
             return Err(self.has_no("finish"));
         };
         let room = fit.room(PATIENCE)?;
@@ -163,12 +167,15 @@ impl Session {
 
     /// The next event as JSON, or all that was inferred.
     pub(crate) fn poll(&self, timeout: Duration) -> Result<Option<String>, Error> {
-        let fit = match &self.work {
-            Work::Fit(fit) => fit,
+        let (fit, micro_batch) = match &self.work {
+            Work::Fit { fit, micro_batch } => (fit, micro_batch),
             Work::Infer(records) => return Ok(lock(records).summary()),
             _ => return Err(self.has_no("poll")),
         };
         let event = fit.poll(timeout)?;
+        if let (Some(Event::Done { .. }), Some(micro_batch)) = (&event, micro_batch) {
+            streams::keep(micro_batch, fit.reached());
+        }
         Ok(event
             .map(|event| serde_json::to_string(&event))
             .transpose()?)
@@ -196,20 +203,20 @@ impl Session {
     }
 
     pub(crate) fn cancel(&self) {
-        if let Work::Fit(fit) = &self.work {
+        if let Work::Fit { fit, .. } = &self.work {
             fit.cancel();
         }
     }
 
     pub(crate) fn close(&self) {
-        if let Work::Fit(fit) = &self.work {
+        if let Work::Fit { fit, .. } = &self.work {
             fit.close();
         }
     }
 
     fn has_no(&self, method: &'static str) -> Error {
         let kind = match self.work {
-            Work::Fit(_) => "fit",
+            Work::Fit { .. } => "fit",
             Work::Predict(_) => "predict",
             Work::Drain(_) => "drain",
             Work::Encode(_) => "encode",

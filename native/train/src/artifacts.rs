@@ -30,14 +30,15 @@ const EXPORT_CHECKPOINT: &str = "export/model.ckpt";
 pub struct Artifacts {
     directory: PathBuf,
     tell: Sender<Event>,
-    summaries: Summaries,
+    /// None for a micro-batch: a stream would leave files without end.
+    summaries: Option<Summaries>,
     summaries_told: Instant,
     keep: usize,
     formats: Vec<ExportFormat>,
 }
 
 impl Artifacts {
-    /// Starts TensorBoard's files in `directory`. The caller is told of no file before the first
+    /// Starts TensorBoard's files in `directory`, if they are `wanted`. The caller is told of no file before the first
     /// epoch is over: a fit that fails on its data leaves nothing behind.
     ///
     /// # Errors
@@ -47,10 +48,12 @@ impl Artifacts {
         keep: usize,
         formats: Vec<ExportFormat>,
         model: &Model,
+        wanted: bool,
         tell: Sender<Event>,
     ) -> Result<Self, Error> {
+        let start = || Summaries::start(directory.clone(), &model.to_json());
         Ok(Self {
-            summaries: Summaries::start(directory.clone(), &model.to_json())?,
+            summaries: wanted.then(start).transpose()?,
             summaries_told: Instant::now(),
             directory,
             tell,
@@ -64,7 +67,9 @@ impl Artifacts {
     /// # Errors
     /// [`Error::Storage`].
     pub fn step(&mut self, step: u64, logs: &Logs, rows_per_second: f64) -> Result<(), Error> {
-        self.summaries.step(step, logs, rows_per_second)?;
+        if let Some(summaries) = &mut self.summaries {
+            summaries.step(step, logs, rows_per_second)?;
+        }
         if self.summaries_told.elapsed() > SUMMARIES_INTERVAL {
             self.show_summaries()?;
         }
@@ -76,7 +81,9 @@ impl Artifacts {
     /// # Errors
     /// [`Error::Storage`].
     pub fn epoch(&mut self, trainer: &Trainer, state: &State, logs: &Logs) -> Result<(), Error> {
-        self.summaries.epoch(trainer, state, logs)?;
+        if let Some(summaries) = &mut self.summaries {
+            summaries.epoch(trainer, state, logs)?;
+        }
         self.show_summaries()
     }
 
@@ -166,8 +173,10 @@ impl Artifacts {
     }
 
     fn show_summaries(&mut self) -> Result<(), Error> {
-        for name in self.summaries.flush()? {
-            self.show(name);
+        if let Some(summaries) = &mut self.summaries {
+            for name in summaries.flush()? {
+                self.show(name);
+            }
         }
         self.summaries_told = Instant::now();
         Ok(())

@@ -249,6 +249,19 @@ pub struct FitSession {
     /// A local checkpoint to go on from; only rank 0 is given one.
     #[serde(default)]
     pub resume: Option<PathBuf>,
+    /// What the rows are, if they are part of a stream.
+    #[serde(default)]
+    pub micro_batch: Option<MicroBatch>,
+}
+
+/// A part of a stream of rows, on which training goes on where the one before it ended.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MicroBatch {
+    /// Which stream.
+    pub stream: String,
+    /// Counted from 0.
+    pub number: u64,
 }
 
 /// Everything a prediction session is opened with.

@@ -40,6 +40,8 @@ pub struct FitLoop<'a> {
     pub artifacts: Option<&'a mut Artifacts>,
     /// When the session was opened.
     pub opened: Instant,
+    /// Whether it is no error if there are no rows.
+    pub may_be_empty: bool,
     /// Whether the user was told of an epoch cut short.
     pub warned: bool,
 }
@@ -65,7 +67,12 @@ impl FitLoop<'_> {
         while !self.settings.is_over(&state) {
             let before = state.unfinished.as_ref().map_or(0, |epoch| epoch.steps);
             progress.start_epoch(state.epochs + 1, before);
-            let totals = self.epoch(&mut state, &mut progress)?;
+            let Some(totals) = self.epoch(&mut state, &mut progress)? else {
+                if let Some(artifacts) = &mut self.artifacts {
+                    artifacts.checkpoint(self.trainer, &state)?;
+                }
+                return Ok(state);
+            };
             let logs = self.validate(&totals, &state)?;
             state.end_epoch(&logs, totals.row_count());
             if let Some(artifacts) = &mut self.artifacts {
@@ -104,8 +111,13 @@ impl FitLoop<'_> {
         }
     }
 
-    /// The steps of one epoch, or the rest of them; the sums over its rows.
-    fn epoch(&mut self, state: &mut State, progress: &mut Progress) -> Result<Totals, Error> {
+    /// The steps of one epoch, or the rest of them; the sums over its rows, or none if there are none
+    /// and may be none.
+    fn epoch(
+        &mut self,
+        state: &mut State,
+        progress: &mut Progress,
+    ) -> Result<Option<Totals>, Error> {
         let begun = state.unfinished.take();
         let mut epoch = begun.unwrap_or_else(|| Unfinished {
             steps: 0,
@@ -122,6 +134,9 @@ impl FitLoop<'_> {
             let stepped = self
                 .batches
                 .step(|batch, more| trainer.step(batch, more, at))?;
+            if stepped.totals.rows == 0.0 && self.may_be_empty {
+                return Ok(None);
+            }
             if stepped.totals.rows == 0.0 {
                 return Err(self.without_rows().into());
             }
@@ -137,7 +152,7 @@ impl FitLoop<'_> {
             }
             if self.ends(&epoch, state, stepped.more) {
                 progress.end_epoch(epoch.steps);
-                return Ok(epoch.totals);
+                return Ok(Some(epoch.totals));
             }
             self.checkpoint(state, &epoch)?;
         }

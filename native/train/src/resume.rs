@@ -19,7 +19,7 @@ use std::collections::{BTreeMap, HashMap};
 /// What besides weights and optimizer state makes up the state of a fit.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct State {
-    /// Epochs done.
+    /// Epochs done: of a stream, on this micro-batch.
     pub epochs: usize,
     /// Steps done.
     pub step: u64,
@@ -35,6 +35,9 @@ pub struct State {
     pub history: History,
     /// Training rows used in each epoch.
     pub rows: Vec<u64>,
+    /// The micro-batch of a stream that all this is of, but for the steps done since its beginning.
+    #[serde(default)]
+    pub micro_batch: Option<u64>,
     /// The first step of this attempt.
     #[serde(skip)]
     pub first_step: u64,
@@ -50,6 +53,35 @@ pub struct Unfinished {
 }
 
 impl State {
+    /// Goes on to micro-batch `number` of a stream: this state must be of it or of the one before.
+    ///
+    /// # Errors
+    /// [`Error::Config`] otherwise.
+    pub fn enter(self, number: u64) -> Result<Self, Error> {
+        let next = self.micro_batch.map_or(0, |number| number + 1);
+        if self.micro_batch == Some(number) {
+            return Ok(self);
+        }
+        if next == number {
+            return Ok(Self {
+                step: self.step,
+                counts: self.counts,
+                micro_batch: Some(number),
+                first_step: self.first_step,
+                ..Self::default()
+            });
+        }
+        let found = match self.micro_batch {
+            Some(found) => format!("holds the model after micro-batch {found}"),
+            None => "holds no model of this stream".to_owned(),
+        };
+        Err(Error::Config(format!(
+            "micro-batch {number} of the stream goes on from the one before it, but modelDir {found}: \
+             bring back the directory that belongs to the stream's checkpointLocation, or start both \
+             anew"
+        )))
+    }
+
     /// Takes down a step of the epoch that had come to `epoch`.
     pub fn step(&mut self, epoch: &mut Unfinished, totals: &Totals) {
         self.step += 1;
@@ -110,9 +142,9 @@ impl State {
     /// # Errors
     /// [`Error::Config`] for a checkpoint of another model, [`Error::Keras`] for one of another
     /// optimizer.
-    pub fn restore(checkpoint: Checkpoint, trainer: &mut Trainer) -> Result<Self, Error> {
-        let state: Self = serde_json::from_value(checkpoint.manifest).map_err(unreadable)?;
-        let arrays = stored(checkpoint.tensors)?;
+    pub fn restore(checkpoint: &Checkpoint, trainer: &mut Trainer) -> Result<Self, Error> {
+        let state = Self::deserialize(&checkpoint.manifest).map_err(unreadable)?;
+        let arrays = stored(&checkpoint.tensors)?;
         let model = trainer.model_mut();
         scatter(&arrays, model.trainable_mut())?;
         scatter(&arrays, model.non_trainable_mut())?;
@@ -149,9 +181,8 @@ impl State {
         let counts = counts(trainer.optimizer());
         let json = serde_json::to_vec(&Self { counts, ..self }).map_err(unreadable)?;
         let json = trainer.communicator_mut().broadcast_bytes(json)?;
-        let mut state: Self = serde_json::from_slice(&json).map_err(unreadable)?;
+        let state: Self = serde_json::from_slice(&json).map_err(unreadable)?;
         trainer.broadcast_values(&state.counts)?;
-        state.first_step = state.step + 1;
         Ok(state)
     }
 }
@@ -203,13 +234,13 @@ struct Stored {
 }
 
 /// The tensors of a checkpoint by name.
-fn stored(tensors: Vec<(String, Array)>) -> Result<HashMap<String, Stored>, Error> {
-    let tensors = tensors.into_iter();
+fn stored(tensors: &[(String, Array)]) -> Result<HashMap<String, Stored>, Error> {
+    let tensors = tensors.iter();
     tensors
         .map(|(name, array)| {
             let shape = array.shape().to_vec();
             match array.values() {
-                Ok(data) => Ok((name, Stored { shape, data })),
+                Ok(data) => Ok((name.clone(), Stored { shape, data })),
                 Err(error) => Err(Error::Config(format!("tensor '{name}': {error}"))),
             }
         })

@@ -20,6 +20,7 @@ use arrow_array::RecordBatch;
 use arrow_schema::Schema;
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 use flambeau_collective::{AbortHandle, AbortReason, Secret};
+use flambeau_formats::checkpoint::Checkpoint;
 use flambeau_libtorch::KeptMemory;
 use intake::{Channel, Message};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -40,6 +41,7 @@ pub struct Fit {
     room: Receiver<Room>,
     events: Receiver<Event>,
     outcome: Arc<Outcome>,
+    reached: Arc<OnceLock<Arc<Checkpoint>>>,
     stop: Stop,
     thread: Mutex<Option<JoinHandle<()>>>,
     /// Goes last.
@@ -93,7 +95,8 @@ impl Decoders {
 
 impl Fit {
     /// Checks model, settings and columns, and starts the trainer thread, which meets the other
-    /// ranks while rows are fed.
+    /// ranks while rows are fed. `kept` is what [`reached`](Self::reached) gave for the micro-batch
+    /// before, where the rows are a stream's.
     ///
     /// # Errors
     /// [`Error::Keras`], [`Error::Config`] and [`Error::Data`] for what can be seen without rows.
@@ -102,6 +105,7 @@ impl Fit {
         schema: &Schema,
         files: ModelFiles<'_>,
         secret: Secret,
+        kept: Option<Arc<Checkpoint>>,
     ) -> Result<Self, Error> {
         let memory = KeptMemory::begin();
         let opened = Instant::now();
@@ -113,10 +117,13 @@ impl Fit {
         }
         let stop = Stop::default();
         let (tell, events) = unbounded();
+        let reached = Arc::new(OnceLock::new());
         let caller = Caller {
             events: tell,
             stop: stop.clone(),
             opened,
+            kept,
+            reached: Arc::clone(&reached),
         };
         let outcome = Arc::new(Outcome::new());
         let channel = Channel::new(incoming, room_made, stop.clone(), config.fit.reread);
@@ -142,6 +149,7 @@ impl Fit {
             room,
             events,
             outcome,
+            reached,
             stop,
             thread: Mutex::new(Some(thread)),
             _memory: memory,
@@ -223,6 +231,11 @@ impl Fit {
                 self.failure().map(|()| None)
             }
         }
+    }
+
+    /// The state that training on a micro-batch has come to, once it is done.
+    pub fn reached(&self) -> Option<Arc<Checkpoint>> {
+        self.reached.get().cloned()
     }
 
     /// Ends the fit early: the trainer thread stops at its next wait or step, and the other ranks

@@ -15,13 +15,14 @@ use crate::session::intake::Channel;
 use crate::step::Trainer;
 use crossbeam::channel::Sender;
 use flambeau_collective::{AbortReason, Communicator, Secret};
-use flambeau_formats::checkpoint;
+use flambeau_formats::checkpoint::{self, Checkpoint};
 use flambeau_keras::optimizers::Optimizer;
 use flambeau_keras::weights::OptimizerArray;
 use flambeau_keras::{InitialWeights, Model, ReadOptions, Weights};
 use serde_json::Value;
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 /// The caller's side of the session, as the trainer thread needs it.
@@ -30,6 +31,10 @@ pub(crate) struct Caller {
     pub(crate) events: Sender<Event>,
     pub(crate) stop: Stop,
     pub(crate) opened: Instant,
+    /// The state after the micro-batch before, where this process has kept it.
+    pub(crate) kept: Option<Arc<Checkpoint>>,
+    /// The state after this one, once it is over.
+    pub(crate) reached: Arc<OnceLock<Arc<Checkpoint>>>,
 }
 
 /// A model with everything that trains it, checked before any row comes.
@@ -183,24 +188,14 @@ fn train(
     caller: &Caller,
 ) -> Result<FitResult, Error> {
     let (settings, events) = (&config.fit, &caller.events);
-    let state = match &config.resume {
-        Some(path) => {
-            let checkpoint = checkpoint::read(path).map_err(|source| Error::Storage {
-                what: "cannot resume from",
-                path: path.clone(),
-                source: source.into(),
-            })?;
-            State::restore(checkpoint, trainer)?
-        }
-        None => State::default(),
-    };
-    let state = state.broadcast(trainer)?;
+    let state = agreed_state(trainer, config, caller.kept.as_deref())?;
     let mut artifacts = if config.rank == 0 {
         Some(Artifacts::start(
             config.local_dir.clone(),
             settings.keep_checkpoints,
             settings.export_formats.clone(),
             trainer.model(),
+            config.micro_batch.is_none(),
             events.clone(),
         )?)
     } else {
@@ -226,12 +221,57 @@ fn train(
         artifacts: artifacts.as_mut(),
         opened: caller.opened,
         warned: false,
+        may_be_empty: config.micro_batch.is_some(),
     }
     .run(state)?;
+    if config.micro_batch.is_some() {
+        let checkpoint = state.checkpoint(trainer)?;
+        caller.reached.set(Arc::new(checkpoint)).ok();
+    }
     trainer.finalize()?;
     match artifacts {
         Some(artifacts) => artifacts.finish(trainer, &state),
         None => Ok(artifacts::result(trainer, &state)),
+    }
+}
+
+/// What all ranks start from: the checkpoint that rank 0 is given, or what this process has kept of
+/// the stream, or the model as it is.
+fn agreed_state(
+    trainer: &mut Trainer,
+    config: &FitSession,
+    kept: Option<&Checkpoint>,
+) -> Result<State, Error> {
+    let own = match (&config.resume, kept) {
+        (Some(path), _) => {
+            let checkpoint = checkpoint::read(path).map_err(|source| Error::Storage {
+                what: "cannot resume from",
+                path: path.clone(),
+                source: source.into(),
+            })?;
+            State::restore(&checkpoint, trainer)?
+        }
+        (None, Some(checkpoint)) => State::restore(checkpoint, trainer)?,
+        (None, None) => State::default(),
+    };
+    let mut lacking = [if config.resume.is_none() && kept.is_some() {
+        0.0
+    } else {
+        1.0
+    }];
+    if config.micro_batch.is_some() {
+        trainer.communicator_mut().allreduce_f64(&mut lacking)?;
+    }
+    // What everybody has kept of the same micro-batch is the same.
+    let mut state = if lacking == [0.0] {
+        own
+    } else {
+        own.broadcast(trainer)?
+    };
+    state.first_step = state.step + 1;
+    match &config.micro_batch {
+        Some(micro_batch) => state.enter(micro_batch.number),
+        None => Ok(state),
     }
 }
 

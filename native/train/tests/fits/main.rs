@@ -5,3 +5,4 @@ mod exactness;
 mod failures;
 mod passes;
 mod ranks;
+mod streams;

@@ -2,15 +2,17 @@
 
 use arrow_array::{ArrayRef, Float32Array, Int32Array, RecordBatch};
 use flambeau_collective::Secret;
+use flambeau_formats::checkpoint::Checkpoint;
 use flambeau_formats::pointer::Pointer;
 use flambeau_train::Error;
 use flambeau_train::config::{FitSession, ModelFiles};
 use flambeau_train::event::{Event, FitResult};
 use flambeau_train::session::{Fit, Stream};
 use serde_json::{Value, json};
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// Nothing here takes longer, so a hang is a failure with a message.
@@ -29,6 +31,10 @@ pub(crate) struct Job {
     pub(crate) progress_timeout_ms: u64,
     /// Rows that every rank validates with, fed before the others.
     pub(crate) validation: Vec<RecordBatch>,
+    /// The micro-batch of a stream that the rows are.
+    pub(crate) micro_batch: Option<u64>,
+    /// What the processes of the ranks have kept of the stream.
+    pub(crate) kept: Arc<Mutex<HashMap<usize, Arc<Checkpoint>>>>,
     /// How long a rank takes to make each of its batches.
     pub(crate) pauses: Vec<Duration>,
     pub(crate) run_id: String,
@@ -62,6 +68,8 @@ impl Job {
             cache_bytes: u64::MAX,
             progress_timeout_ms: 60_000,
             validation: Vec::new(),
+            micro_batch: None,
+            kept: Arc::default(),
             pauses: Vec::new(),
             run_id,
         }
@@ -79,7 +87,8 @@ impl Job {
                 "progress_timeout_ms": self.progress_timeout_ms},
             "columns": {"features": ["a", "b", "c", "d"], "labels": ["label"], "weight": null,
                         "null_policy": "error"},
-            "fit": self.fit, "resume": if rank == 0 { json!(self.resume) } else { Value::Null }});
+            "fit": self.fit, "resume": if rank == 0 { json!(self.resume) } else { Value::Null },
+            "micro_batch": self.micro_batch.map(|number| json!({"stream": "s", "number": number}))});
         serde_json::from_value(config).unwrap()
     }
 
@@ -98,6 +107,8 @@ impl Job {
 
     fn run_rank(&self, config: FitSession, batches: &[RecordBatch]) -> Outcome {
         let started = Instant::now();
+        let rank = config.rank;
+        let kept = self.kept.lock().unwrap().get(&rank).cloned();
         let pause = self.pauses.get(config.rank).copied().unwrap_or_default();
         std::fs::create_dir_all(&config.local_dir).unwrap();
         let model = self.model.to_string();
@@ -107,7 +118,7 @@ impl Job {
                 model: model.as_bytes(),
                 weights: &[],
             };
-            Fit::open(config, &schema, files, Secret::new([5; 32]))
+            Fit::open(config, &schema, files, Secret::new([5; 32]), kept)
         };
         let fit = fit.map_err(Arc::new)?;
         let alive = || assert!(started.elapsed() < DEADLINE, "the fit hangs");
@@ -140,6 +151,9 @@ impl Job {
         loop {
             alive();
             if let Some(result) = done {
+                if let Some(reached) = fit.reached() {
+                    self.kept.lock().unwrap().insert(rank, reached);
+                }
                 fit.close();
                 return Ok(result);
             }

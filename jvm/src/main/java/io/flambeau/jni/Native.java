@@ -75,6 +75,9 @@ final class Native {
    */
   static native void release(long batch);
 
+  /** Whether this process has kept the model that micro-batch {@code number} of a stream goes on from. */
+  static native boolean holds(String stream, long number);
+
   /** Ends running calls within 2 s; may be called from any thread. */
   static native void cancel(long session);
 

@@ -15,6 +15,7 @@ private[cli] object InspectCommand extends Command {
   override val flags: Seq[Flag] = Seq(
     Flag("data", "the table", required = true),
     Tables.FormatFlag,
+    Tables.IdxLabelsFlag,
     Flag("records", "how many records to print", default = Some("3")))
 
   private val ShownValues = 8

@@ -22,7 +22,7 @@ private[cli] trait Command {
  * Progress is as live as Spark's heartbeats: `--conf spark.executor.heartbeatInterval=1s`.
  */
 object Main {
-  private val Commands: Seq[Command] = Seq(PrepareCommand, InspectCommand, TrainCommand, PredictCommand)
+  private val Commands: Seq[Command] = Seq(PrepareCommand, ConvertCommand, InspectCommand, TrainCommand, PredictCommand)
 
   def main(args: Array[String]): Unit = {
     val code =
@@ -44,10 +44,16 @@ object Main {
       case error: UsageException =>
         err.println(error.getMessage)
         2
-      case error: FlambeauException =>
+      case Flambeau(error) =>
         err.println(s"${error.getClass.getSimpleName}: ${error.getMessage}")
         1
     }
+
+  /** A failure of Flambeau, as it is or as the cause of what Spark says of a task or a stream. */
+  private object Flambeau {
+    def unapply(error: Throwable): Option[FlambeauException] =
+      Iterator.iterate(error)(_.getCause).takeWhile(_ != null).collectFirst { case known: FlambeauException => known }
+  }
 
   private def parse(args: Seq[String], commands: Seq[Command]): (Command, Arguments) = {
     val command = args.headOption.flatMap(name => commands.find(_.name == name)).getOrElse {

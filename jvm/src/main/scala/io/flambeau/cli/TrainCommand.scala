@@ -16,6 +16,9 @@ private[cli] object TrainCommand extends Command {
     Flag("model", "the model: a .json or .keras file", required = true),
     Flag("data", "the training table", required = true),
     Tables.FormatFlag,
+    Tables.IdxLabelsFlag,
+    Tables.StreamFlag,
+    Tables.TriggerFlag,
     Flag("validation", "a table of the same columns that only validates"),
     Flag("validation-split", "fraction of the table that only validates"),
     Flag("label", "label column", default = Some("label")),
@@ -56,6 +59,25 @@ private[cli] object TrainCommand extends Command {
   override def run(spark: SparkSession, arguments: Arguments, out: PrintStream): Unit = {
     val table = Tables.read(spark, arguments, arguments("data"))
     val estimator = arguments.checked(configured(arguments, table))
+    if (arguments.get("stream").isDefined) trainOnStream(spark, arguments, estimator, out)
+    else trainOnTable(spark, arguments, estimator, table, out)
+  }
+
+  /** Each micro-batch leaves the model that it made. */
+  private def trainOnStream(spark: SparkSession, arguments: Arguments, estimator: KerasEstimator, out: PrintStream): Unit = {
+    if (arguments.get("validation").isDefined) {
+      throw new UsageException("--validation is not for a stream; --validation-split holds out rows of each micro-batch")
+    }
+    Tables.run(Tables.stream(spark, arguments, arguments("data")).writeStream.foreachBatch(estimator.fitBatch _), arguments)
+    out.println(s"the stream is at its end; model in ${arguments("model-dir")}")
+  }
+
+  private def trainOnTable(
+      spark: SparkSession,
+      arguments: Arguments,
+      estimator: KerasEstimator,
+      table: DataFrame,
+      out: PrintStream): Unit = {
     val model = arguments.get("validation") match {
       case Some(location) => estimator.fit(table, Tables.read(spark, arguments, location))
       case None => estimator.fit(table)

@@ -100,6 +100,9 @@ object Session {
         throw error
     }
 
+  /** Whether this process has kept the model that a micro-batch of a stream goes on from. */
+  def holds(stream: String, number: Long): Boolean = Native.holds(stream, number)
+
   /** Sessions open in this process. */
   def live: Int = Native.liveSessions()
 }

@@ -1,18 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 package io.flambeau.ml
 
+import java.nio.charset.StandardCharsets.UTF_8
+import java.util.UUID
+
 import org.apache.hadoop.conf.Configuration
 import org.apache.spark.ml.Estimator
 import org.apache.spark.ml.param.{Param, ParamMap}
 import org.apache.spark.ml.util.{DefaultParamsReadable, DefaultParamsWritable, Identifiable}
-import org.apache.spark.sql.Dataset
+import org.apache.spark.sql.{Dataset, Row}
 import org.apache.spark.sql.types.StructType
 import org.json4s.{JNull, JObject, JValue}
 import org.json4s.JsonDSL._
 import org.json4s.jackson.JsonMethods.compact
 
 import io.flambeau.ConfigException
-import io.flambeau.train.{FitJob, FitSpec, InputMode, ModelFiles, Validation}
+import io.flambeau.train._
 
 /**
  * Trains a Keras model on a DataFrame, `numWorkers` tasks together. The result equals that of one
@@ -82,7 +85,32 @@ final class KerasEstimator(override val uid: String)
     fit(dataset, Validation.Rows(validationData))
   }
 
+  /**
+   * Trains on a micro-batch of a stream, from where the one before it ended:
+   * `stream.writeStream.foreachBatch(estimator.fitBatch _)`. The model stays in the executors between
+   * micro-batches. Each leaves a checkpoint and the export in `modelDir`, and one that Spark repeats
+   * is trained once: with the stream's checkpointLocation, training is exactly once. `epochs` are
+   * those on each micro-batch.
+   *
+   * @throws io.flambeau.FlambeauException which ends the stream; started again, it goes on
+   */
+  def fitBatch(batch: Dataset[Row], batchId: Long): Unit = {
+    required(modelDir, "setModelDir with a directory that only this stream trains in")
+    if (mode == InputMode.Direct) {
+      throw new ConfigException("inputMode is direct, but the rows of a stream come once. Try: inputMode spark")
+    }
+    val query = Option(batch.sparkSession.sparkContext.getLocalProperty(KerasEstimator.QueryId))
+    // Whoever calls this without a query numbers the batches of one directory.
+    val stream = query.getOrElse(UUID.nameUUIDFromBytes($(modelDir).getBytes(UTF_8)).toString)
+    run(batch, validation, Some(MicroBatch(stream, batchId)))
+  }
+
   private def fit(dataset: Dataset[_], validation: Validation): KerasModel = {
+    val result = run(dataset, validation, None)
+    copyValues(new KerasModel(uid, result.model, result.history).setParent(this))
+  }
+
+  private def run(dataset: Dataset[_], validation: Validation, microBatch: Option[MicroBatch]): FitResult = {
     transformSchema(dataset.schema)
     checkSteps()
     val conf = dataset.sparkSession.sparkContext.hadoopConfiguration
@@ -90,15 +118,16 @@ final class KerasEstimator(override val uid: String)
     val spec = FitSpec(
       files = ModelFiles(modelSource(conf), weights.map(_.bytes).orNull),
       columns = columns,
-      training = trainingJson(weights, validation),
+      training = trainingJson(weights, validation, $(seed) + microBatch.fold(0L)(_.number)),
       validation = validation,
       numWorkers = $(numWorkers),
       seed = $(seed),
       shuffle = $(shuffle),
       inputMode = mode,
-      modelDir = get(modelDir))
-    val result = FitJob.run(dataset, spec, Option.when($(verbose) > 0)(System.out))
-    copyValues(new KerasModel(uid, result.model, result.history).setParent(this))
+      modelDir = get(modelDir),
+      keepCheckpoints = if (microBatch.isDefined) $(keepCheckpoints).max(2) else $(keepCheckpoints),
+      microBatch = microBatch)
+    FitJob.run(dataset, spec, Option.when($(verbose) > 0)(System.out))
   }
 
   private def mode: InputMode = if ($(inputMode) == "direct") InputMode.Direct else InputMode.Spark
@@ -149,7 +178,7 @@ final class KerasEstimator(override val uid: String)
   }
 
   /** Without optimizer, loss and metrics of its own, a .keras file's compile config applies. */
-  private def trainingJson(weights: Option[InitialWeights], validation: Validation): String = {
+  private def trainingJson(weights: Option[InitialWeights], validation: Validation, seed: Long): String = {
     def initial(files: InitialWeights): JValue =
       ("lengths" -> files.lengths) ~ ("skip_mismatch" -> $(skipMismatch))
     def spec(param: Param[String]): JValue = get(param).fold[JValue](JNull)(ModelSource.spec)
@@ -179,7 +208,7 @@ final class KerasEstimator(override val uid: String)
         ("mixed_validation" -> (mode == InputMode.Spark && validation != Validation.NoRows)) ~
         ("shuffle" -> $(shuffle)) ~
         ("shuffle_buffer" -> $(shuffleBuffer)) ~
-        ("seed" -> $(seed)) ~
+        ("seed" -> seed) ~
         ("checkpoint_every_epochs" -> $(checkpointEveryEpochs)) ~
         ("checkpoint_every_steps" -> get(checkpointEverySteps).getOrElse(0L)) ~
         ("keep_checkpoints" -> $(keepCheckpoints)))
@@ -187,5 +216,8 @@ final class KerasEstimator(override val uid: String)
 }
 
 object KerasEstimator extends DefaultParamsReadable[KerasEstimator] {
+  /** Where Spark keeps the name of a streaming query, which stays when it is started again. */
+  private val QueryId = "sql.streaming.queryId"
+
   override def load(path: String): KerasEstimator = super.load(path)
 }

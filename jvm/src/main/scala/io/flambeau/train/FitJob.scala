@@ -29,16 +29,16 @@ object FitJob {
     val sc = spark.sparkContext
     DriverCheck.fit(spec.columns, data.schema, parse(spec.training), spec.files.model, spec.files.weights)
     SlotCheck.demand(sc, spec.numWorkers)
-    val runId = UUID.randomUUID().toString
+    val runId = spec.microBatch.fold(UUID.randomUUID().toString)(part => s"stream-${part.stream}")
     val hadoop = new SerializableConfiguration(sc.hadoopConfiguration)
-    spec.modelDir.foreach(new ModelDirectory(_, runId, hadoop.value).checkWritable())
+    spec.modelDir.foreach(new ModelDirectory(_, runId, hadoop.value, spec.keepCheckpoints).checkWritable())
     val (sources, schema) = sourcesOf(data, spec)
 
     val accumulator = sc.collectionAccumulator[String]("flambeau progress")
     val files = sc.broadcast(spec.files)
     val task = FitTask(
-      runId, spec.columns, schema, spec.training, ClusterSettings.of(spark), spec.modelDir, secret(),
-      files, hadoop, accumulator)
+      runId, spec.columns, schema, spec.training, ClusterSettings.of(spark), spec.modelDir,
+      spec.keepCheckpoints, spec.microBatch, secret(), files, hadoop, accumulator)
     val printer = progress.map(out => new ProgressReport.Listener(accumulator, new ProgressPrinter(out).show))
     printer.foreach(sc.addSparkListener(_))
     try {

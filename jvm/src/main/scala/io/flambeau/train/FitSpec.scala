@@ -14,6 +14,8 @@ import io.flambeau.jni.Columns
  * @param shuffle whether each pass takes the rows in a new order
  * @param inputMode how rows come to the ranks
  * @param modelDir where checkpoints, events and the export go; without it nothing is written
+ * @param keepCheckpoints how many of the newest stay there
+ * @param microBatch what the rows are, if they are part of a stream; this needs a modelDir
  */
 final case class FitSpec(
     files: ModelFiles,
@@ -24,7 +26,17 @@ final case class FitSpec(
     seed: Long,
     shuffle: Boolean,
     inputMode: InputMode,
-    modelDir: Option[String])
+    modelDir: Option[String],
+    keepCheckpoints: Int = 5,
+    microBatch: Option[MicroBatch] = None)
+
+/**
+ * Which part of a stream the rows are. Training goes on where it stood after the one before, and what
+ * Spark repeats is trained once.
+ *
+ * @param stream a name that the stream keeps when it is started again
+ */
+final case class MicroBatch(stream: String, number: Long)
 
 /**
  * A model as its files hold it.
@@ -64,7 +76,7 @@ object Validation {
 /**
  * What a fit gives back.
  *
- * @param model the trained model as .keras bytes
+ * @param model the trained model as .keras bytes; of a micro-batch empty, its modelDir has the model
  * @param history each metric's value after each epoch
  */
 final case class FitResult(model: Array[Byte], history: Map[String, Array[Double]])

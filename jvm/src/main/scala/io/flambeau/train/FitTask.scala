@@ -29,6 +29,8 @@ private[train] final case class FitTask(
     training: String,
     cluster: ClusterSettings,
     modelDir: Option[String],
+    keepCheckpoints: Int,
+    microBatch: Option[MicroBatch],
     secret: Array[Byte],
     files: Broadcast[ModelFiles],
     hadoop: SerializableConfiguration,
@@ -52,12 +54,14 @@ private[train] final case class FitTask(
     Iterator(LeaveTogether.settle(outcome, context))
   }
 
-  private def directory: Option[ModelDirectory] = modelDir.map(new ModelDirectory(_, runId, hadoop.value))
+  private def directory: Option[ModelDirectory] =
+    modelDir.map(new ModelDirectory(_, runId, hadoop.value, keepCheckpoints))
 
-  /** On rank 0, a copy of the checkpoint that an earlier attempt of this run left. */
+  /** On rank 0, a copy of the checkpoint that an earlier attempt or micro-batch of this run left. */
   private def resumed(context: BarrierTaskContext, localDir: Path): Option[Path] =
     for {
-      store <- directory if context.partitionId() == 0 && context.stageAttemptNumber() > 0
+      store <- directory if context.partitionId() == 0
+      if context.stageAttemptNumber() > 0 || microBatch.exists(part => !Session.holds(part.stream, part.number))
       name <- store.checkpoint()
     } yield {
       val local = localDir.resolve(s"resumed-$name")
@@ -74,7 +78,7 @@ private[train] final case class FitTask(
       val events = new RankEvents(session, directory, new ProgressReport(progress, context.stageAttemptNumber()), started)
       feed(source, session, events, context)
       val result = events.untilDone()
-      if (context.partitionId() == 0) Trained(resultOf(result)) else Followed
+      if (context.partitionId() == 0) Trained(resultOf(result, microBatch.isEmpty)) else Followed
     } finally session.close()
   }
 
@@ -100,6 +104,7 @@ private[train] final case class FitTask(
           ("progress_timeout_ms" -> cluster.progressTimeoutMs)) ~
       ("columns" -> columns.json) ~
       ("fit" -> parse(training)) ~
+      ("micro_batch" -> microBatch.map(part => ("stream" -> part.stream) ~ ("number" -> part.number))) ~
       ("resume" -> checkpoint.fold[JValue](JNull)(path => JString(path.toString)))
   }
 
@@ -131,6 +136,8 @@ private[train] object FitTask {
   /** "host:port" of a task as Spark gives it; an IPv6 host keeps its brackets. */
   private def hostOf(address: String): String = address.substring(0, address.lastIndexOf(':'))
 
-  private def resultOf(result: JValue): FitResult =
-    FitResult(Files.readAllBytes(Path.of((result \ "model").extract[String])), History.of(result \ "history"))
+  private def resultOf(result: JValue, withModel: Boolean): FitResult = {
+    val model = if (withModel) Files.readAllBytes(Path.of((result \ "model").extract[String])) else Array.emptyByteArray
+    FitResult(model, History.of(result \ "history"))
+  }
 }

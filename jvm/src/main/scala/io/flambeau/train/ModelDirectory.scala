@@ -19,8 +19,10 @@ import io.flambeau.{ConfigException, StorageException}
  * The directory of one model, on any file system Hadoop knows. A file appears whole or not at all:
  * it is written under a temporary name and renamed. `run.json` names the run that owns the
  * directory, the last that committed a file; `checkpoint` points to that run's newest checkpoint.
+ *
+ * @param keep how many of the run's newest checkpoints stay, whatever attempt left them
  */
-private[train] final class ModelDirectory(location: String, runId: String, conf: Configuration) {
+private[train] final class ModelDirectory(location: String, runId: String, conf: Configuration, keep: Int) {
   import ModelDirectory._
 
   private val root = new Path(location)
@@ -49,6 +51,7 @@ private[train] final class ModelDirectory(location: String, runId: String, conf:
   def commit(local: LocalPath, name: String): Unit = storing(name) {
     claimed
     write(name)(Files.copy(local, _))
+    if (name == Pointer) prune()
   }
 
   /** Deletes `name`, if it is there. */
@@ -57,9 +60,19 @@ private[train] final class ModelDirectory(location: String, runId: String, conf:
   /** The newest checkpoint that this run has committed. */
   def checkpoint(): Option[String] = storing(Pointer) {
     if (isOwned && files.exists(at(Pointer))) {
-      val named = PointerLine.findAllMatchIn(read(Pointer)).map(_.group(1).toLong).toSeq
-      named.sorted.reverse.map(step => s"ckpt-$step.safetensors").find(name => files.exists(at(name)))
+      pointed().reverse.map(step => s"ckpt-$step.safetensors").find(name => files.exists(at(name)))
     } else None
+  }
+
+  /** The steps that the pointer names, in order. */
+  private def pointed(): Seq[Long] = PointerLine.findAllMatchIn(read(Pointer)).map(_.group(1).toLong).toSeq.sorted
+
+  /** Deletes the checkpoints that are older than those to keep, and later ones, which other runs left. */
+  private def prune(): Unit = {
+    val newest = pointed().last
+    val found = files.listStatus(root).toSeq.map(_.getPath.getName).collect { case name @ CheckpointName(step) => step.toLong -> name }
+    val kept = found.map(_._1).filter(_ <= newest).sorted.takeRight(keep)
+    found.filterNot { case (step, _) => kept.contains(step) }.foreach { case (_, name) => files.delete(at(name), false) }
   }
 
   /** Copies `name` to the local file. */
@@ -105,6 +118,7 @@ private[train] final class ModelDirectory(location: String, runId: String, conf:
 private[train] object ModelDirectory {
   private val Pointer = "checkpoint"
   private val RunFile = "run.json"
+  private val CheckpointName = """ckpt-(\d+)\.safetensors""".r
 
   /**
    * TensorFlow's checkpoint state, which names checkpoints without their files' ending. It may be

@@ -81,6 +81,38 @@ class TrainSuite extends SparkSuite {
     assert(wrong == 2 && usage.contains("imageResize"), usage)
   }
 
+  test("steps, files that workers read, and a table to validate with") {
+    val folder = temporaryDirectory()
+    val held = table(temporaryDirectory())
+    val (code, text) = train(folder, "direct", "--features", "x,y", "--input-mode", "direct", "--max-steps", "25",
+      "--steps-per-epoch", "10", "--repeat", "true", "--global-batch-size", "20", "--drop-remainder", "true",
+      "--shuffle-buffer", "50", "--checkpoint-every-steps", "7", "--validation", held)
+    assert(code == 0, text)
+    assert(text.contains("trained 3 epochs: loss ") && text.contains("val_loss "), text)
+    val (both, said) = train(folder, "direct", "--features", "x,y", "--batch-size", "2", "--global-batch-size", "2")
+    assert(both == 1 && said.contains("batchSize and globalBatchSize are both set"), said)
+  }
+
+  test("a directory in which files arrive trains a model, whose predictions are a stream of lines") {
+    val folder = temporaryDirectory()
+    val state = folder.resolve("state").toString
+    def trained(): String = {
+      val (code, text) = train(folder, "streamed", "--features", "x,y", "--stream", state, "--epochs", "2")
+      assert(code == 0, text)
+      text
+    }
+    assert(trained().contains("the stream is at its end; model in "))
+    // Nothing new has arrived.
+    assert(!trained().contains("epoch 1/2"))
+    val lines = folder.resolve("lines").toString
+    val (code, text) = run("predict", "--model-dir", folder.resolve("streamed").toString, "--data", table(folder),
+      "--format", "parquet", "--features", "x,y", "--output", lines, "--stream", folder.resolve("lines-state").toString)
+    assert(code == 0, text)
+    assert(spark.read.text(lines).where("value rlike 'Label: [01], Prediction: [01]$'").count() == 200)
+    val (refused, said) = train(folder, "streamed", "--features", "x,y", "--stream", state, "--trigger", "soon")
+    assert(refused == 2 && said.contains("usage: train"), said)
+  }
+
   test("what an option names and is not there is refused") {
     val folder = temporaryDirectory()
     def refused(more: String*): String = {

@@ -12,7 +12,7 @@ import io.flambeau.{ConfigException, StorageException}
 
 class ModelDirectorySuite extends AnyFunSuite {
   private def directory(folder: Path, run: String): ModelDirectory =
-    new ModelDirectory(folder.toUri.toString, run, new Configuration)
+    new ModelDirectory(folder.toUri.toString, run, new Configuration, keep = 2)
 
   private def temporary(): Path = Files.createTempDirectory("flambeau-model")
 
@@ -55,11 +55,26 @@ class ModelDirectorySuite extends AnyFunSuite {
     assert(rerun.checkpoint().isEmpty && first.checkpoint().isEmpty)
   }
 
+  test("the newest checkpoints stay, whichever attempt left them, and those of other runs go") {
+    val folder = temporary()
+    def checkpoint(run: String, step: Int): Unit = {
+      directory(folder, run).commit(local("weights"), s"ckpt-$step.safetensors")
+      directory(folder, run).commit(local(s"""model_checkpoint_path: "ckpt-$step""""), "checkpoint")
+    }
+    def steps(): Set[String] = names(folder).filter(_.startsWith("ckpt"))
+    Seq(10, 20, 30).foreach(checkpoint("run-1", _))
+    assert(steps() == Set("ckpt-20.safetensors", "ckpt-30.safetensors"))
+    checkpoint("run-2", 5)
+    assert(steps() == Set("ckpt-5.safetensors"))
+    checkpoint("run-2", 5)
+    assert(directory(folder, "run-2").checkpoint().contains("ckpt-5.safetensors"))
+  }
+
   test("a directory that cannot be written is refused with its path and the cause") {
     val blocked = local("a file").resolve("model")
     val error = intercept[ConfigException](directory(blocked, "run-1").checkWritable())
     assert(error.getMessage.contains(blocked.toString) && error.getMessage.contains("cannot be written"))
-    val unknown = new ModelDirectory("nosuch://host/model", "run-1", new Configuration)
+    val unknown = new ModelDirectory("nosuch://host/model", "run-1", new Configuration, keep = 2)
     val scheme = intercept[ConfigException](unknown.checkWritable())
     assert(scheme.getMessage.contains("nosuch"))
   }

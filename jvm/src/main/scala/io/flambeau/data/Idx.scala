@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-package io.flambeau.cli
+package io.flambeau.data
 
 import java.io.{BufferedInputStream, DataInputStream, EOFException, IOException, InputStream, OutputStream}
 import java.util.zip.GZIPInputStream
@@ -16,7 +16,7 @@ import io.flambeau.DataException
  * dimensions, each dimension as a big-endian u32, then the values. A file whose name ends with .gz
  * is packed.
  */
-private[cli] final case class Idx(location: String, dimensions: Seq[Int]) {
+private[flambeau] final case class Idx(location: String, dimensions: Seq[Int]) {
 
   def count: Int = dimensions.head
 
@@ -32,7 +32,7 @@ private[cli] final case class Idx(location: String, dimensions: Seq[Int]) {
 }
 
 /** Items of an IDX file, one after the other. */
-private[cli] final class IdxItems(input: DataInputStream, count: Long, size: Int)
+private[flambeau] final class IdxItems(input: DataInputStream, count: Long, size: Int)
     extends Iterator[Array[Byte]]
     with AutoCloseable {
   private var read = 0L
@@ -49,7 +49,7 @@ private[cli] final class IdxItems(input: DataInputStream, count: Long, size: Int
   override def close(): Unit = input.close()
 }
 
-private[cli] object Idx {
+private[flambeau] object Idx {
   private val UnsignedByte = 0x08
   private val HeaderBytes = 4
   private val DimensionBytes = 4

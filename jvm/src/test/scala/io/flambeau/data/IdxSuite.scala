@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-package io.flambeau.cli
+package io.flambeau.data
 
 import java.io.ByteArrayInputStream
 import java.nio.ByteBuffer
