@@ -47,20 +47,20 @@ def test_points_in_time_and_decimals_are_numbers(spark, keras):
     wide = Decimal("-12345678901234567890.5")
     days = [datetime.date(1969, 12, 31), datetime.date(2026, 5, 21)]
     rows = [
-        (0, days[0], time, Decimal("19.99"), Decimal("1e-18"), [Decimal("1.5")]),
-        (1, days[1], time, Decimal("-0.5"), wide, [Decimal("-2")]),
+        (0, days[0], time, Decimal("19.99"), Decimal("1e-18"), [Decimal("1.5")], [True], days[:1]),
+        (1, days[1], time, Decimal("-0.5"), wide, [Decimal("-2")], [False], days[:1]),
     ]
     schema = (
         "id INT, day DATE, at TIMESTAMP, price DECIMAL(10,2), wide DECIMAL(38,18), "
-        "list ARRAY<DECIMAL(4,1)>"
+        "list ARRAY<DECIMAL(4,1)>, flags ARRAY<BOOLEAN>, eve ARRAY<DATE>"
     )
     data = spark.createDataFrame(rows, schema).selectExpr("*", "to_timestamp_ntz(day) as local")
-    columns = ["day", "at", "price", "wide", "list", "local"]
-    found = outputs(KerasModel.from_keras(echo(keras, (6,)), featureCols=columns), data)
+    columns = ["day", "at", "price", "wide", "list", "local", "flags", "eve"]
+    found = outputs(KerasModel.from_keras(echo(keras, (8,)), featureCols=columns), data)
     since = [(day - datetime.date(1970, 1, 1)).days for day in days]
     expected = [
-        [since[0], time.timestamp(), 19.99, 1e-18, 1.5, since[0] * 86400],
-        [since[1], time.timestamp(), -0.5, float(wide), -2, since[1] * 86400],
+        [since[0], time.timestamp(), 19.99, 1e-18, 1.5, since[0] * 86400, 1, -1],
+        [since[1], time.timestamp(), -0.5, float(wide), -2, since[1] * 86400, 0, -1],
     ]
     np.testing.assert_array_equal(found, np.array(expected, dtype=np.float32))
 

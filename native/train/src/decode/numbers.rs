@@ -181,7 +181,9 @@ impl<'a> Numbers<'a> {
             let mut values = values.iter().copied().enumerate();
             values.find(|(at, value)| !is_whole(*value) && valid(*at))
         }
-        let is_whole = |value: f64| value.fract() == 0.0 && value.is_finite();
+        // The first power of two beyond 64 bits; its negative is within.
+        const END: f64 = 9_223_372_036_854_775_808.0;
+        let is_whole = |value: f64| value.fract() == 0.0 && (-END..END).contains(&value);
         match self {
             Self::F32(values) => find(values, |value| is_whole(value.into()), valid)
                 .map(|(at, value)| (at, value.to_string())),

@@ -87,6 +87,14 @@ fn a_decimal_is_its_value() {
 }
 
 #[test]
+fn a_float_beyond_64_bits_is_no_id() {
+    let error = value_of(doubles(&[Some(1e19)]), "int64").unwrap_err();
+    assert!(matches!(error, DataError::Fraction { .. }), "{error}");
+    let least = value_of(doubles(&[Some(-(2.0_f64.powi(63)))]), "int64").unwrap();
+    assert_eq!(least, Values::I64(vec![i64::MIN]));
+}
+
+#[test]
 fn elements_of_arrays_may_be_decimals() {
     let inner = arrow_array::builder::Decimal128Builder::new();
     let inner = inner.with_precision_and_scale(5, 1).unwrap();

@@ -13,10 +13,10 @@ private[ml] object ColumnChecks {
 
   /** A model input or label: numbers, points in time, an array of numbers, bytes, or an ML vector. */
   def requireTensor(schema: StructType, role: String, name: String): Unit =
-    requireType(schema, role, name, s"$Numbers, date, timestamp, an array of numbers, binary, or an ML vector") {
-      case DateType | TimestampType | TimestampNTZType => true
-      case ArrayType(_: NumericType, _) | BinaryType | SQLDataTypes.VectorType => true
-      case scalar => isNumber(scalar)
+    requireType(schema, role, name, s"$Numbers, date, timestamp, an array of these, binary, or an ML vector") {
+      case ArrayType(element, _) => isNumber(element) || isTime(element)
+      case BinaryType | SQLDataTypes.VectorType => true
+      case scalar => isNumber(scalar) || isTime(scalar)
     }
 
   /** A model input: what a label may be, strings for a model that looks them up, or images. */
@@ -52,6 +52,11 @@ private[ml] object ColumnChecks {
 
   private def isNumber(dataType: DataType): Boolean = dataType match {
     case _: NumericType | BooleanType => true
+    case _ => false
+  }
+
+  private def isTime(dataType: DataType): Boolean = dataType match {
+    case DateType | TimestampType | TimestampNTZType => true
     case _ => false
   }
 
