@@ -3,6 +3,7 @@
 
 mod exactness;
 mod failures;
+mod hostility;
 mod passes;
 mod ranks;
 mod streams;

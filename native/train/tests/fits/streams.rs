@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
 /// Rows `320 n` and up, on two ranks that take 32 of every 64.
-fn micro_batch(number: usize) -> Vec<Vec<RecordBatch>> {
+fn micro_batch(number: u64) -> Vec<Vec<RecordBatch>> {
+    let number = usize::try_from(number).unwrap();
     let of = |rank: usize| {
         let firsts = (0..5).map(|step| number * 320 + step * 64 + rank * 32);
         firsts.map(|first| rows(first, 32)).collect()
@@ -69,7 +70,7 @@ fn micro_batches_train_as_the_same_rows_in_one_fit() {
         folder.path(),
     );
     let mut stream = Stream::new(perceptron(), settings);
-    let results = (0..4).map(|n| stream.train(n, &micro_batch(n as usize)));
+    let results = (0..4).map(|n| stream.train(n, &micro_batch(n)));
     let last = results.last().unwrap();
     assert_eq!((last.digest, last.steps), (expected.digest, expected.steps));
     assert_eq!((last.epochs, last.rows), (1, vec![320]));
@@ -88,7 +89,7 @@ fn what_is_not_kept_comes_from_the_checkpoint_or_another_rank() {
         let mut stream = Stream::new(model.clone(), settings.clone());
         let digests = (0..3).map(|n| {
             stream.forget(lost);
-            stream.train(n, &micro_batch(n as usize)).digest
+            stream.train(n, &micro_batch(n)).digest
         });
         digests.collect::<Vec<_>>()
     };
