@@ -48,6 +48,10 @@ class PredictSettings(TypedDict, total=False):
     predictionCol: str
     outputCol: str
     nullPolicy: str
+    imageCols: Sequence[str]
+    imageResize: str
+    sequencePadding: str | Mapping[str, str]
+    sequenceTruncating: str | Mapping[str, str]
 
 
 class FitSettings(PredictSettings, total=False):
@@ -67,6 +71,7 @@ class FitSettings(PredictSettings, total=False):
     labelCol: str
     labelCols: Sequence[str]
     labelMapping: Mapping[str, str | Sequence[str]]
+    labelEncoding: str | Mapping[str, str]
     weightCol: str
     batchSize: int
     globalBatchSize: int
@@ -89,8 +94,16 @@ class FitSettings(PredictSettings, total=False):
     verbose: int
 
 
-# Settings that are Python values here and JSON in the jar.
-_JSON = ("inputMapping", "labelMapping", "lossWeights", "classWeight")
+# Settings that are Python values here and JSON in the jar; a string is what it is there.
+_JSON = (
+    "inputMapping",
+    "labelMapping",
+    "lossWeights",
+    "classWeight",
+    "labelEncoding",
+    "sequencePadding",
+    "sequenceTruncating",
+)
 
 
 def _as_text(params: dict[str, Any]) -> dict[str, Any]:

@@ -48,6 +48,33 @@ class ModelParams(Params):
         "the row out",
         TypeConverters.toString,
     )
+    imageCols: Param[list[str]] = Param(
+        Params._dummy(),
+        "imageCols",
+        "feature columns of type binary that hold encoded images, PNG or JPEG",
+        TypeConverters.toListString,
+    )
+    imageResize: Param[str] = Param(
+        Params._dummy(),
+        "imageResize",
+        "what becomes of an image that is not of the input's size: 'error', 'nearest' or "
+        "'bilinear'",
+        TypeConverters.toString,
+    )
+    sequencePadding: Param[str] = Param(
+        Params._dummy(),
+        "sequencePadding",
+        "where arrays that are too short are filled up with zeros or empty strings: 'error', "
+        "'pre' or 'post'; or JSON, by the name of an input or output",
+        TypeConverters.toString,
+    )
+    sequenceTruncating: Param[str] = Param(
+        Params._dummy(),
+        "sequenceTruncating",
+        "where arrays that are too long are cut: 'error', 'pre' or 'post'; or JSON, by the name "
+        "of an input or output",
+        TypeConverters.toString,
+    )
     loss: Param[str] = Param(
         Params._dummy(),
         "loss",
@@ -99,6 +126,13 @@ class EstimatorParams(ModelParams):
         Params._dummy(),
         "labelMapping",
         "JSON: each model output's name with its label column or columns",
+        TypeConverters.toString,
+    )
+    labelEncoding: Param[str] = Param(
+        Params._dummy(),
+        "labelEncoding",
+        "what labels become: 'none', 'one_hot' (of class ids) or 'argmax' (of one-hot vectors); "
+        "or JSON, by the name of an output",
         TypeConverters.toString,
     )
     lossWeights: Param[str] = Param(

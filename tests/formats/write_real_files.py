@@ -1,5 +1,5 @@
-"""Writes the small files of Keras, TensorFlow and h5py that the hardening tests of native/formats
-start from: `write_real_files.py native/formats/tests/files`.
+"""Writes the small files of Keras, TensorFlow, h5py and PIL that the hardening tests of
+native/formats start from: `write_real_files.py native/formats/tests/files`.
 
 They are kept in the repository, so that those tests need nothing but Rust.
 """
@@ -18,6 +18,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 from keras import layers
+from PIL import Image
 
 
 def model() -> keras.Model:
@@ -58,6 +59,17 @@ def write_latest(path: Path) -> None:
         group["soft"] = h5py.SoftLink("/layers/dense/vars/0")
 
 
+def write_images(folder: Path) -> None:
+    """A picture of 24 times 20 pixels as files of both formats."""
+    y, x = np.mgrid[0:24, 0:20]
+    picture = np.stack([x * 12, y * 10, (x * y) % 256, 255 - x], -1).astype(np.uint8)
+    color = Image.fromarray(picture[..., :3])
+    Image.fromarray(picture).save(folder / "alpha.png")
+    color.quantize(16).save(folder / "palette.png", transparency=3)
+    color.save(folder / "baseline.jpg", quality=80, restart_marker_blocks=2)
+    color.save(folder / "progressive.jpg", quality=80, progressive=True)
+
+
 def main() -> None:
     """Writes all of them."""
     folder = Path(sys.argv[1])
@@ -72,6 +84,7 @@ def main() -> None:
             deflated.writestr(name, stored.read(name))
     model().save_weights(folder / "model.weights.h5")
     write_latest(folder / "latest.weights.h5")
+    write_images(folder)
     plain_model().save(folder / "model.h5")
     prefix = tf.train.Checkpoint(model=plain_model(), word=tf.Variable("w")).write(
         str(folder / "model")

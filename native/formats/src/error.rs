@@ -78,6 +78,17 @@ pub enum Error {
         /// What is not supported, and what is.
         reason: String,
     },
+    /// An image is sound but of another size than its place: resize it.
+    #[error(
+        "the image is {} pixels high and {} wide, {} and {} expected; resize it", .found.0,
+        .found.1, .expected.0, .expected.1
+    )]
+    ImageSize {
+        /// Height and width of the image.
+        found: (usize, usize),
+        /// Those wanted.
+        expected: (usize, usize),
+    },
     /// The value handed in cannot be written: correct the call.
     #[error("{place} cannot be written: {reason}")]
     Invalid {

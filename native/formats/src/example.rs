@@ -166,12 +166,11 @@ pub fn decode_example(bytes: &[u8]) -> Result<BTreeMap<&str, FeatureValues<'_>>>
 
 /// Values as a map holds them; the lists of one kind append to each other.
 fn values<'a>(parts: &[Message<'a>]) -> Walked<FeatureValues<'a>> {
-    let mut lists = Vec::new();
-    let Some(kind) = walk::lists(parts, &mut lists)? else {
+    let Some((kind, lists)) = walk::lists(parts)? else {
         return Ok(FeatureValues::Missing);
     };
     let (mut bytes, mut floats, mut ints) = (Vec::new(), Vec::new(), Vec::new());
-    walk::runs::<WireError>(kind, &lists, |run| {
+    walk::runs::<WireError>(kind, lists.as_slice(), |run| {
         match run {
             Run::Bytes(item) => bytes.push(item),
             Run::Float(item) => floats.push(item),

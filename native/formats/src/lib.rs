@@ -1,5 +1,5 @@
 //! Bytes on disk: TFRecord, tf.train.Example, TensorBoard events, Keras's model and weights files,
-//! TensorFlow's and our own checkpoints.
+//! TensorFlow's and our own checkpoints, images.
 //!
 //! Everything here is generic over `Read`/`Write` or works on byte slices, so it serves any file
 //! system; only [`checkpoint`], [`mod@pointer`] and two functions of [`bundle`] touch a local
@@ -17,6 +17,7 @@ mod group_names;
 mod h5;
 mod h5_dtype;
 mod h5_tree;
+pub mod image;
 pub mod keras_archive;
 pub mod legacy_h5;
 pub mod masked_crc;

@@ -1,6 +1,8 @@
 //! The checksum of TFRecord files and of TensorFlow's checkpoints: CRC-32C, rotated and offset so
 //! that it can be stored beside data which itself holds checksums (`lib/hash/crc32c.h`).
 
+mod folding;
+
 use std::fmt;
 
 const MASK_DELTA: u32 = 0xa282_ead8;
@@ -12,7 +14,7 @@ pub struct MaskedCrc(pub u32);
 impl MaskedCrc {
     /// The masked checksum of `bytes`.
     pub fn of(bytes: &[u8]) -> Self {
-        MaskedCrc::masking(crc32c::crc32c(bytes))
+        MaskedCrc::masking(folding::crc32c(bytes))
     }
 
     /// Masks a plain checksum.

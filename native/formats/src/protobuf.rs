@@ -2,6 +2,8 @@
 //!
 //! <https://protobuf.dev/programming-guides/encoding/>
 
+pub(crate) mod packed;
+
 /// How deep unknown groups may nest; the limit of the C++ and Python parsers.
 const MAX_GROUP_DEPTH: usize = 100;
 
@@ -63,41 +65,13 @@ fn put_tag(number: u32, wire_type: u64, out: &mut Vec<u8>) {
     put_varint(u64::from(number) << 3 | wire_type, out);
 }
 
-/// The varints of one or two bytes at the beginning of eight bytes.
-#[derive(Clone, Copy)]
-struct ShortVarints {
-    /// The bit that each begins at.
-    starts: [u8; 8],
-    count: u8,
-    /// Bytes that they take together.
-    bytes: u8,
+/// The lower seven bits of each byte side by side.
+fn sevens(word: u64) -> u64 {
+    let pair = |word: u64, low: u64, bits: u32| word & low | (word & !low) >> bits;
+    let word = pair(word & 0x7f7f_7f7f_7f7f_7f7f, 0x007f_007f_007f_007f, 1);
+    let word = pair(word, 0x0000_3fff_0000_3fff, 2);
+    pair(word, 0x0fff_ffff, 4)
 }
-
-/// By which of the eight bytes have the highest bit, which says that another byte follows.
-static SHORT_VARINTS: [ShortVarints; 256] = {
-    let none = ShortVarints {
-        starts: [0; 8],
-        count: 0,
-        bytes: 0,
-    };
-    let mut table = [none; 256];
-    let mut long = 0;
-    while long < 256 {
-        let found = &mut table[long];
-        while found.bytes < 8 {
-            let size = if long >> found.bytes & 1 == 0 { 1 } else { 2 };
-            let ends = found.bytes + size <= 8 && long >> (found.bytes + size - 1) & 1 == 0;
-            if !ends {
-                break;
-            }
-            found.starts[found.count as usize] = 8 * found.bytes;
-            found.count += 1;
-            found.bytes += size;
-        }
-        long += 1;
-    }
-    table
-};
 
 /// One decoded field of a message.
 #[derive(Debug)]
@@ -147,6 +121,7 @@ impl<'a> Message<'a> {
     }
 
     /// The next field, or `None` at the end.
+    #[inline(always)]
     pub(crate) fn next(&mut self) -> Result<Option<Field<'a>>, WireError> {
         while !self.bytes.is_empty() {
             let (number, wire_type) = self.tag()?;
@@ -163,7 +138,32 @@ impl<'a> Message<'a> {
         Ok(None)
     }
 
+    #[inline(always)]
     pub(crate) fn varint(&mut self) -> Result<u64, WireError> {
+        match *self.bytes {
+            [byte, ..] if byte < 0x80 => {
+                self.skip(1);
+                Ok(byte.into())
+            }
+            [byte, second, ..] if second < 0x80 => {
+                self.skip(2);
+                Ok(u64::from(byte & 0x7f) | u64::from(second) << 7)
+            }
+            _ => self.long_varint(),
+        }
+    }
+
+    #[inline(never)]
+    fn long_varint(&mut self) -> Result<u64, WireError> {
+        if let Some(word) = self.bytes.first_chunk() {
+            let word = u64::from_le_bytes(*word);
+            let ends = !word & 0x8080_8080_8080_8080;
+            if ends != 0 {
+                let last = ends.trailing_zeros() / 8;
+                self.skip(last as usize + 1);
+                return Ok(sevens(word & u64::MAX >> (56 - 8 * last)));
+            }
+        }
         let mut value = 0_u64;
         for index in 0..10 {
             let [byte] = self.take_array()?;
@@ -178,39 +178,29 @@ impl<'a> Message<'a> {
         Err(self.error("an integer is longer than 64 bits"))
     }
 
-    /// Appends the integers that the bytes are, one after the other. Of eight bytes those integers
-    /// that take one or two bytes, as pixels and classes do, are taken at once.
+    /// Appends the integers that the bytes are, one after the other.
     pub(crate) fn packed_varints(mut self, out: &mut Vec<i64>) -> Result<(), WireError> {
-        while let Some(word) = self.bytes.first_chunk::<8>() {
-            let word = u64::from_le_bytes(*word);
-            // The highest bit of each byte, gathered in the highest byte of the product.
-            let long = (word & 0x8080_8080_8080_8080).wrapping_mul(0x0002_0408_1020_4081) >> 56;
-            let short = &SHORT_VARINTS[usize::from(long.to_le_bytes()[0])];
-            if short.count == 0 {
-                out.push(self.varint()?.cast_signed());
-                continue;
+        loop {
+            self.skip(packed::short_varints(self.bytes, out));
+            if self.bytes.is_empty() {
+                return Ok(());
             }
-            let filled = out.len();
-            out.extend(short.starts.map(|start| {
-                let bytes = word >> start;
-                let second = (bytes >> 8 & 0x7f) * (bytes >> 7 & 1);
-                (bytes & 0x7f | second << 7).cast_signed()
-            }));
-            // Those beyond are of no varint.
-            out.truncate(filled + usize::from(short.count));
-            self.skip(usize::from(short.bytes));
-        }
-        while !self.bytes.is_empty() {
             out.push(self.varint()?.cast_signed());
+            while let [first, second, ..] = self.bytes
+                && first & second >= 0x80
+            {
+                out.push(self.long_varint()?.cast_signed());
+            }
         }
-        Ok(())
     }
 
+    #[inline]
     fn skip(&mut self, count: usize) {
         self.bytes = &self.bytes[count..];
         self.offset += count;
     }
 
+    #[inline(always)]
     fn tag(&mut self) -> Result<(u32, u64), WireError> {
         let tag = self.varint()?;
         let number = u32::try_from(tag >> 3)
@@ -222,6 +212,7 @@ impl<'a> Message<'a> {
         ))
     }
 
+    #[inline(always)]
     fn value(&mut self, wire_type: u64) -> Result<Value<'a>, WireError> {
         match wire_type {
             VARINT => self.varint().map(Value::Varint),
@@ -240,6 +231,7 @@ impl<'a> Message<'a> {
     }
 
     /// Skips to the end of group `number`, whose start tag was just read.
+    #[cold]
     fn skip_group(&mut self, number: u32) -> Result<(), WireError> {
         let mut open = vec![number];
         while let Some(&innermost) = open.last() {
@@ -263,6 +255,7 @@ impl<'a> Message<'a> {
     }
 
     /// The next `length` bytes.
+    #[inline]
     pub(crate) fn take(&mut self, length: u64) -> Result<&'a [u8], WireError> {
         let split = usize::try_from(length)
             .ok()
@@ -275,6 +268,7 @@ impl<'a> Message<'a> {
         Ok(taken)
     }
 
+    #[inline]
     fn take_array<const N: usize>(&mut self) -> Result<[u8; N], WireError> {
         let Some((taken, rest)) = self.bytes.split_first_chunk::<N>() else {
             return Err(self.error("the message ends inside a field"));

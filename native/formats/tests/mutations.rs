@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 use flambeau_formats::bundle::Index;
 use flambeau_formats::checkpoint::Checkpoint;
 use flambeau_formats::example::{Feature, decode_example, encode_example};
+use flambeau_formats::image::{Channels, Resize, Shape, decode};
 use flambeau_formats::keras_archive::Archive;
 use flambeau_formats::legacy_h5::LegacyFile;
 use flambeau_formats::tfrecord::{RecordReader, RecordWriter};
@@ -83,6 +84,10 @@ fn originals() -> Vec<Original> {
         ("model.h5", legacy),
         ("model.index", read_index),
         ("model.data-00000-of-00001", read_data),
+        ("alpha.png", read_image),
+        ("palette.png", read_image),
+        ("baseline.jpg", read_image),
+        ("progressive.jpg", read_image),
     ]
     .into_iter()
     .map(|(name, read)| Original {
@@ -147,6 +152,17 @@ fn read_index(bytes: &[u8]) -> Result<(), flambeau_formats::Error> {
 fn read_data(bytes: &[u8]) -> Result<(), flambeau_formats::Error> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/files");
     read_checkpoint(&fs::read(folder.join("model.index")).unwrap(), bytes)
+}
+
+/// The pixels of an image of the size that its header has to say.
+fn read_image(bytes: &[u8]) -> Result<(), flambeau_formats::Error> {
+    let shape = Shape {
+        height: 24,
+        width: 20,
+        channels: Channels::Rgb,
+    };
+    let mut pixels = vec![0; shape.bytes()];
+    decode(bytes, shape, Resize::Refuse, &mut pixels)
 }
 
 fn read_checkpoint(index: &[u8], data: &[u8]) -> Result<(), flambeau_formats::Error> {

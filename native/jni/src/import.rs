@@ -95,6 +95,9 @@ impl Reader<'_> {
                 builder = builder.add_buffer(self.offsets(rows, name)?);
                 builder = builder.add_child_data(self.array(item.data_type(), name)?);
             }
+            DataType::FixedSizeList(item, _) => {
+                builder = builder.add_child_data(self.array(item.data_type(), name)?);
+            }
             DataType::Struct(fields) => {
                 for field in fields {
                     builder = builder.add_child_data(self.array(field.data_type(), name)?);

@@ -15,9 +15,9 @@ use serde_json::{Value, json};
 /// Rows of a batch at most.
 const MAX_ROWS: usize = 4096;
 
-/// Bytes of a batch's records at most, but for the last one: so few that the columns made of them
-/// mostly stay in a core's second-level cache until they are read.
-const MAX_BYTES: usize = 256 << 10;
+/// Bytes of a batch's columns at most, but for the last row: so few that they mostly stay in a core's
+/// second-level cache until they are read.
+const MAX_BYTES: usize = 512 << 10;
 
 /// Opens a session that reads the columns of its schema.
 #[derive(Debug, Deserialize)]

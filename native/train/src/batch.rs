@@ -1,7 +1,7 @@
 //! Rows of the dataset gathered into the tensors of one step.
 
 use crate::block::{Block, Part, Values};
-use crate::dataset::{Dataset, Row, RowRef, gather};
+use crate::dataset::{Dataset, Row, RowRef, gather, too_large};
 use crate::error::Error;
 use flambeau_keras::{Strings, Value};
 use tch::Tensor;
@@ -35,7 +35,7 @@ impl Batch {
 pub struct BatchShape {
     /// Of each of the model's inputs; `None` where the rows say how many elements there are.
     pub inputs: Vec<Vec<Option<i64>>>,
-    /// Of the labels of each of its outputs.
+    /// Of the labels of each of its outputs; -1 where the rows say.
     pub labels: Vec<Vec<i64>>,
 }
 
@@ -67,13 +67,20 @@ impl BatchShape {
             let Some((values, width)) = gather(rows, Part::Input(at))? else {
                 return Err(Error::Panic(format!("rows without input {at}")));
             };
+            let steps = shape.iter().flatten().product();
+            let (values, width) = even(values, width, steps, rows.len(), Part::Input(at))?;
             inputs.push(value(values, rows.len(), &resolved(shape, width))?);
         }
         let mut labels = Vec::with_capacity(self.labels.len());
         for (at, shape) in self.labels.iter().enumerate() {
             let label = match gather(rows, Part::Label(at))? {
-                Some((values, _)) => {
-                    let labels = value(values, rows.len(), shape)?;
+                Some((values, width)) => {
+                    let known = shape.iter().filter(|&&axis| axis >= 0);
+                    let part = Part::Label(at);
+                    let (values, width) = even(values, width, known.product(), rows.len(), part)?;
+                    let axes = shape.iter().map(|&axis| (axis >= 0).then_some(axis));
+                    let axes: Vec<_> = axes.collect();
+                    let labels = value(values, rows.len(), &resolved(&axes, width))?;
                     Some(labels.y()?.shallow_clone())
                 }
                 None => None,
@@ -93,6 +100,26 @@ impl BatchShape {
     }
 }
 
+/// Values whose rows are equally long, and how long: ragged ones are filled up to the longest, and to
+/// one step of `step` values at least, so that a batch of empty rows is one of padding alone.
+fn even(
+    values: Values,
+    width: usize,
+    step: i64,
+    rows: usize,
+    part: Part,
+) -> Result<(Values, usize), Error> {
+    match values {
+        Values::Ragged(ragged) => {
+            let step = usize::try_from(step).unwrap_or(1);
+            ragged
+                .padded(step)
+                .map_err(|bytes| too_large(rows, part, bytes))
+        }
+        values => Ok((values, width)),
+    }
+}
+
 /// Values of `rows` rows in the shape `[rows, ...shape]`.
 fn value(values: Values, rows: usize, shape: &[i64]) -> Result<Value, Error> {
     let mut size = vec![i64::try_from(rows).unwrap_or(i64::MAX)];
@@ -105,6 +132,7 @@ fn value(values: Values, rows: usize, shape: &[i64]) -> Result<Value, Error> {
         Values::Strings(values) => {
             return Ok(Value::from_strings(Strings::new(size, values)?));
         }
+        Values::Ragged(_) => return Err(Error::Panic("rows of differing lengths".to_owned())),
     };
     Ok(tensor?.f_view(size.as_slice())?.into())
 }

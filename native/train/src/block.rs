@@ -1,5 +1,11 @@
 //! Rows decoded out of a record batch, in our own memory: the unit the dataset caches.
 
+mod ragged;
+
+pub(crate) use ragged::{Fitted, Uneven};
+pub use ragged::{Ragged, Side};
+use std::ops::Range;
+
 /// Values of some columns, row-major, in the width that they came in.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Values {
@@ -13,6 +19,8 @@ pub enum Values {
     I64(Vec<i64>),
     /// Byte strings.
     Strings(Vec<Box<[u8]>>),
+    /// Any of these, where rows differ in how many they hold.
+    Ragged(Ragged),
 }
 
 /// A number of rows with inputs, labels and weights.
@@ -85,6 +93,35 @@ impl Values {
             Self::I32(_) => Kind::I32,
             Self::I64(_) => Kind::I64,
             Self::Strings(_) => Kind::Strings,
+            Self::Ragged(ragged) => ragged.values().kind(),
+        }
+    }
+
+    /// The strings, if that is what they are.
+    pub(crate) fn strings(&self) -> Option<&[Box<[u8]>]> {
+        match self {
+            Self::Strings(values) => Some(values),
+            Self::Ragged(ragged) => ragged.values().strings(),
+            _ => None,
+        }
+    }
+
+    /// Where a row's values are, of `rows` that all are as long unless they are ragged.
+    pub(crate) fn range(&self, row: usize, rows: usize) -> Option<Range<usize>> {
+        match self {
+            Self::Ragged(ragged) => ragged.range(row),
+            values => {
+                let width = values.len() / rows.max(1);
+                (row < rows).then_some(row * width..(row + 1) * width)
+            }
+        }
+    }
+
+    /// Where values are missing in rows that differ in how many they hold; none if they do not.
+    pub(crate) fn padding(&self) -> Option<Side> {
+        match self {
+            Self::Ragged(ragged) => Some(ragged.padding()),
+            _ => None,
         }
     }
 
@@ -96,6 +133,7 @@ impl Values {
             Self::I32(values) => values.len(),
             Self::I64(values) => values.len(),
             Self::Strings(values) => values.len(),
+            Self::Ragged(ragged) => ragged.values().len(),
         }
     }
 
@@ -115,10 +153,11 @@ impl Values {
                 let taken = values.iter().map(|value| allocated(value.len()));
                 values.len() * size_of::<Box<[u8]>>() + taken.sum::<usize>()
             }
+            Self::Ragged(ragged) => ragged.bytes(),
         }
     }
 
-    /// The rows at `rows`, `width` values each.
+    /// The rows at `rows`, `width` values each unless they are ragged.
     pub fn pick(&self, rows: &[usize], width: usize) -> Self {
         match self {
             Self::U8(values) => Self::U8(pick(values, rows, width)),
@@ -126,6 +165,7 @@ impl Values {
             Self::I32(values) => Self::I32(pick(values, rows, width)),
             Self::I64(values) => Self::I64(pick(values, rows, width)),
             Self::Strings(values) => Self::Strings(pick(values, rows, width)),
+            Self::Ragged(ragged) => Self::Ragged(ragged.pick(rows)),
         }
     }
 }
@@ -149,6 +189,7 @@ macro_rules! number {
             fn of(values: &Values) -> Option<&[Self]> {
                 match values {
                     Values::$kind(values) => Some(values),
+                    Values::Ragged(ragged) => Self::of(ragged.values()),
                     _ => None,
                 }
             }

@@ -1,17 +1,27 @@
 //! A record batch into a [`Block`]: picks the columns of each input and output of the model, checks
 //! them, applies the null policy.
 
+mod images;
+mod inputs;
+mod labels;
+mod matrix;
+mod sources;
+mod steps;
+
 use crate::binding::{self, Bound};
-use crate::block::{Block, Values, reserve};
+use crate::block::{Block, Values};
 use crate::config::{Columns, NullPolicy};
-use crate::decode::{
-    ACCEPTED, Column, ColumnKind, NUMBERS, Nulls, STRINGS, Slots, Target, is_narrow,
-};
+use crate::decode::Nulls;
 use crate::error::DataError;
 use arrow_array::RecordBatch;
 use arrow_schema::Schema;
 use flambeau_keras::losses::LabelSpec;
 use flambeau_keras::{DType, Model};
+use inputs::InputDecoder;
+use labels::LabelDecoder;
+use matrix::concatenate;
+pub(crate) use sources::names;
+use sources::{Source, Sources};
 
 /// What the model wants of a row.
 #[derive(Debug, Clone)]
@@ -63,30 +73,6 @@ pub struct Decoder {
     rows_seen: u64,
 }
 
-#[derive(Debug)]
-struct InputDecoder {
-    wanted: WantedInput,
-    sources: Vec<Source>,
-    /// Values each column holds per row; known from the first batch in which it is not null
-    /// throughout.
-    widths: Vec<Option<usize>>,
-}
-
-#[derive(Debug)]
-struct LabelDecoder {
-    spec: LabelSpec,
-    sources: Vec<Source>,
-}
-
-#[derive(Debug)]
-struct Source {
-    name: String,
-    index: usize,
-    kind: ColumnKind,
-    /// Whether its whole numbers fit an i32.
-    narrow: bool,
-}
-
 impl Decoder {
     /// Finds the columns in `schema`.
     ///
@@ -95,60 +81,23 @@ impl Decoder {
     /// one value a row also [`DataError::FeatureWidth`] and [`DataError::LabelWidth`].
     pub fn new(schema: &Schema, columns: &Columns, wanted: Wanted) -> Result<Self, DataError> {
         let Bound { inputs, labels } = binding::bind(columns, &wanted)?;
-        let find = |names: Vec<String>, strings: bool| {
-            let sources = names.iter().map(|name| {
-                let source = source(schema, name)?;
-                let text = matches!(source.kind, ColumnKind::Text | ColumnKind::Texts);
-                let fits = if strings {
-                    text || source.kind == ColumnKind::Binary
-                } else {
-                    !text
-                };
-                if fits {
-                    return Ok(source);
-                }
-                Err(DataError::Type {
-                    column: name.clone(),
-                    dtype: schema.field(source.index).data_type().to_string(),
-                    accepted: if strings { STRINGS } else { NUMBERS },
-                })
-            });
-            sources.collect::<Result<Vec<_>, DataError>>()
-        };
+        check_names(columns, &wanted, &inputs)?;
+        let found = Sources::new(schema);
         let inputs = wanted.inputs.into_iter().zip(inputs);
-        let inputs = inputs.map(|(wanted, names)| {
-            let sources = find(names, wanted.dtype == DType::String)?;
-            let input = InputDecoder {
-                widths: vec![None; sources.len()],
-                sources,
-                wanted,
-            };
-            match scalars(&input.sources) {
-                Some(found) => input.check_width(found).map(|()| input),
-                None => Ok(input),
-            }
-        });
+        let inputs =
+            inputs.map(|(wanted, names)| InputDecoder::new(&found, columns, wanted, &names));
         let labels = wanted.outputs.into_iter().zip(labels);
-        let labels = labels.map(|(output, names)| match output.label {
+        let labels = labels.map(|(output, names)| match &output.label {
             None => Ok(None),
             Some(spec) => {
-                let label = LabelDecoder {
-                    spec,
-                    sources: find(names, false)?,
-                };
-                match (scalars(&label.sources), label.expected()) {
-                    (Some(found), (expected, false)) if found != expected => {
-                        Err(label.wrong_width(found, expected))
-                    }
-                    _ => Ok(Some(label)),
-                }
+                LabelDecoder::new(&found, columns, &output.name, spec.clone(), &names).map(Some)
             }
         });
         let weight = columns.weight.as_ref();
         Ok(Self {
             inputs: inputs.collect::<Result<_, DataError>>()?,
             labels: labels.collect::<Result<_, DataError>>()?,
-            weight: weight.map(|name| source(schema, name)).transpose()?,
+            weight: weight.map(|name| found.one(name)).transpose()?,
             null_policy: columns.null_policy,
             rows_seen: 0,
         })
@@ -170,9 +119,9 @@ impl Decoder {
         let inputs = self.inputs.iter_mut();
         let inputs = inputs.map(|input| input.decode(batch, first_row, &mut nulls));
         let inputs = inputs.collect::<Result<Vec<_>, _>>()?;
-        let labels = self.labels.iter().map(|label| {
-            let decode = |label: &LabelDecoder| label.decode(batch, first_row, &mut nulls);
-            label.as_ref().map(decode).transpose()
+        let labels = self.labels.iter_mut().map(|label| {
+            let decode = |label: &mut LabelDecoder| label.decode(batch, first_row, &mut nulls);
+            label.as_mut().map(decode).transpose()
         });
         let labels = labels.collect::<Result<Vec<_>, _>>()?;
         let weights = match &self.weight {
@@ -200,6 +149,8 @@ impl Decoder {
             (Some(_), NullPolicy::Drop) => block.without(&nulls),
             (Some(_), NullPolicy::Zero) => {
                 let unknown = self.inputs.iter().find_map(InputDecoder::unknown);
+                let labels = self.labels.iter().flatten();
+                let unknown = unknown.or_else(|| labels.filter_map(LabelDecoder::unknown).next());
                 if let Some(source) = unknown {
                     return Err(DataError::UnknownWidth {
                         column: source.name.clone(),
@@ -215,208 +166,47 @@ impl Decoder {
     }
 }
 
-impl InputDecoder {
-    fn decode(
-        &mut self,
-        batch: &RecordBatch,
-        first_row: u64,
-        nulls: &mut Nulls,
-    ) -> Result<Values, DataError> {
-        let sources = self.sources.iter();
-        let columns: Vec<_> = sources
-            .map(|source| source.column(batch, first_row))
-            .collect();
-        for (width, column) in self.widths.iter_mut().zip(&columns) {
-            *width = width.or_else(|| column.width());
-        }
-        let rows = batch.num_rows();
-        let widths = shared_out(&self.widths, self.expected().unwrap_or(0));
-        if rows > 0 && self.unknown().is_none() {
-            self.check_width(widths.iter().sum())?;
-        }
-        let values = match (self.wanted.dtype, self.sources.as_slice()) {
-            (DType::String, _) => Values::Strings(strings(&columns, &widths, rows, nulls)?),
-            (_, [source]) if source.kind == ColumnKind::Binary => {
-                Values::U8(columns[0].bytes(widths[0], nulls)?)
-            }
-            (dtype, _) if dtype.is_float() => {
-                Values::F32(concatenate(&columns, &widths, rows, false, nulls)?)
-            }
-            (_, sources) if sources.iter().all(|source| source.narrow) => {
-                Values::I32(concatenate(&columns, &widths, rows, false, nulls)?)
-            }
-            _ => Values::I64(concatenate(&columns, &widths, rows, false, nulls)?),
-        };
-        Ok(values)
+/// Refuses settings for columns, inputs or outputs that are not there.
+fn check_names(
+    columns: &Columns,
+    wanted: &Wanted,
+    inputs: &[Vec<String>],
+) -> Result<(), DataError> {
+    let wrong = |reason: String| Err(DataError::Binding { reason });
+    let strange = columns.images.iter();
+    let mut strange = strange.filter(|name| !inputs.iter().flatten().any(|other| other == *name));
+    if let Some(name) = strange.next() {
+        return wrong(format!(
+            "imageCols names '{name}', which feeds no input of the model: name it in featureCols \
+             or inputMapping too"
+        ));
     }
-
-    /// A column of which neither the rows so far nor the model tell how many values it holds.
-    fn unknown(&self) -> Option<&Source> {
-        let open = self.expected().is_none();
-        let mut sources = self.sources.iter().zip(&self.widths);
-        let (source, _) = sources.find(|(_, width)| open && width.is_none())?;
-        Some(source)
-    }
-
-    /// Values of a row, if the model says how many.
-    fn expected(&self) -> Option<usize> {
-        let known: Option<Vec<i64>> = self.wanted.shape.iter().copied().collect();
-        known.as_deref().map(elements)
-    }
-
-    /// Whether the model takes rows of `found` values.
-    fn check_width(&self, found: usize) -> Result<(), DataError> {
-        let shape = &self.wanted.shape;
-        let per_step = shape.iter().flatten().product::<i64>().max(1);
-        let fits = match self.expected() {
-            Some(expected) => found == expected,
-            None => found.is_multiple_of(usize::try_from(per_step).unwrap_or(1)),
-        };
-        if fits {
-            return Ok(());
-        }
-        let names = self.sources.iter().map(|source| source.name.as_str());
-        Err(DataError::FeatureWidth {
-            columns: shortened(names),
-            found,
-            input: self.wanted.name.clone(),
-            shape: shape_text(shape),
-        })
-    }
-}
-
-impl LabelDecoder {
-    fn decode(
-        &self,
-        batch: &RecordBatch,
-        first_row: u64,
-        nulls: &mut Nulls,
-    ) -> Result<Values, DataError> {
-        let rows = batch.num_rows();
-        let sources = self.sources.iter();
-        let columns: Vec<_> = sources
-            .map(|source| source.column(batch, first_row))
-            .collect();
-        let (expected, padded) = self.expected();
-        let widths = self.widths(&columns, expected, padded)?;
-        match &self.spec {
-            LabelSpec::Values { .. } => Ok(Values::F32(concatenate(
-                &columns, &widths, rows, padded, nulls,
-            )?)),
-            LabelSpec::Class {
-                classes, ignored, ..
-            } => {
-                let ids: Vec<i64> = concatenate(&columns, &widths, rows, padded, nulls)?;
-                if let (Some(classes), Some(column)) = (*classes, columns.first()) {
-                    let allowed = |id: i64| (0..classes).contains(&id) || Some(id) == *ignored;
-                    check_ids(column, &ids, expected, classes, allowed, nulls)?;
-                }
-                Ok(Values::I64(ids))
-            }
-            LabelSpec::Sequence { classes, .. } => {
-                let ids: Vec<i64> = concatenate(&columns, &widths, rows, padded, nulls)?;
-                if let Some(column) = columns.first() {
-                    let allowed = |id: i64| (0..*classes).contains(&id);
-                    check_ids(column, &ids, expected, *classes, allowed, nulls)?;
-                }
-                Ok(Values::I64(ids))
-            }
+    let names = wanted.inputs.iter().map(|input| input.name.as_str());
+    let outputs = wanted.outputs.iter().map(|output| output.name.as_str());
+    let outputs: Vec<_> = outputs.collect();
+    let both: Vec<_> = names.chain(outputs.iter().copied()).collect();
+    // Predicting, nobody knows the outputs.
+    let known = |name: &str, among: &[&str]| wanted.outputs.is_empty() || among.contains(&name);
+    let padded = columns.sequence_padding.names();
+    let padded = padded.chain(columns.sequence_truncating.names());
+    for name in padded {
+        if !known(name, &both) {
+            return wrong(format!(
+                "sequencePadding or sequenceTruncating names '{name}', which is no input or output \
+                 of the model; it has [{}]",
+                both.join(", ")
+            ));
         }
     }
-
-    fn widths(
-        &self,
-        columns: &[Column<'_>],
-        expected: usize,
-        padded: bool,
-    ) -> Result<Vec<usize>, DataError> {
-        if padded && columns.len() == 1 {
-            return Ok(vec![expected]);
-        }
-        let widths: Vec<_> = columns.iter().map(Column::width).collect();
-        let widths = shared_out(&widths, expected);
-        match widths.iter().sum() {
-            found if found == expected => Ok(widths),
-            found => Err(self.wrong_width(found, expected)),
+    for name in columns.label_encoding.names() {
+        if !known(name, &outputs) {
+            return wrong(format!(
+                "labelEncoding names '{name}', which is no output of the model; it has [{}]",
+                outputs.join(", ")
+            ));
         }
     }
-
-    /// Values of a row, and whether a row may have fewer.
-    fn expected(&self) -> (usize, bool) {
-        match &self.spec {
-            LabelSpec::Sequence { steps, .. } => (usize::try_from(*steps).unwrap_or(0), true),
-            spec => (spec.shape().map_or(1, elements), false),
-        }
-    }
-
-    fn wrong_width(&self, found: usize, expected: usize) -> DataError {
-        let names = self.sources.iter().map(|source| source.name.as_str());
-        DataError::LabelWidth {
-            column: shortened(names),
-            found,
-            expected,
-            shape: self.spec.shape().unwrap_or_default().to_vec(),
-        }
-    }
-}
-
-/// The widths of columns that hold `expected` values together. The first one of those that are null
-/// throughout, whose values are all alike, takes what the others leave.
-fn shared_out(widths: &[Option<usize>], expected: usize) -> Vec<usize> {
-    let mut rest = expected.saturating_sub(widths.iter().flatten().sum());
-    let width = |width: &Option<usize>| width.unwrap_or_else(|| std::mem::take(&mut rest));
-    widths.iter().map(width).collect()
-}
-
-/// How many values the columns hold in a row, if each holds one.
-fn scalars(sources: &[Source]) -> Option<usize> {
-    let one = |source: &Source| matches!(source.kind, ColumnKind::Scalar | ColumnKind::Text);
-    sources.iter().all(one).then_some(sources.len())
-}
-
-impl Source {
-    fn column<'a>(&self, batch: &'a RecordBatch, first_row: u64) -> Column<'a> {
-        Column {
-            name: batch.schema_ref().field(self.index).name(),
-            array: batch.column(self.index),
-            first_row,
-        }
-    }
-}
-
-fn source(schema: &Schema, name: &str) -> Result<Source, DataError> {
-    let (index, field) = schema
-        .column_with_name(name)
-        .ok_or_else(|| DataError::NoColumn {
-            column: name.to_owned(),
-            available: names(schema),
-        })?;
-    let kind = ColumnKind::of(field.data_type()).ok_or_else(|| DataError::Type {
-        column: name.to_owned(),
-        dtype: field.data_type().to_string(),
-        accepted: ACCEPTED,
-    })?;
-    Ok(Source {
-        name: name.to_owned(),
-        index,
-        kind,
-        narrow: is_narrow(field.data_type()),
-    })
-}
-
-/// The columns of a schema, for messages.
-pub(crate) fn names(schema: &Schema) -> String {
-    shortened(schema.fields().iter().map(|field| field.name().as_str()))
-}
-
-fn shortened<'a>(names: impl Iterator<Item = &'a str>) -> String {
-    let names: Vec<_> = names.collect();
-    match &names[..] {
-        [first, second, .., last] if names.len() > 8 => {
-            format!("{first}, {second}, .. {last} ({} columns)", names.len())
-        }
-        all => all.join(", "),
-    }
+    Ok(())
 }
 
 /// Axes as Keras prints them.
@@ -432,88 +222,6 @@ pub(crate) fn elements(shape: &[i64]) -> usize {
         .iter()
         .map(|&n| usize::try_from(n).unwrap_or(0))
         .product()
-}
-
-fn concatenate<T: Target>(
-    columns: &[Column<'_>],
-    widths: &[usize],
-    rows: usize,
-    padded: bool,
-    nulls: &mut Nulls,
-) -> Result<Vec<T>, DataError> {
-    let stride: usize = widths.iter().sum();
-    let mut out = reserve(rows, stride).map_err(|bytes| too_large(columns, rows, bytes))?;
-    out.resize(rows * stride, T::default());
-    let mut offset = 0;
-    for (column, &width) in columns.iter().zip(widths) {
-        if rows > 0 {
-            let slots = Slots {
-                offset,
-                width,
-                stride,
-                padded,
-            };
-            column.fill(&mut out, slots, nulls)?;
-        }
-        offset += width;
-    }
-    Ok(out)
-}
-
-/// The strings of several columns, row by row.
-fn strings(
-    columns: &[Column<'_>],
-    widths: &[usize],
-    rows: usize,
-    nulls: &mut Nulls,
-) -> Result<Vec<Box<[u8]>>, DataError> {
-    let parts = columns.iter().zip(widths);
-    let parts = parts.map(|(column, &width)| column.strings(width, nulls));
-    let mut parts = parts.collect::<Result<Vec<_>, _>>()?;
-    if parts.len() == 1 {
-        return Ok(parts.swap_remove(0));
-    }
-    let mut parts: Vec<_> = parts.into_iter().map(Vec::into_iter).collect();
-    let mut out =
-        reserve(rows, widths.iter().sum()).map_err(|bytes| too_large(columns, rows, bytes))?;
-    for _ in 0..rows {
-        for (part, &width) in parts.iter_mut().zip(widths) {
-            out.extend(part.by_ref().take(width));
-        }
-    }
-    Ok(out)
-}
-
-fn too_large(columns: &[Column<'_>], rows: usize, bytes: usize) -> DataError {
-    let names = shortened(columns.iter().map(|column| column.name));
-    DataError::TooLarge {
-        what: format!("the columns [{names}]"),
-        rows,
-        bytes,
-    }
-}
-
-/// Refuses an id that is not allowed, in a row without nulls.
-fn check_ids(
-    column: &Column<'_>,
-    ids: &[i64],
-    width: usize,
-    classes: i64,
-    allowed: impl Fn(i64) -> bool,
-    nulls: &Nulls,
-) -> Result<(), DataError> {
-    let rows = ids.chunks_exact(width.max(1)).enumerate();
-    for (row, ids) in rows.filter(|(row, _)| !nulls.is_null(*row)) {
-        if let Some(&value) = ids.iter().find(|&&id| !allowed(id)) {
-            return Err(DataError::LabelRange {
-                column: column.name.to_owned(),
-                row: column.first_row + row as u64,
-                value,
-                classes,
-            });
-        }
-    }
-    Ok(())
 }
 
 impl Block {

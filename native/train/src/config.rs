@@ -1,15 +1,18 @@
 //! What a fit or a prediction is told, as it arrives in one JSON document.
 
+mod mapping;
+
 use crate::dataset::SHUFFLE_BUFFER;
 use crate::error::Error;
 use crate::resume::State;
+pub use mapping::{Choice, ImageResize, LabelEncoding, RaggedPolicy};
 use serde::Deserialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// Which columns of a record batch feed the model.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Columns {
     /// Feature columns: of a model with one input, concatenated in this order, row by row; of one
@@ -30,6 +33,21 @@ pub struct Columns {
     /// What to do with a null.
     #[serde(default)]
     pub null_policy: NullPolicy,
+    /// Binary columns that hold encoded images, each the only column of its input.
+    #[serde(default)]
+    pub images: Vec<String>,
+    /// What becomes of images of another size.
+    #[serde(default)]
+    pub image_resize: ImageResize,
+    /// By the name of an output.
+    #[serde(default)]
+    pub label_encoding: Choice<LabelEncoding>,
+    /// Where rows that are too short are filled up, by the name of an input or output.
+    #[serde(default)]
+    pub sequence_padding: Choice<RaggedPolicy>,
+    /// Where rows that are too long are cut, likewise.
+    #[serde(default)]
+    pub sequence_truncating: Choice<RaggedPolicy>,
 }
 
 /// What happens to a row that holds a null in a used column, or in an element of one.

@@ -11,6 +11,7 @@
 //! Beside the budget there are 8 bytes for each row to train on, the block that is just arriving,
 //! those that wait for the trainer thread, and what one batch takes.
 
+mod blob;
 mod order;
 mod record;
 mod row;
@@ -24,7 +25,7 @@ use crate::error::Error;
 use order::Order;
 pub(crate) use order::random;
 pub use order::{RowRef, SHUFFLE_BUFFER};
-pub(crate) use row::{Row, gather};
+pub(crate) use row::{Row, gather, too_large};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::path::PathBuf;

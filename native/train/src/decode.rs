@@ -4,15 +4,21 @@
 //! A row that holds a null is reported to [`Nulls`]; its slots read as zero, its strings as empty.
 //! The undefined bytes under a null bit never reach a tensor.
 
+mod decimal;
+mod images;
 mod numbers;
+mod sequences;
+mod stack;
 
 use crate::block;
 use crate::error::DataError;
 use arrow_array::types::{Float64Type, Int32Type};
 use arrow_array::{Array, BinaryArray, ListArray, PrimitiveArray, StringArray, StructArray};
-use arrow_schema::DataType;
+use arrow_schema::{DataType, TimeUnit};
+use images::IMAGE_FIELDS;
 pub(crate) use numbers::Target;
 use numbers::{Numbers, Source};
+pub(crate) use stack::{Stack, Stacks, stacked};
 
 /// Where a column's values go inside a row-major matrix.
 #[derive(Debug, Clone, Copy)]
@@ -79,15 +85,19 @@ pub(crate) enum ColumnKind {
     Text,
     /// An array of strings.
     Texts,
+    /// Spark's image struct.
+    Image,
+    /// Numbers of several columns.
+    Stack,
 }
 
 /// The types [`ColumnKind::of`] accepts, for messages.
-pub(crate) const ACCEPTED: &str =
-    "a number, boolean, binary, string, an array of numbers or strings, or an ML vector";
+pub(crate) const ACCEPTED: &str = "a number, boolean, date, timestamp, binary, string, an array of numbers or strings, an ML \
+     vector, or an image";
 
 /// Those that become numbers.
-pub(crate) const NUMBERS: &str = "a number, boolean, binary, an array of numbers, or an ML vector: look strings up in the model \
-     (StringLookup, TextVectorization) behind an input of dtype string";
+pub(crate) const NUMBERS: &str = "a number, boolean, date, timestamp, binary, an array of numbers, or an ML vector: look strings \
+     up in the model (StringLookup, TextVectorization) behind an input of dtype string";
 
 /// Those that become strings.
 pub(crate) const STRINGS: &str = "a string, binary, or an array of strings";
@@ -99,9 +109,13 @@ impl ColumnKind {
             DataType::Binary => Some(Self::Binary),
             DataType::Utf8 => Some(Self::Text),
             DataType::List(item) if is_number(item.data_type()) => Some(Self::List),
+            DataType::FixedSizeList(item, _) if is_number(item.data_type()) => Some(Self::Stack),
             DataType::List(item) if *item.data_type() == DataType::Utf8 => Some(Self::Texts),
             DataType::Struct(fields) => {
                 let names: Vec<_> = fields.iter().map(|field| field.name().as_str()).collect();
+                if names == IMAGE_FIELDS {
+                    return Some(Self::Image);
+                }
                 (names == ["type", "size", "indices", "values"]).then_some(Self::Vector)
             }
             _ => None,
@@ -113,8 +127,10 @@ impl ColumnKind {
 pub(crate) fn is_narrow(dtype: &DataType) -> bool {
     match dtype {
         DataType::Boolean | DataType::Int8 | DataType::Int16 | DataType::Int32 => true,
-        DataType::Binary => true,
-        DataType::List(item) => is_narrow(item.data_type()),
+        DataType::Binary | DataType::Date32 => true,
+        // So many digits are before the point.
+        DataType::Decimal128(precision, scale) => i16::from(*precision) - i16::from(*scale) <= 9,
+        DataType::List(item) | DataType::FixedSizeList(item, _) => is_narrow(item.data_type()),
         _ => false,
     }
 }
@@ -129,6 +145,9 @@ fn is_number(dtype: &DataType) -> bool {
             | DataType::Int64
             | DataType::Float32
             | DataType::Float64
+            | DataType::Date32
+            | DataType::Timestamp(TimeUnit::Microsecond, _)
+            | DataType::Decimal128(_, 0..)
     )
 }
 
@@ -138,6 +157,8 @@ pub(crate) struct Column<'a> {
     pub(crate) array: &'a dyn Array,
     /// Rows of the stream before this batch, so that messages count rows of the partition.
     pub(crate) first_row: u64,
+    /// Which columns these are, if several arrive as one.
+    pub(crate) stack: Option<&'a Stack>,
 }
 
 impl Column<'_> {
@@ -149,6 +170,9 @@ impl Column<'_> {
         if matches!(kind, ColumnKind::Scalar | ColumnKind::Text) {
             return Some(1);
         }
+        if let Some(stack) = self.stack {
+            return Some(stack.names().len());
+        }
         let row = (0..array.len()).find(|&row| array.is_valid(row))?;
         match kind {
             ColumnKind::Scalar | ColumnKind::Text => Some(1),
@@ -157,6 +181,7 @@ impl Column<'_> {
                 downcast::<ListArray>(array).map(|a| list_range(a, row).len())
             }
             ColumnKind::Vector => Vector::of(array).map(|vector| vector.size(row)),
+            ColumnKind::Image | ColumnKind::Stack => None,
         }
     }
 
@@ -177,7 +202,10 @@ impl Column<'_> {
             Some(ColumnKind::Binary) => self.fill_binary(out, slots, nulls),
             Some(ColumnKind::List) => self.fill_lists(out, slots, nulls),
             Some(ColumnKind::Vector) => self.fill_vectors(out, slots, nulls),
-            Some(ColumnKind::Text | ColumnKind::Texts) | None => Err(self.wrong_type()),
+            Some(ColumnKind::Stack) => self.fill_stacked(out, slots, nulls),
+            Some(ColumnKind::Text | ColumnKind::Texts | ColumnKind::Image) | None => {
+                Err(self.wrong_type())
+            }
         }
     }
 
@@ -359,6 +387,16 @@ impl Column<'_> {
                 }
             }
         }
+        self.check_whole::<T>(lists, &numbers)
+    }
+
+    /// Refuses a fraction among the elements where whole numbers are wanted.
+    fn check_whole<T: Target>(
+        &self,
+        lists: &ListArray,
+        numbers: &Numbers<'_>,
+    ) -> Result<(), DataError> {
+        let elements = lists.values();
         if T::WHOLE
             && let Some((at, value)) = numbers.first_fraction(|at| elements.is_valid(at))
         {

@@ -114,7 +114,7 @@ pub enum DataError {
     /// A row has another number of values than the others.
     #[error(
         "column '{column}' has {found} values in row {row} of the partition, {expected} expected: \
-         pad or filter the rows"
+         pad or filter the rows, of arrays also by sequencePadding and sequenceTruncating"
     )]
     Width {
         /// Column name.
@@ -125,6 +125,60 @@ pub enum DataError {
         found: usize,
         /// Values wanted.
         expected: usize,
+    },
+    /// A row of a sequence is no number of whole steps.
+    #[error(
+        "column '{column}' has {found} values in row {row} of the partition, which are no whole \
+         steps of {step} values each"
+    )]
+    Steps {
+        /// Column name.
+        column: String,
+        /// Row.
+        row: u64,
+        /// Values in that row.
+        found: usize,
+        /// Values of a step.
+        step: usize,
+    },
+    /// A row holds no image, or one that cannot be decoded.
+    #[error("column '{column}' holds no image in row {row} of the partition: {reason}")]
+    Image {
+        /// Column name.
+        column: String,
+        /// Row.
+        row: u64,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// An image is not of the input's size.
+    #[error(
+        "the image of column '{column}' in row {row} of the partition is {} pixels high and {} \
+         wide, the model's input takes {} and {}: scale it, or set imageResize to 'bilinear'",
+        .found.0, .found.1, .expected.0, .expected.1
+    )]
+    ImageSize {
+        /// Column name.
+        column: String,
+        /// Row.
+        row: u64,
+        /// Height and width.
+        found: (usize, usize),
+        /// Those of the input.
+        expected: (usize, usize),
+    },
+    /// Labels that should be one-hot are not.
+    #[error(
+        "the values {values} of column '{column}' in row {row} of the partition are not one-hot: \
+         labelEncoding 'argmax' takes vectors with a single 1 among zeros"
+    )]
+    OneHot {
+        /// Column name.
+        column: String,
+        /// Row.
+        row: u64,
+        /// The vector, or its beginning.
+        values: String,
     },
     /// Columns and the model's inputs or outputs do not match up.
     #[error("{reason}")]
@@ -149,8 +203,8 @@ pub enum DataError {
     },
     /// A fraction where whole numbers are wanted.
     #[error(
-        "{value} of column '{column}' in row {row} of the partition is no whole number: class ids \
-         and integer inputs take whole numbers"
+        "{value} of column '{column}' in row {row} of the partition is no whole number of 64 bits: \
+         class ids and integer inputs take whole numbers"
     )]
     Fraction {
         /// Column name.
@@ -158,7 +212,7 @@ pub enum DataError {
         /// Row.
         row: u64,
         /// The value.
-        value: f64,
+        value: String,
     },
     /// A null where none may be.
     #[error(

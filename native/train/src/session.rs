@@ -33,6 +33,9 @@ use trainer_thread::{Caller, Setup};
 /// Blocks that may wait for the trainer thread. More would only hide a slow trainer.
 const ROOM: usize = 8;
 
+/// Bytes of a block above which it takes the room of several: a few encoded images are many pixels.
+const ROOM_BYTES: usize = 8 << 20;
+
 /// One rank's running fit.
 #[derive(Debug)]
 pub struct Fit {
@@ -194,14 +197,18 @@ impl Fit {
 
     /// Takes the rows of `batch` into our own memory. Bad rows end the fit on every rank; the
     /// error comes from the next call.
-    pub fn feed(&self, _room: Room, stream: Stream, batch: &RecordBatch) {
+    pub fn feed(&self, room: Room, stream: Stream, batch: &RecordBatch) {
         let mut decoders = lock(&self.decoders);
         let decoder = match stream {
             Stream::Training => &mut decoders.training,
             Stream::Validation => &mut decoders.validation,
         };
         let message = match decoder.decode(batch) {
-            Ok(block) => Message::Block(stream, block),
+            Ok(block) => {
+                let more = self.room.try_iter().take(block.bytes() / ROOM_BYTES);
+                let rooms = std::iter::once(room).chain(more).collect();
+                Message::Block(stream, block, rooms)
+            }
             Err(error) => {
                 decoders.refused = true;
                 Message::Refused(error)

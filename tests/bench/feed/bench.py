@@ -3,6 +3,11 @@
 Usage: bench.py, with ROUNDS (3) and RECORDS (300000) in the environment. Every run is a process of
 its own, pinned to one core. Prints figure, ours, peer, ratio, aim, and writes them to
 build/bench/feed.json.
+
+Spark's other readers of TFRecord are no peers here, for there is none to run: Maven Central has
+org.tensorflow:spark-tensorflow-connector for Scala 2.11 only (1.14.0, 1.15.0), while Spark 4 is of
+Scala 2.13, and nothing of com.linkedin.sparktfrecord:spark-tfrecord for Scala 2.12 or 2.13 (neither
+metadata nor the releases 0.6.1 and 0.7.0) when asked in November 2026.
 """
 
 from __future__ import annotations
@@ -33,6 +38,7 @@ ROWS = [
     ("", "feed floats", "iterate floats", 0.5),
     ("feed, 784 int columns", "feed columns", "mapInArrow columns", 3.0),
     ("", "feed columns", "iterate columns", 0.5),
+    ("feed, CSV of 785 ints", "feed csv", "read csv", 1.0),
     ("TFRecord, 784 integers", "read ints", "tf.data ints", 5.0),
     ("TFRecord, 784 floats", "read floats", "tf.data floats", 5.0),
     ("TFRecord, 784 bytes", "read bytes", "tf.data bytes", 5.0),

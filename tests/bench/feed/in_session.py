@@ -1,7 +1,7 @@
 """Feeding and reading in one `local[1]` session, ours and Spark's own ways in turn.
 
-`in_session.py FOLDER` takes the files that peer_tfdata.py wrote and prints rows per second, the
-best of three turns after one to warm up, as JSON.
+`in_session.py FOLDER` takes the files that peer_tfdata.py wrote, writes a table of CSV beside them
+if there is none, and prints rows per second, the best of three turns after one to warm up, as JSON.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ FRAMES = {
     "columns": (60_000, [f"CAST(id % 256 AS INT) AS p{at}" for at in range(PIXELS)]),
 }
 
+CSV_ROWS = 20_000
+
 
 def batches(frame: DataFrame) -> int:
     """Reads the frame's columnar batches, and no row of them; how many there were."""
@@ -33,24 +35,45 @@ def batches(frame: DataFrame) -> int:
     return plan.executeColumnar().count()
 
 
+def feed(spark: SparkSession, frame: DataFrame) -> None:
+    """Feeds all columns to a session that decodes and drops them."""
+    names = spark.sparkContext._gateway.new_array(spark._jvm.String, len(frame.columns))
+    for at, name in enumerate(frame.columns):
+        names[at] = name
+    spark._jvm.io.flambeau.train.FeedJob.run(frame._jdf, names)
+
+
 def feeding(spark: SparkSession, kind: str) -> dict[str, float]:
     """Feeding a session beside mapInArrow, and beside the JVM only iterating the cached rows."""
     rows, columns = FRAMES[kind]
     frame = spark.range(0, rows, 1, 1).selectExpr(*columns).cache()
     frame.count()
-    names = spark.sparkContext._gateway.new_array(spark._jvm.String, len(columns))
-    for at, name in enumerate(frame.columns):
-        names[at] = name
     measured = rates(
         rows,
         {
-            f"feed {kind}": lambda: spark._jvm.io.flambeau.train.FeedJob.run(frame._jdf, names),
+            f"feed {kind}": lambda: feed(spark, frame),
             f"mapInArrow {kind}": lambda: frame.mapInArrow(count, "rows long").collect(),
             f"iterate {kind}": lambda: frame._jdf.queryExecution().toRdd().count(),
         },
     )
     frame.unpersist()
     return measured
+
+
+def feeding_csv(spark: SparkSession, path: str) -> dict[str, float]:
+    """Feeding a label and 784 pixels from text, beside Spark's reader by itself."""
+    columns = [f"CAST((id * 37 + {at} * 101) % 256 AS INT) AS p{at}" for at in range(PIXELS)]
+    table = spark.range(0, CSV_ROWS, 1, 1).selectExpr("CAST(id % 10 AS INT) AS label", *columns)
+    if not Path(path).exists():
+        table.write.csv(path)
+    frame = spark.read.schema(table.schema).csv(path)
+    return rates(
+        CSV_ROWS,
+        {
+            "feed csv": lambda: feed(spark, frame),
+            "read csv": lambda: frame.write.format("noop").mode("overwrite").save(),
+        },
+    )
 
 
 def reading(spark: SparkSession, folder: str, kind: str) -> dict[str, float]:
@@ -67,6 +90,7 @@ def main() -> None:
     measured: dict[str, float] = {}
     for kind in FRAMES:
         measured.update(feeding(spark, kind))
+    measured.update(feeding_csv(spark, f"{sys.argv[1]}/csv"))
     for kind in ("ints", "floats", "bytes"):
         measured.update(reading(spark, sys.argv[1], kind))
     print(json.dumps(measured))

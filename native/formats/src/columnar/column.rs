@@ -54,19 +54,16 @@ impl Column {
     }
 
     /// Takes the encoded `Feature` of the row in work; the last one counts.
-    pub(super) fn put<'a>(
-        &mut self,
-        parts: &[Message<'a>],
-        scratch: &mut Vec<Message<'a>>,
-    ) -> Result<(), Refusal> {
+    pub(super) fn put(&mut self, parts: &[Message<'_>]) -> Result<(), Refusal> {
         self.undo();
-        let Some(kind) = lists(parts, scratch)? else {
+        let Some((kind, lists)) = lists(parts)? else {
             return Ok(());
         };
         if self.spec.depth > 1 {
             return Err(self.unfit("it is no feature list, but its column holds lists of lists"));
         }
-        self.elements.append(&self.spec.name, kind, scratch)?;
+        self.elements
+            .append(&self.spec.name, kind, lists.as_slice())?;
         let count = self.elements.len() - self.before.1;
         self.is_set = self.spec.depth == 1 || count == 1;
         if self.spec.depth == 0 && count > 1 {
@@ -78,19 +75,16 @@ impl Column {
     }
 
     /// Takes the encoded `FeatureList` of the row in work; the last one counts.
-    pub(super) fn put_list<'a>(
-        &mut self,
-        parts: &[Message<'a>],
-        scratch: &mut Vec<Message<'a>>,
-    ) -> Result<(), Refusal> {
+    pub(super) fn put_list(&mut self, parts: &[Message<'_>]) -> Result<(), Refusal> {
         self.undo();
         if self.spec.depth == 0 {
             return Err(self.unfit("it is a feature list, but its column holds one value in a row"));
         }
         steps(parts, |feature| {
             let before = self.elements.len();
-            if let Some(kind) = lists(feature, scratch)? {
-                self.elements.append(&self.spec.name, kind, scratch)?;
+            if let Some((kind, lists)) = lists(feature)? {
+                self.elements
+                    .append(&self.spec.name, kind, lists.as_slice())?;
             }
             if let [_, inner] = &mut self.ends[..] {
                 inner.push(end(self.elements.len()));
@@ -125,6 +119,11 @@ impl Column {
         }
         self.elements.truncate(elements);
         self.is_set = false;
+    }
+
+    /// Bytes that the values take.
+    pub(super) fn bytes(&self) -> usize {
+        self.elements.bytes()
     }
 
     /// Ends the row in work; it is null if nothing was put.

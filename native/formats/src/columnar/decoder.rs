@@ -26,7 +26,7 @@ pub struct RecordDecoder {
     /// Of each name the column.
     places: HashMap<String, usize>,
     batch: Batch,
-    /// Bytes of the batch's records.
+    /// Bytes of the columns' values.
     bytes: usize,
 }
 
@@ -54,9 +54,12 @@ impl RecordDecoder {
             self.batch.columns.iter_mut().for_each(Column::undo);
             return Err(refusal.at(record, self.record_type));
         }
-        self.batch.columns.iter_mut().for_each(Column::end_row);
+        self.bytes = 0;
+        for column in &mut self.batch.columns {
+            column.end_row();
+            self.bytes += column.bytes();
+        }
         self.batch.rows += 1;
-        self.bytes += record.bytes.len();
         Ok(())
     }
 
@@ -65,7 +68,7 @@ impl RecordDecoder {
         self.batch.rows
     }
 
-    /// Bytes of the records added since the last batch.
+    /// Bytes that the values of the rows added since the last batch take.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
@@ -101,14 +104,13 @@ impl RecordDecoder {
             likely = at.map_or(likely, |at| at + 1);
             at
         };
-        let mut scratch = Vec::new();
         features::<Refusal>(record, |name, parts| match place(name, columns) {
-            Some(at) => columns[at].put(parts, &mut scratch),
+            Some(at) => columns[at].put(parts),
             None => Ok(()),
         })?;
         if self.record_type == RecordType::SequenceExample {
             feature_lists::<Refusal>(record, |name, parts| match place(name, columns) {
-                Some(at) => columns[at].put_list(parts, &mut scratch),
+                Some(at) => columns[at].put_list(parts),
                 None => Ok(()),
             })?;
         }

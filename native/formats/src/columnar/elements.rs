@@ -2,7 +2,7 @@
 
 use crate::example::Kind;
 use crate::example::walk::{Run, runs};
-use crate::protobuf::Message;
+use crate::protobuf::{Message, packed};
 
 use super::Refusal;
 
@@ -116,6 +116,13 @@ impl Elements {
         each_vector!(&self.values, vector => vector.len(), (ends, _bytes) => ends.len() - 1)
     }
 
+    /// Bytes that the values take.
+    pub(super) fn bytes(&self) -> usize {
+        each_vector!(&self.values, vector => size_of_val(&vector[..]), (ends, bytes) => {
+            size_of_val(&ends[..]) + bytes.len()
+        })
+    }
+
     pub(super) fn truncate(&mut self, len: usize) {
         each_vector!(&mut self.values, vector => vector.truncate(len), (ends, bytes) => {
             ends.truncate(len + 1);
@@ -160,9 +167,7 @@ impl Elements {
                 (Run::Int(value), _) => wide.push(value),
                 (Run::Ints(packed), _) => packed.packed_varints(wide)?,
                 (Run::Float(value), Values::Float32(out)) => out.push(value),
-                (Run::Floats(items), Values::Float32(out)) => {
-                    out.extend(items.iter().map(|&item| f32::from_le_bytes(item)));
-                }
+                (Run::Floats(items), Values::Float32(out)) => packed::floats(items, out),
                 (Run::Float(value), Values::Float64(out)) => out.push(value.into()),
                 (Run::Floats(items), Values::Float64(out)) => {
                     out.extend(

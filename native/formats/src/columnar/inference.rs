@@ -73,14 +73,13 @@ impl SchemaInference {
         if self.record_type == RecordType::ByteArray {
             return Ok(());
         }
-        let mut scratch = Vec::new();
         features::<Refusal>(record, |name, parts| {
-            summary(&mut self.features, name).add(name, parts, &mut scratch)
+            summary(&mut self.features, name).add(name, parts)
         })?;
         if self.record_type == RecordType::SequenceExample {
             feature_lists::<Refusal>(record, |name, parts| {
                 let summary = summary(&mut self.feature_lists, name);
-                steps(parts, |feature| summary.add(name, feature, &mut scratch))
+                steps(parts, |feature| summary.add(name, feature))
             })?;
         }
         Ok(())
@@ -102,13 +101,8 @@ impl Default for FeatureSummary {
 }
 
 impl FeatureSummary {
-    fn add<'a>(
-        &mut self,
-        name: &str,
-        parts: &[Message<'a>],
-        scratch: &mut Vec<Message<'a>>,
-    ) -> std::result::Result<(), Refusal> {
-        let Some(kind) = lists(parts, scratch)? else {
+    fn add(&mut self, name: &str, parts: &[Message<'_>]) -> std::result::Result<(), Refusal> {
+        let Some((kind, lists)) = lists(parts)? else {
             return Ok(());
         };
         let known = *self.kind.get_or_insert(kind);
@@ -123,7 +117,7 @@ impl FeatureSummary {
             });
         }
         let mut count = 0;
-        runs::<Refusal>(kind, scratch, |run| {
+        runs::<Refusal>(kind, lists.as_slice(), |run| {
             match run {
                 Run::Bytes(item) => {
                     self.utf8 = self.utf8 && str::from_utf8(item).is_ok();

@@ -64,6 +64,41 @@ pub(crate) enum Run<'a> {
     Int(i64),
 }
 
+/// The parts of a message that may come in several, and mostly comes in one: for that one no memory
+/// is taken.
+#[derive(Debug, Default)]
+pub(crate) struct Parts<'a> {
+    /// The only part.
+    one: Option<Message<'a>>,
+    /// All of several.
+    all: Vec<Message<'a>>,
+}
+
+impl<'a> Parts<'a> {
+    #[inline(always)]
+    fn push(&mut self, part: Message<'a>) {
+        if let Some(one) = self.one.take() {
+            self.all.push(one);
+        } else if self.all.is_empty() {
+            self.one = Some(part);
+            return;
+        }
+        self.all.push(part);
+    }
+
+    fn clear(&mut self) {
+        self.one = None;
+        self.all.clear();
+    }
+
+    pub(crate) fn as_slice(&self) -> &[Message<'a>] {
+        match &self.one {
+            Some(one) => std::slice::from_ref(one),
+            None => &self.all,
+        }
+    }
+}
+
 /// Calls `each` with the name and the encoded `Feature`, mostly in one part, of every entry of an
 /// example's features, or of a sequence example's context.
 pub(crate) fn features<'a, E: From<WireError>>(
@@ -88,7 +123,6 @@ fn entries<'a, E: From<WireError>>(
     mut each: impl FnMut(&'a str, &[Message<'a>]) -> Result<(), E>,
 ) -> Result<(), E> {
     let mut example = Message::new(example);
-    let mut parts = Vec::new();
     while let Some(Field { number, value }) = example.next()? {
         if number != map_field {
             continue;
@@ -96,18 +130,18 @@ fn entries<'a, E: From<WireError>>(
         let mut map = nested(&example, value)?;
         while let Some(Field { number, value }) = map.next()? {
             if number == MAP_ENTRY {
-                parts.clear();
-                let name = entry(nested(&map, value)?, &mut parts)?;
-                each(name, &parts)?;
+                let (name, parts) = entry(nested(&map, value)?)?;
+                each(name, parts.as_slice())?;
             }
         }
     }
     Ok(())
 }
 
-/// The name of a map's entry; its value's parts are added to `parts`.
-fn entry<'a>(mut entry: Message<'a>, parts: &mut Vec<Message<'a>>) -> Walked<&'a str> {
-    let mut name = "";
+/// The name of a map's entry, and its value.
+#[inline(always)]
+fn entry(mut entry: Message<'_>) -> Walked<(&str, Parts<'_>)> {
+    let (mut name, mut parts) = ("", Parts::default());
     while let Some(Field { number, value }) = entry.next()? {
         match number {
             ENTRY_KEY => {
@@ -119,7 +153,7 @@ fn entry<'a>(mut entry: Message<'a>, parts: &mut Vec<Message<'a>>) -> Walked<&'a
             _ => {}
         }
     }
-    Ok(name)
+    Ok((name, parts))
 }
 
 /// Calls `each` with every feature of an encoded `FeatureList`.
@@ -138,14 +172,10 @@ pub(crate) fn steps<'a, E: From<WireError>>(
     Ok(())
 }
 
-/// The kind of an encoded `Feature`, none if it has none; `lists` becomes the lists that hold its
-/// values.
-pub(crate) fn lists<'a>(
-    parts: &[Message<'a>],
-    lists: &mut Vec<Message<'a>>,
-) -> Walked<Option<Kind>> {
-    let mut kind = None;
-    lists.clear();
+/// The kind of an encoded `Feature` and the lists that hold its values; none if it has no kind.
+#[inline(always)]
+pub(crate) fn lists<'a>(parts: &[Message<'a>]) -> Walked<Option<(Kind, Parts<'a>)>> {
+    let (mut kind, mut lists) = (None, Parts::default());
     for part in parts {
         let mut feature = part.clone();
         while let Some(Field { number, value }) = feature.next()? {
@@ -160,7 +190,7 @@ pub(crate) fn lists<'a>(
             lists.push(list);
         }
     }
-    Ok(kind)
+    Ok(kind.map(|kind| (kind, lists)))
 }
 
 /// Calls `each` with the values of lists of one kind.
@@ -197,6 +227,7 @@ pub(crate) fn runs<'a, E: From<WireError>>(
     Ok(())
 }
 
+#[inline(always)]
 fn nested<'a>(parent: &Message<'a>, value: Value<'a>) -> Walked<Message<'a>> {
     match value {
         Value::Bytes(message) => Ok(message),

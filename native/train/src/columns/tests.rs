@@ -1,10 +1,13 @@
 //! What decoding gives, and what it refuses.
 
+mod mapping;
+
 use super::*;
-use arrow_array::builder::{BinaryBuilder, Float64Builder, Int32Builder, ListBuilder};
+use arrow_array::builder::{
+    BinaryBuilder, FixedSizeListBuilder, Float64Builder, Int32Builder, ListBuilder,
+};
 use arrow_array::{ArrayRef, BinaryArray, Float64Array, Int8Array, Int32Array, StructArray};
 use arrow_schema::Field;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 fn batch(columns: Vec<(&str, ArrayRef)>) -> RecordBatch {
@@ -17,11 +20,9 @@ fn batch(columns: Vec<(&str, ArrayRef)>) -> RecordBatch {
 fn columns(features: &[&str], label: Option<&str>, null_policy: NullPolicy) -> Columns {
     Columns {
         features: features.iter().map(ToString::to_string).collect(),
-        inputs: BTreeMap::new(),
         labels: label.map(str::to_owned).into_iter().collect(),
-        outputs: BTreeMap::new(),
-        weight: None,
         null_policy,
+        ..Columns::default()
     }
 }
 
@@ -106,7 +107,8 @@ fn arrays_become_rows_of_floats_and_must_agree_in_length() {
     let error = decode(&batch, &columns, wanted(&[2], None)).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "column 'image' has 1 values in row 1 of the partition, 2 expected: pad or filter the rows"
+        "column 'image' has 1 values in row 1 of the partition, 2 expected: pad or filter the rows, \
+         of arrays also by sequencePadding and sequenceTruncating"
     );
 }
 
@@ -248,9 +250,9 @@ fn a_wrong_type_is_named_with_those_accepted() {
     );
     assert_eq!(
         error.unwrap_err().to_string(),
-        "column 'a' is Utf8; accepted is a number, boolean, binary, an array of numbers, or an ML \
-         vector: look strings up in the model (StringLookup, TextVectorization) behind an input of \
-         dtype string"
+        "column 'a' is Utf8; accepted is a number, boolean, date, timestamp, binary, an array of \
+         numbers, or an ML vector: look strings up in the model (StringLookup, TextVectorization) \
+         behind an input of dtype string"
     );
 }
 
@@ -419,5 +421,105 @@ fn rows_that_no_memory_has_room_for_are_an_error() {
     assert!(
         matches!(error, DataError::TooLarge { rows: 300_000, .. }),
         "{error}"
+    );
+}
+
+/// Columns of ints that arrive as one, as the JVM sends them.
+fn stack(names: &[&str], rows: &[&[Option<i32>]]) -> (Field, ArrayRef) {
+    let mut lists =
+        FixedSizeListBuilder::new(Int32Builder::new(), i32::try_from(names.len()).unwrap());
+    for row in rows {
+        lists.values().extend(row.iter().copied());
+        lists.append(true);
+    }
+    let array: ArrayRef = Arc::new(lists.finish());
+    let names = serde_json::to_string(names).unwrap();
+    let metadata = [("flambeau.columns".to_owned(), names)];
+    let field = Field::new("..", array.data_type().clone(), false);
+    (field.with_metadata(metadata), array)
+}
+
+fn stacked_batch() -> RecordBatch {
+    let (field, ints) = stack(
+        &["a", "b", "c"],
+        &[&[Some(1), Some(2), Some(3)], &[Some(4), None, Some(6)]],
+    );
+    let halves = Field::new("h", arrow_schema::DataType::Float64, true);
+    let schema = Arc::new(Schema::new(vec![field, halves]));
+    RecordBatch::try_new(schema, vec![ints, doubles(&[Some(0.5), Some(1.5)])]).unwrap()
+}
+
+#[test]
+fn stacked_columns_are_found_by_their_names_in_any_order() {
+    let batch = stacked_batch().slice(0, 1);
+    for (features, expected) in [
+        (&["a", "b", "c"][..], vec![1.0, 2.0, 3.0]),
+        (&["c", "h", "a", "b"], vec![3.0, 0.5, 1.0, 2.0]),
+        (&["b", "b"], vec![2.0, 2.0]),
+    ] {
+        let shape = [features.len() as i64];
+        let columns = columns(features, Some("c"), NullPolicy::Error);
+        let block = decode(&batch, &columns, wanted(&shape, Some(9))).unwrap();
+        assert_eq!(block.inputs, [Values::F32(expected)]);
+        assert_eq!(block.labels, [Some(Values::I64(vec![3]))]);
+    }
+    let error = |features: &[&str]| {
+        let columns = columns(features, None, NullPolicy::Error);
+        decode(&batch, &columns, wanted(&[2], None))
+            .unwrap_err()
+            .to_string()
+    };
+    assert!(error(&["a", "b", "c"]).contains("[a, b, c] hold 3 values a row"));
+    assert!(error(&["a", "x"]).contains("'x'") && error(&["x"]).contains("a, b, c, h"));
+    let mut strings = wanted(&[1], None);
+    strings.inputs[0].dtype = DType::String;
+    let columns = columns(&["b"], None, NullPolicy::Error);
+    let error = decode(&batch, &columns, strings).unwrap_err().to_string();
+    assert!(error.contains("'b'") && error.contains("Int32"), "{error}");
+}
+
+#[test]
+fn a_null_among_stacked_columns_is_that_of_its_column() {
+    let batch = stacked_batch();
+    let decode = |features: &[&str], policy| {
+        let wanted = wanted(&[features.len() as i64], None);
+        decode(&batch, &columns(features, None, policy), wanted)
+    };
+    let error = decode(&["a", "b", "c"], NullPolicy::Error).unwrap_err();
+    assert!(matches!(error, DataError::Null { column, row: 1 } if column == "b"));
+    let zeroed = decode(&["c", "a", "b"], NullPolicy::Zero).unwrap();
+    let expected = vec![3.0, 1.0, 2.0, 6.0, 4.0, 0.0];
+    assert_eq!(zeroed.inputs, [Values::F32(expected)]);
+    let dropped = decode(&["b", "a"], NullPolicy::Drop).unwrap();
+    assert_eq!(dropped.inputs, [Values::F32(vec![2.0, 1.0])]);
+    let others = decode(&["a", "c"], NullPolicy::Error).unwrap();
+    assert_eq!(others.inputs, [Values::F32(vec![1.0, 3.0, 4.0, 6.0])]);
+}
+
+#[test]
+fn a_fraction_among_stacked_columns_is_that_of_its_column() {
+    let mut lists = FixedSizeListBuilder::new(Float64Builder::new(), 2);
+    for (one, other) in [(1.0, 2.5), (3.0, 4.0), (0.5, 6.0)] {
+        lists.values().append_value(one);
+        lists.values().append_value(other);
+        lists.append(true);
+    }
+    let array: ArrayRef = Arc::new(lists.finish());
+    let metadata = [("flambeau.columns".to_owned(), r#"["a","b"]"#.to_owned())];
+    let field = Field::new("..", array.data_type().clone(), false);
+    let schema = Schema::new(vec![field.with_metadata(metadata)]);
+    let batch = RecordBatch::try_new(Arc::new(schema), vec![array]).unwrap();
+    let decode = |features: &[&str]| {
+        let mut wanted = wanted(&[features.len() as i64], None);
+        wanted.inputs[0].dtype = DType::INT64;
+        decode(&batch, &columns(features, None, NullPolicy::Error), wanted).unwrap_err()
+    };
+    let error = decode(&["a"]);
+    assert!(
+        matches!(error, DataError::Fraction { column, row: 2, value } if column == "a" && value == "0.5")
+    );
+    let error = decode(&["a", "b"]);
+    assert!(
+        matches!(error, DataError::Fraction { column, row: 0, value } if column == "b" && value == "2.5")
     );
 }

@@ -5,11 +5,13 @@
 //! block:  | where each record begins and the last one ends: i64 | record | record | ..
 //! ```
 //!
-//! Only a block with strings has the table of beginnings, for else all records are of one size.
+//! Only a block with strings has the table of beginnings, for else all records are of one size. The
+//! values of a ragged part are one string, a `blob`.
 //! Numbers are in this machine's byte order: no other reads the file.
 
-use crate::block::{Block, Kind, Number, Part, Values, reserve};
-use crate::dataset::row::{Row, gather};
+use crate::block::{Block, Kind, Number, Part, Side, Values, reserve};
+use crate::dataset::blob;
+use crate::dataset::row::{Form, Row, gather};
 use crate::error::{DataError, Error};
 
 /// What the records of one block look like.
@@ -28,13 +30,15 @@ pub(crate) struct Layout {
 struct Field {
     part: Part,
     kind: Kind,
-    /// Values in a record.
+    /// Values in a record; of a ragged part one blob.
     width: usize,
-    /// Of numbers their first byte; of strings how many come before them in the record.
+    /// Of numbers their first byte; of strings and blobs how many come before them in the record.
     at: usize,
+    /// Of a ragged part.
+    padding: Option<Side>,
 }
 
-const LENGTH: usize = size_of::<i32>();
+pub(crate) const LENGTH: usize = size_of::<i32>();
 const BEGINNING: usize = size_of::<i64>();
 
 impl Layout {
@@ -42,8 +46,13 @@ impl Layout {
     pub(crate) fn of(block: &Block) -> Self {
         let (mut numbers, mut strings) = (0, 0);
         let fields = block.parts().map(|(part, values)| {
-            let width = values.len() / block.rows.max(1);
+            let padding = values.padding();
+            let width = match padding {
+                None => values.len() / block.rows.max(1),
+                Some(_) => 1,
+            };
             let (before, size) = match values.kind() {
+                _ if padding.is_some() => (&mut strings, 1),
                 Kind::Strings => (&mut strings, 1),
                 Kind::U8 => (&mut numbers, 1),
                 Kind::F32 | Kind::I32 => (&mut numbers, 4),
@@ -56,6 +65,7 @@ impl Layout {
                 kind: values.kind(),
                 width,
                 at,
+                padding,
             }
         });
         Self {
@@ -123,6 +133,18 @@ impl Layout {
                         }
                     }
                 }
+                Values::Ragged(ragged) => {
+                    for (row, (beginning, next)) in beginnings.iter().zip(&mut next).enumerate() {
+                        let Some(range) = ragged.range(row) else {
+                            continue;
+                        };
+                        let size = blob::size(ragged.values(), range.clone());
+                        let slot = &mut bytes[beginning + self.numbers + field.at * LENGTH..];
+                        bounded(size).to_bytes(&mut slot[..LENGTH]);
+                        blob::write(ragged.values(), range, &mut bytes[*next..][..size]);
+                        *next += size;
+                    }
+                }
             }
         }
         Ok(bytes)
@@ -133,13 +155,23 @@ impl Layout {
         let size = self.numbers + self.strings * LENGTH;
         let mut beginnings: Vec<_> = (0..=block.rows).map(|row| table + row * size).collect();
         for (field, (_, values)) in self.fields.iter().zip(block.parts()) {
-            if let Values::Strings(values) = values {
-                let mut before = 0;
-                let rows = values.chunks(field.width.max(1));
-                for (strings, beginning) in rows.zip(&mut beginnings[1..]) {
-                    before += strings.iter().map(|string| string.len()).sum::<usize>();
-                    *beginning += before;
+            let mut before = 0;
+            match values {
+                Values::Strings(values) => {
+                    let rows = values.chunks(field.width.max(1));
+                    for (strings, beginning) in rows.zip(&mut beginnings[1..]) {
+                        before += strings.iter().map(|string| string.len()).sum::<usize>();
+                        *beginning += before;
+                    }
                 }
+                Values::Ragged(ragged) => {
+                    for (row, beginning) in beginnings[1..].iter_mut().enumerate() {
+                        let range = ragged.range(row);
+                        before += range.map_or(0, |range| blob::size(ragged.values(), range));
+                        *beginning += before;
+                    }
+                }
+                _ => {}
             }
         }
         beginnings
@@ -194,15 +226,29 @@ pub(crate) struct Record<'a> {
 
 impl<'a> Record<'a> {
     /// What a part's values are, and how many.
-    pub(crate) fn kind(&self, part: Part) -> Option<(Kind, usize)> {
+    pub(crate) fn form(&self, part: Part) -> Option<Form> {
         let field = self.layout.field(part)?;
-        Some((field.kind, field.width))
+        Some(Form {
+            kind: field.kind,
+            width: field.width,
+            padding: field.padding,
+        })
+    }
+
+    /// The blob of a ragged part of this kind.
+    pub(crate) fn blob(&self, part: Part, kind: Kind) -> Option<&'a [u8]> {
+        let field = self.layout.field(part)?;
+        if field.kind != kind {
+            return None;
+        }
+        field.padding?;
+        self.texts(field)?.next()
     }
 
     /// The bytes of a part's `width` numbers, if it has so many of this type.
     pub(crate) fn numbers<T: Number>(&self, part: Part, width: usize) -> Option<&'a [u8]> {
         let field = self.layout.field(part)?;
-        if (field.kind, field.width) != (T::KIND, width) {
+        if (field.kind, field.width) != (T::KIND, width) || field.padding.is_some() {
             return None;
         }
         let size = width * size_of::<T>();
@@ -210,11 +256,16 @@ impl<'a> Record<'a> {
     }
 
     /// A part's strings, if it has any.
-    pub(crate) fn strings(&self, part: Part) -> Option<impl Iterator<Item = &'a [u8]>> {
+    pub(crate) fn strings(&self, part: Part) -> Option<impl Iterator<Item = &'a [u8]> + use<'a>> {
         let field = self.layout.field(part)?;
-        if field.kind != Kind::Strings {
+        if field.kind != Kind::Strings || field.padding.is_some() {
             return None;
         }
+        self.texts(field)
+    }
+
+    /// The strings or the blob of a field.
+    fn texts(&self, field: &'a Field) -> Option<impl Iterator<Item = &'a [u8]> + use<'a>> {
         let lengths = self.bytes.get(self.layout.numbers..)?;
         let (lengths, strings) = lengths.split_at_checked(self.layout.strings * LENGTH)?;
         let mut lengths = lengths.chunks_exact(LENGTH).map(|bytes| {
@@ -233,8 +284,12 @@ impl<'a> Record<'a> {
 }
 
 /// The length of a string, which Arrow keeps within an i32.
-fn length(string: &[u8]) -> i32 {
-    i32::try_from(string.len()).unwrap_or(i32::MAX)
+pub(crate) fn length(string: &[u8]) -> i32 {
+    bounded(string.len())
+}
+
+fn bounded(bytes: usize) -> i32 {
+    i32::try_from(bytes).unwrap_or(i32::MAX)
 }
 
 /// Zeros for the records of `rows` rows.

@@ -3,7 +3,7 @@
 
 use super::record::Layout;
 use super::*;
-use crate::block::{Part, Values};
+use crate::block::{Part, Ragged, Side, Values};
 use proptest::prelude::*;
 use std::collections::{HashSet, VecDeque};
 
@@ -27,7 +27,7 @@ impl Blocks for Arrived {
     }
 }
 
-const PARTS: [Part; 9] = [
+const PARTS: [Part; 11] = [
     Part::Input(0),
     Part::Input(1),
     Part::Input(2),
@@ -37,9 +37,12 @@ const PARTS: [Part; 9] = [
     Part::Label(1),
     Part::Label(2),
     Part::Weights,
+    Part::Input(5),
+    Part::Input(6),
 ];
 
-/// Blocks of made-up rows, with an input of each type in these widths, labels of the second of
+/// Blocks of made-up rows, with an input of each type in these widths, two whose rows hold up to three
+/// values more or fewer, labels of the second of
 /// three outputs, which number the rows, and weights.
 fn blocks(sizes: &[(Stream, usize)], widths: [usize; 5]) -> Vec<(Stream, Block)> {
     let mut first = 0;
@@ -53,6 +56,16 @@ fn blocks(sizes: &[(Stream, usize)], widths: [usize; 5]) -> Vec<(Stream, Block)>
 fn block(first: usize, rows: usize, widths: [usize; 5]) -> Block {
     let values = |width: usize| first * width..(first + rows) * width;
     let string = |at: usize| vec![b'a' + (at % 26) as u8; at * 7 % 11].into_boxed_slice();
+    let lengths = |most: usize| (first..first + rows).map(move |row| row * 5 % 4 * most);
+    let ragged = |values: fn(std::ops::Range<usize>) -> Values, most: usize, padding: Side| {
+        let mut offsets = vec![0];
+        offsets.extend(lengths(most).scan(0, |end, length| {
+            *end += length;
+            Some(*end)
+        }));
+        let count = offsets.last().copied().unwrap_or(0);
+        Values::Ragged(Ragged::new(values(first..first + count), offsets, padding))
+    };
     Block {
         rows,
         inputs: vec![
@@ -61,6 +74,16 @@ fn block(first: usize, rows: usize, widths: [usize; 5]) -> Block {
             Values::F32(values(widths[2]).map(|at| at as f32 / 3.0).collect()),
             Values::I32(values(widths[3]).map(|at| -(at as i32)).collect()),
             Values::Strings(values(widths[4]).map(string).collect()),
+            ragged(
+                |at| Values::I64(at.map(|at| at as i64).collect()),
+                widths[2].min(1),
+                Side::Pre,
+            ),
+            ragged(
+                |at| Values::Strings(at.map(|at| vec![b'x'; at % 5].into()).collect()),
+                widths[4].min(1),
+                Side::Post,
+            ),
         ],
         labels: vec![
             None,

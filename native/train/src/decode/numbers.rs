@@ -1,11 +1,13 @@
 //! The numbers of an Arrow array, whatever their type, into slots of one type.
 
+use super::decimal;
 use super::downcast;
 use arrow_array::types::{
-    ArrowPrimitiveType, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
+    ArrowPrimitiveType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type,
+    Int32Type, Int64Type, TimestampMicrosecondType,
 };
 use arrow_array::{Array, BooleanArray, PrimitiveArray};
-use arrow_schema::DataType;
+use arrow_schema::{DataType, TimeUnit};
 
 /// What slots hold. Into f32 a conversion loses at most precision: Keras computes in float32. Into
 /// i64 it is exact for whole numbers, into i32 for those of columns that are no wider.
@@ -14,6 +16,8 @@ pub(crate) trait Target: Copy + Default {
     const WHOLE: bool;
     fn of_int(value: i64) -> Self;
     fn of_float(value: f64) -> Self;
+    /// `unscaled` / 10^`scale`, rounded once; of whole numbers without the fraction.
+    fn of_decimal(unscaled: i128, scale: u8) -> Self;
 }
 
 impl Target for f32 {
@@ -30,6 +34,10 @@ impl Target for f32 {
     fn of_float(value: f64) -> Self {
         value as f32
     }
+
+    fn of_decimal(unscaled: i128, scale: u8) -> Self {
+        decimal::to_f32(unscaled, scale)
+    }
 }
 
 macro_rules! whole {
@@ -45,6 +53,11 @@ macro_rules! whole {
             #[expect(clippy::cast_possible_truncation, reason = "whole numbers only")]
             fn of_float(value: f64) -> Self {
                 value as $to
+            }
+
+            #[expect(clippy::cast_possible_truncation, reason = "larger ones were refused")]
+            fn of_decimal(unscaled: i128, scale: u8) -> Self {
+                (unscaled / decimal::power(scale)) as $to
             }
         }
     )*};
@@ -74,24 +87,46 @@ pub(crate) enum Numbers<'a> {
     Bool(&'a BooleanArray),
     I8(&'a [i8]),
     I16(&'a [i16]),
+    /// Also dates: days since 1970-01-01.
     I32(&'a [i32]),
     I64(&'a [i64]),
     F32(&'a [f32]),
     F64(&'a [f64]),
+    /// Points in time: microseconds since 1970-01-01, read as seconds.
+    Micros(&'a [i64]),
+    /// Unscaled values and how many of their digits are behind the point.
+    Decimal(&'a [i128], u8),
 }
 
+/// Digits of a microsecond behind the point of a second.
+const MICROS: u8 = 6;
+
+/// Hands the numbers from `$start` on, as an iterator of `T`, to `$take`.
 macro_rules! each {
-    ($numbers:expr, $bools:ident => $on_bools:expr, $slice:ident => $on_slice:expr) => {
+    ($numbers:expr, $start:expr, $values:ident => $take:expr) => {
         match $numbers {
-            Numbers::Bool($bools) => $on_bools,
-            Numbers::I8($slice) => $on_slice,
-            Numbers::I16($slice) => $on_slice,
-            Numbers::I32($slice) => $on_slice,
-            Numbers::I64($slice) => $on_slice,
-            Numbers::F32($slice) => $on_slice,
-            Numbers::F64($slice) => $on_slice,
+            Numbers::Bool(bools) => {
+                let $values = ($start..bools.len()).map(|row| u8::from(bools.value(row)).to());
+                $take
+            }
+            Numbers::I8(values) => each!(values, $start, |value| value.to(), $values => $take),
+            Numbers::I16(values) => each!(values, $start, |value| value.to(), $values => $take),
+            Numbers::I32(values) => each!(values, $start, |value| value.to(), $values => $take),
+            Numbers::I64(values) => each!(values, $start, |value| value.to(), $values => $take),
+            Numbers::F32(values) => each!(values, $start, |value| value.to(), $values => $take),
+            Numbers::F64(values) => each!(values, $start, |value| value.to(), $values => $take),
+            Numbers::Micros(values) => {
+                each!(values, $start, |value| T::of_decimal((*value).into(), MICROS), $values => $take)
+            }
+            Numbers::Decimal(values, scale) => {
+                each!(values, $start, |value| T::of_decimal(*value, *scale), $values => $take)
+            }
         }
     };
+    ($slice:expr, $start:expr, $convert:expr, $values:ident => $take:expr) => {{
+        let $values = $slice[$start..].iter().map($convert);
+        $take
+    }};
 }
 
 impl<'a> Numbers<'a> {
@@ -107,52 +142,63 @@ impl<'a> Numbers<'a> {
             DataType::Int64 => Self::I64(values::<Int64Type>(array)?),
             DataType::Float32 => Self::F32(values::<Float32Type>(array)?),
             DataType::Float64 => Self::F64(values::<Float64Type>(array)?),
+            DataType::Date32 => Self::I32(values::<Date32Type>(array)?),
+            DataType::Timestamp(TimeUnit::Microsecond, _) => {
+                Self::Micros(values::<TimestampMicrosecondType>(array)?)
+            }
+            DataType::Decimal128(_, scale) => {
+                Self::Decimal(values::<Decimal128Type>(array)?, u8::try_from(*scale).ok()?)
+            }
             _ => return None,
         })
     }
 
     /// Every value into every `stride`-th slot of `out`.
     pub(crate) fn scatter<T: Target>(&self, out: &mut [T], stride: usize) {
-        fn slice<S: Source, T: Target>(values: &[S], out: &mut [T], stride: usize) {
-            for (value, slot) in values.iter().zip(out.iter_mut().step_by(stride)) {
-                *slot = value.to();
+        each!(self, 0, values => {
+            for (value, slot) in values.zip(out.iter_mut().step_by(stride)) {
+                *slot = value;
             }
-        }
-        each!(self,
-            bools => for (row, slot) in (0..bools.len()).zip(out.iter_mut().step_by(stride)) {
-                *slot = u8::from(bools.value(row)).to();
-            },
-            values => slice(values, out, stride))
+        });
     }
 
     /// `out.len()` values from `start` on, side by side.
     pub(crate) fn copy<T: Target>(&self, start: usize, out: &mut [T]) {
-        fn slice<S: Source, T: Target>(values: &[S], out: &mut [T]) {
-            for (value, slot) in values.iter().zip(out) {
-                *slot = value.to();
+        each!(self, start, values => {
+            for (value, slot) in values.zip(out) {
+                *slot = value;
             }
-        }
-        each!(self,
-            bools => for (row, slot) in (start..bools.len()).zip(out) {
-                *slot = u8::from(bools.value(row)).to();
-            },
-            values => slice(&values[start..], out))
+        });
     }
 
-    /// The first valid value that is no whole number, with its place.
-    pub(crate) fn first_fraction(&self, valid: impl Fn(usize) -> bool) -> Option<(usize, f64)> {
-        let fraction = |at: usize, value: f64| {
-            let whole = value.fract() == 0.0 && value.is_finite();
-            (!whole && valid(at)).then_some((at, value))
-        };
+    /// The first valid value that is no whole number of 64 bits, with its place.
+    pub(crate) fn first_fraction(&self, valid: impl Fn(usize) -> bool) -> Option<(usize, String)> {
+        fn find<V: Copy>(
+            values: &[V],
+            is_whole: impl Fn(V) -> bool,
+            valid: impl Fn(usize) -> bool,
+        ) -> Option<(usize, V)> {
+            let mut values = values.iter().copied().enumerate();
+            values.find(|(at, value)| !is_whole(*value) && valid(*at))
+        }
+        // The first power of two beyond 64 bits; its negative is within.
+        const END: f64 = 9_223_372_036_854_775_808.0;
+        let is_whole = |value: f64| value.fract() == 0.0 && (-END..END).contains(&value);
         match self {
-            Self::F32(values) => {
-                let mut values = values.iter().enumerate();
-                values.find_map(|(at, &value)| fraction(at, value.into()))
-            }
+            Self::F32(values) => find(values, |value| is_whole(value.into()), valid)
+                .map(|(at, value)| (at, value.to_string())),
             Self::F64(values) => {
-                let mut values = values.iter().enumerate();
-                values.find_map(|(at, &value)| fraction(at, value))
+                find(values, is_whole, valid).map(|(at, value)| (at, value.to_string()))
+            }
+            Self::Micros(values) => find(
+                values,
+                |value| value % decimal::MICROS_PER_SECOND == 0,
+                valid,
+            )
+            .map(|(at, value)| (at, decimal::text(value.into(), MICROS))),
+            Self::Decimal(values, scale) => {
+                find(values, |value| decimal::is_whole(value, *scale), valid)
+                    .map(|(at, value)| (at, decimal::text(value, *scale)))
             }
             _ => None,
         }

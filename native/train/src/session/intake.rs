@@ -14,7 +14,8 @@ const TICK: Duration = Duration::from_millis(50);
 /// What the caller hands to the trainer thread.
 #[derive(Debug)]
 pub(crate) enum Message {
-    Block(Stream, Block),
+    /// With the room that it takes.
+    Block(Stream, Block, Vec<Room>),
     /// A batch could not be decoded.
     Refused(DataError),
     /// A pass over the rows is over.
@@ -56,8 +57,10 @@ impl Blocks for Channel {
             let until = Instant::now() + TICK;
             let until = deadline.map_or(until, |deadline| deadline.min(until));
             match self.incoming.recv_deadline(until) {
-                Ok(Message::Block(stream, block)) => {
-                    self.room.send(Room(())).ok();
+                Ok(Message::Block(stream, block, rooms)) => {
+                    for room in rooms {
+                        self.room.send(room).ok();
+                    }
                     return Ok(Arrival::Block(stream, block));
                 }
                 Ok(Message::Refused(error)) => return Err(error.into()),

@@ -27,7 +27,8 @@ private[cli] object PredictCommand extends Command {
     Flag("label", "label column", default = Some("label")),
     Flag("features", "feature columns, by commas; all but the label if absent"),
     Tables.InputMappingFlag,
-    Flag("output", "directory for the lines; must not exist, unless it is a stream's", required = true))
+    Flag("output", "directory for the lines; must not exist, unless it is a stream's", required = true)) ++
+    Tables.MappingFlags
 
   private val Export = "export/model.keras"
 

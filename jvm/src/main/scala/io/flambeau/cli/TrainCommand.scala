@@ -24,6 +24,7 @@ private[cli] object TrainCommand extends Command {
     Flag("label", "label column", default = Some("label")),
     Flag("labels", "label columns of a model with several outputs, by commas; instead of label"),
     Flag("label-mapping", "JSON of the outputs' names with label columns; instead of label"),
+    Flag("label-encoding", "of labels: none, one_hot or argmax; or JSON by output", default = Some("none")),
     Flag("features", "feature columns, by commas; all but labels and weight if absent"),
     Tables.InputMappingFlag,
     Flag("weight", "row weight column"),
@@ -53,7 +54,7 @@ private[cli] object TrainCommand extends Command {
     Flag("checkpoint-every-epochs", "epochs between checkpoints", default = Some("1")),
     Flag("checkpoint-every-steps", "steps between checkpoints within an epoch"),
     Flag("keep-checkpoints", "how many of the newest checkpoints stay", default = Some("5")),
-    Flag("model-dir", "directory for checkpoints, TensorBoard events and the export", required = true))
+    Flag("model-dir", "directory for checkpoints, TensorBoard events and the export", required = true)) ++ Tables.MappingFlags
 
   override def run(spark: SparkSession, arguments: Arguments, out: PrintStream): Unit = {
     val table = Tables.read(spark, arguments, arguments("data"))
@@ -111,6 +112,7 @@ private[cli] object TrainCommand extends Command {
     whenSet("checkpoint-every-steps")(name => estimator.setCheckpointEverySteps(arguments.count(name).toLong))
     val labels = setLabels(estimator, arguments)
     Tables.setFeatures(estimator, arguments, table, labels ++ arguments.get("weight"))
+    estimator.setLabelEncoding(arguments("label-encoding"))
     arguments.get("weight").foreach(estimator.setWeightCol)
     arguments.get("class-weight").foreach(estimator.setClassWeight)
     arguments.get("optimizer").foreach(estimator.setOptimizer)

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 package io.flambeau.jni
 
+import org.apache.spark.sql.flambeau.StackedColumns
 import org.apache.spark.sql.types.StructType
 import org.json4s.{JNull, JObject, JString, JValue}
 import org.json4s.JsonDSL._
+import org.json4s.jackson.JsonMethods.parse
 
 /**
  * The columns a session reads, and what they are for.
@@ -14,6 +16,7 @@ import org.json4s.JsonDSL._
  * @param labels likewise for the model's outputs; empty when predicting
  * @param outputs label columns of each output by its name; wins over `labels` unless empty
  * @param nullPolicy "error", "zero" (a null reads as 0) or "drop" (the row is left out)
+ * @param mapping what their types do not say
  */
 final case class Columns(
     features: Seq[String],
@@ -21,7 +24,8 @@ final case class Columns(
     labels: Seq[String],
     outputs: Map[String, Seq[String]],
     weight: Option[String],
-    nullPolicy: String) {
+    nullPolicy: String,
+    mapping: ColumnMapping = ColumnMapping()) {
 
   /** The columns that feed the model. */
   def inputNames: Seq[String] = (if (inputs.isEmpty) features else inputs.values.flatten.toSeq).distinct
@@ -31,8 +35,8 @@ final case class Columns(
 
   def names: Seq[String] = (inputNames ++ labelNames ++ weight).distinct
 
-  /** The part of `schema` that the session gets. */
-  def of(schema: StructType): StructType = StructType(names.map(schema(_)))
+  /** The part of `schema` that the session gets, stacked where that is possible. */
+  def of(schema: StructType): StructType = StackedColumns.allow(StructType(names.map(schema(_))))
 
   def json: JObject =
     ("features" -> features) ~
@@ -40,5 +44,29 @@ final case class Columns(
       ("labels" -> labels) ~
       ("outputs" -> outputs) ~
       ("weight" -> weight.fold[JValue](JNull)(JString(_))) ~
-      ("null_policy" -> nullPolicy)
+      ("null_policy" -> nullPolicy) ~
+      ("images" -> mapping.images) ~
+      ("image_resize" -> mapping.imageResize) ~
+      ("label_encoding" -> choice(mapping.labelEncoding)) ~
+      ("sequence_padding" -> choice(mapping.sequencePadding)) ~
+      ("sequence_truncating" -> choice(mapping.sequenceTruncating))
+
+  private def choice(text: String): JValue = if (text.trim.startsWith("{")) parse(text) else JString(text)
 }
+
+/**
+ * How columns become what the model takes. What is a choice is one word, or a JSON object of words
+ * by the name of an input or output.
+ *
+ * @param images binary columns that hold encoded images
+ * @param imageResize of images of another size: "error", "nearest" or "bilinear"
+ * @param labelEncoding a choice of "none", "one_hot" (of class ids) or "argmax" (of one-hot vectors)
+ * @param sequencePadding a choice of "error", "pre" or "post": where arrays that are too short are filled up
+ * @param sequenceTruncating likewise, where arrays that are too long are cut
+ */
+final case class ColumnMapping(
+    images: Seq[String] = Nil,
+    imageResize: String = "error",
+    labelEncoding: String = "none",
+    sequencePadding: String = "error",
+    sequenceTruncating: String = "error")

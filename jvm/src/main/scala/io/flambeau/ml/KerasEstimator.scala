@@ -37,6 +37,8 @@ final class KerasEstimator(override val uid: String)
   def setLabelCols(value: Array[String]): this.type = set(labelCols, value)
   def setLabelMapping(value: String): this.type = set(labelMapping, value)
   def setLabelMapping(value: Map[String, Seq[String]]): this.type = set(labelMapping, MappingParam.json(value))
+  def setLabelEncoding(value: String): this.type = set(labelEncoding, value)
+  def setLabelEncoding(value: Map[String, String]): this.type = set(labelEncoding, ChoiceParam.json(value))
   def setLossWeights(value: String): this.type = set(lossWeights, value)
   def setWeightedMetrics(value: Array[String]): this.type = set(weightedMetrics, value)
   def setClassWeight(value: String): this.type = set(classWeight, value)
@@ -146,7 +148,7 @@ final class KerasEstimator(override val uid: String)
   }
 
   private def checkColumns(schema: StructType): Unit = {
-    columns.inputNames.foreach(ColumnChecks.requireInput(schema, "feature column", _))
+    checkInputs(schema)
     columns.labelNames.foreach(ColumnChecks.requireTensor(schema, "label column", _))
     get(weightCol).foreach(ColumnChecks.requireNumber(schema, "weightCol", _))
   }

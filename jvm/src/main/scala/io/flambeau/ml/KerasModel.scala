@@ -65,7 +65,7 @@ final class KerasModel(
   }
 
   override def transformSchema(schema: StructType): StructType = {
-    inputColumns.names.foreach(ColumnChecks.requireInput(schema, "feature column", _))
+    checkInputs(schema)
     KerasModel.appended(schema, outputs, $(predictionCol), $(outputCol))
   }
 

@@ -3,9 +3,10 @@ package io.flambeau.ml
 
 import org.apache.spark.ml.param._
 import org.apache.spark.ml.param.shared._
+import org.apache.spark.sql.types.StructType
 
 import io.flambeau.ConfigException
-import io.flambeau.jni.Columns
+import io.flambeau.jni.{ColumnMapping, Columns}
 
 /** Columns and rules that training and prediction share. */
 trait KerasColumnParams extends Params {
@@ -30,9 +31,28 @@ trait KerasColumnParams extends Params {
     this, "nullPolicy", "what a null in an input column does: error, zero or drop the row",
     ParamValidators.inArray(Array("error", "zero", "drop")))
 
+  final val imageCols: StringArrayParam =
+    new StringArrayParam(this, "imageCols", "feature columns of type binary that hold encoded images, PNG or JPEG")
+
+  final val imageResize: Param[String] = new Param[String](
+    this, "imageResize", "what becomes of an image that is not of the input's size: error, nearest or bilinear",
+    ParamValidators.inArray(Array("error", "nearest", "bilinear")))
+
+  final val sequencePadding: Param[String] = new Param[String](
+    this, "sequencePadding",
+    "where arrays that are too short are filled up: error, pre or post; or JSON, by the name of an input or output",
+    ChoiceParam.isValid("error", "pre", "post"))
+
+  final val sequenceTruncating: Param[String] = new Param[String](
+    this, "sequenceTruncating",
+    "where arrays that are too long are cut: error, pre or post; or JSON, by the name of an input or output",
+    ChoiceParam.isValid("error", "pre", "post"))
+
   final val loss: Param[String] = new Param[String](this, "loss", "loss: a Keras name or a Keras config in JSON")
 
-  setDefault(featuresCol -> "features", predictionCol -> "prediction", outputCol -> "output", nullPolicy -> "error")
+  setDefault(
+    featuresCol -> "features", predictionCol -> "prediction", outputCol -> "output", nullPolicy -> "error",
+    imageResize -> "error", sequencePadding -> "error", sequenceTruncating -> "error")
 
   final def getFeatureCols: Array[String] = $(featureCols)
   final def getFeaturesCol: String = $(featuresCol)
@@ -40,6 +60,10 @@ trait KerasColumnParams extends Params {
   final def getPredictionCol: String = $(predictionCol)
   final def getOutputCol: String = $(outputCol)
   final def getNullPolicy: String = $(nullPolicy)
+  final def getImageCols: Array[String] = $(imageCols)
+  final def getImageResize: String = $(imageResize)
+  final def getSequencePadding: String = $(sequencePadding)
+  final def getSequenceTruncating: String = $(sequenceTruncating)
   final def getLoss: String = $(loss)
 
   final def setFeatureCols(value: Array[String]): this.type = set(featureCols, value)
@@ -49,6 +73,13 @@ trait KerasColumnParams extends Params {
   final def setPredictionCol(value: String): this.type = set(predictionCol, value)
   final def setOutputCol(value: String): this.type = set(outputCol, value)
   final def setNullPolicy(value: String): this.type = set(nullPolicy, value)
+  final def setImageCols(value: Array[String]): this.type = set(imageCols, value)
+  final def setImageResize(value: String): this.type = set(imageResize, value)
+  final def setSequencePadding(value: String): this.type = set(sequencePadding, value)
+  final def setSequencePadding(value: Map[String, String]): this.type = set(sequencePadding, ChoiceParam.json(value))
+  final def setSequenceTruncating(value: String): this.type = set(sequenceTruncating, value)
+  final def setSequenceTruncating(value: Map[String, String]): this.type =
+    set(sequenceTruncating, ChoiceParam.json(value))
   final def setLoss(value: String): this.type = set(loss, value)
 
   /** The columns that feed the model. */
@@ -58,7 +89,19 @@ trait KerasColumnParams extends Params {
     labels = Nil,
     outputs = Map.empty,
     weight = None,
-    nullPolicy = $(nullPolicy))
+    nullPolicy = $(nullPolicy),
+    mapping = ColumnMapping(
+      images = get(imageCols).toSeq.flatten,
+      imageResize = $(imageResize),
+      sequencePadding = $(sequencePadding),
+      sequenceTruncating = $(sequenceTruncating)))
+
+  /** @throws io.flambeau.DataException for a feature column that is missing or of no type for its use */
+  private[ml] def checkInputs(schema: StructType): Unit = {
+    val columns = inputColumns
+    columns.inputNames.foreach(ColumnChecks.requireInput(schema, "feature column", _))
+    columns.mapping.images.foreach(ColumnChecks.requireImage(schema, columns.inputNames, _))
+  }
 }
 
 /** The parameters of [[KerasEstimator]]; their names and defaults are those of Keras and Spark ML. */
@@ -84,6 +127,11 @@ trait KerasParams extends KerasColumnParams with HasSeed {
   final val labelMapping: Param[String] = new Param[String](
     this, "labelMapping", "JSON: each model output's name with its label column or columns; wins over labelCols",
     MappingParam.isValid)
+
+  final val labelEncoding: Param[String] = new Param[String](
+    this, "labelEncoding",
+    "what labels become: none, one_hot (of class ids) or argmax (of one-hot vectors); or JSON, by the name of an output",
+    ChoiceParam.isValid("none", "one_hot", "argmax"))
 
   final val lossWeights: Param[String] =
     new Param[String](this, "lossWeights", "JSON: weights of the outputs' losses, as Keras's compile takes them")
@@ -169,7 +217,7 @@ trait KerasParams extends KerasColumnParams with HasSeed {
     new IntParam(this, "verbose", "1: print progress, 0: be silent", ParamValidators.inArray(Array(0, 1)))
 
   setDefault(
-    labelCol -> "label", batchSize -> 32, epochs -> 1, numWorkers -> 1, seed -> 42L, shuffle -> true,
+    labelCol -> "label", labelEncoding -> "none", batchSize -> 32, epochs -> 1, numWorkers -> 1, seed -> 42L, shuffle -> true,
     dropRemainder -> false, repeat -> false, inputMode -> "spark", shuffleBuffer -> 4096,
     skipMismatch -> false, exportFormats -> Array("keras"), validationSplit -> 0.0, checkpointEveryEpochs -> 1, keepCheckpoints -> 5, verbose -> 1)
 
@@ -180,6 +228,7 @@ trait KerasParams extends KerasColumnParams with HasSeed {
   final def getLabelCol: String = $(labelCol)
   final def getLabelCols: Array[String] = $(labelCols)
   final def getLabelMapping: String = $(labelMapping)
+  final def getLabelEncoding: String = $(labelEncoding)
   final def getLossWeights: String = $(lossWeights)
   final def getWeightedMetrics: Array[String] = $(weightedMetrics)
   final def getClassWeight: String = $(classWeight)
@@ -207,10 +256,14 @@ trait KerasParams extends KerasColumnParams with HasSeed {
   final def getKeepCheckpoints: Int = $(keepCheckpoints)
   final def getVerbose: Int = $(verbose)
 
-  private[ml] def columns: Columns = inputColumns.copy(
-    labels = get(labelCols).fold(Seq($(labelCol)))(_.toSeq),
-    outputs = get(labelMapping).fold(Map.empty[String, Seq[String]])(MappingParam.read(labelMapping.name, _)),
-    weight = get(weightCol))
+  private[ml] def columns: Columns = {
+    val inputs = inputColumns
+    inputs.copy(
+      labels = get(labelCols).fold(Seq($(labelCol)))(_.toSeq),
+      outputs = get(labelMapping).fold(Map.empty[String, Seq[String]])(MappingParam.read(labelMapping.name, _)),
+      weight = get(weightCol),
+      mapping = inputs.mapping.copy(labelEncoding = $(labelEncoding)))
+  }
 
   private[ml] def required(param: Param[String], advice: String): String =
     get(param).getOrElse(throw new ConfigException(s"${param.name} is not set. Try: $advice"))

@@ -59,6 +59,28 @@ class TrainSuite extends SparkSuite {
     assert(outputs.head == outputs.last)
   }
 
+  test("columns are read as options say") {
+    val folder = temporaryDirectory()
+    val path = folder.resolve("ragged").toString
+    spark.range(40).selectExpr("array_repeat(cast(id as float), cast(id % 3 as int)) as point",
+      "if(id % 2 = 0, array(1, 0), array(0, 1)) as vector", "cast(id % 2 as int) as label").write.parquet(path)
+    val model = Files.writeString(folder.resolve("model.json"), Samples.Classifier)
+    val columns = Seq("--data", path, "--format", "parquet", "--features", "point", "--sequence-padding", "post",
+      "--sequence-truncating", """{"point": "pre"}""", "--image-resize", "bilinear")
+    val directory = folder.resolve("trained").toString
+    val (code, text) = run(Seq("train", "--model", model.toString, "--loss", "sparse_categorical_crossentropy",
+      "--optimizer", "sgd", "--label", "vector", "--label-encoding", "argmax", "--model-dir", directory) ++ columns: _*)
+    assert(code == 0, text)
+    val (done, told) = run(Seq("predict", "--model-dir", directory, "--output", s"$directory.txt") ++ columns: _*)
+    assert(done == 0, told)
+    val (refused, why) = run("predict", "--model-dir", directory, "--data", path, "--format", "parquet",
+      "--features", "point", "--images", "label", "--output", s"$directory.2")
+    assert(refused == 1 && why.contains("imageCols names 'label'"), why)
+    val (wrong, usage) = run(Seq("predict", "--model-dir", directory, "--output", s"$directory.3",
+      "--image-resize", "bigger", "--data", path): _*)
+    assert(wrong == 2 && usage.contains("imageResize"), usage)
+  }
+
   test("steps, files that workers read, and a table to validate with") {
     val folder = temporaryDirectory()
     val held = table(temporaryDirectory())

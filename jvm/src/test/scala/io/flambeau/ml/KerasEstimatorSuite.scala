@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 package io.flambeau.ml
 
+import org.apache.spark.ml.image.ImageSchema
 import org.apache.spark.sql.types._
+import org.json4s.JString
 
 import io.flambeau.{ConfigException, DataException, Samples, SparkSuite}
 
@@ -11,6 +13,7 @@ class KerasEstimatorSuite extends SparkSuite {
     .add("label", LongType)
     .add("name", StringType)
     .add("price", DecimalType(10, 2))
+    .add("flags", MapType(StringType, LongType))
 
   private def estimator: KerasEstimator = new KerasEstimator().setModel("{}").setFeaturesCol("image")
 
@@ -25,18 +28,44 @@ class KerasEstimatorSuite extends SparkSuite {
 
   test("a missing column is named beside those that are there") {
     assert(refusal(_.setFeatureCols(Array("image", "imge"))) ==
-      "feature column 'imge' is no column of the DataFrame; it has 'image', 'label', 'name', 'price'")
+      "feature column 'imge' is no column of the DataFrame; it has 'image', 'label', 'name', 'price', 'flags'")
     assert(refusal(_.setLabelCol("y")).startsWith("label column 'y' is no column"))
     assert(refusal(_.setWeightCol("w")).startsWith("weightCol 'w' is no column"))
   }
 
   test("a wrong type is named with the accepted ones") {
-    assert(refusal(_.setFeaturesCol("price")).startsWith(
-      "feature column 'price' has type DECIMAL(10,2); it must be boolean, tinyint"))
+    assert(refusal(_.setFeaturesCol("flags")).startsWith(
+      "feature column 'flags' has type MAP<STRING, BIGINT>; it must be boolean, tinyint"))
     assert(refusal(_.setLabelCol("name")).contains("'name' has type STRING"))
-    assert(refusal(_.setLabelCol("price")).contains("'price' has type DECIMAL(10,2)"))
+    assert(refusal(_.setLabelCol("flags")).contains("'flags' has type MAP<STRING, BIGINT>"))
     assert(refusal(_.setWeightCol("image")).contains("'image' has type ARRAY<FLOAT>"))
     assert(refusal(_.setValidationIndicatorCol("label")).contains("it must be boolean"))
+  }
+
+  test("decimals, dates and timestamps are numbers") {
+    val times = new StructType().add("day", DateType).add("at", TimestampType).add("price", DecimalType(10, 2))
+    val stage = new KerasEstimator().setModel("{}").setFeatureCols(Array("day", "at", "price")).setLabelCol("price")
+    assert(stage.setWeightCol("price").transformSchema(times).length == 5)
+  }
+
+  test("images are binary or Spark's own, and among the features") {
+    val photos = new StructType().add("photo", BinaryType).add("image", ImageSchema.columnSchema).add("label", LongType)
+    def stage(features: String*) = new KerasEstimator().setModel("{}").setFeatureCols(features.toArray)
+    stage("photo", "image").setImageCols(Array("photo", "image")).transformSchema(photos)
+    def message(stage: KerasEstimator): String = intercept[DataException](stage.transformSchema(photos)).getMessage
+    assert(message(stage("image").setImageCols(Array("photo"))) ==
+      "imageCols names 'photo', which is no feature column; those are 'image'")
+    assert(message(stage("label").setImageCols(Array("label"))).startsWith("imageCols 'label' has type BIGINT"))
+  }
+
+  test("a choice is a word, or a word for each name") {
+    val stage = estimator.setSequencePadding("pre").setLabelEncoding(Map("classes" -> "one_hot"))
+    assert(stage.columns.json \ "sequence_padding" == JString("pre"))
+    assert(stage.columns.json \ "label_encoding" \ "classes" == JString("one_hot"))
+    for (wrong <- Seq("left", """{"text": "left"}""", """{"text": 1}""", "{")) {
+      intercept[IllegalArgumentException](estimator.setSequenceTruncating(wrong))
+    }
+    intercept[IllegalArgumentException](estimator.setImageResize("bicubic"))
   }
 
   test("an output column that is there already is refused") {

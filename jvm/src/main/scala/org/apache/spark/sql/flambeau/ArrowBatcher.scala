@@ -1,14 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 package org.apache.spark.sql.flambeau
 
-import scala.jdk.CollectionConverters._
-
-import org.apache.arrow.vector.{VectorSchemaRoot, VectorUnloader}
-import org.apache.arrow.vector.compression.NoCompressionCodec
 import org.apache.spark.sql.catalyst.InternalRow
-import org.apache.spark.sql.execution.arrow.ArrowWriter
+import org.apache.spark.sql.catalyst.expressions.{BoundReference, UnsafeProjection, UnsafeRow}
 import org.apache.spark.sql.types.StructType
 import org.apache.spark.sql.util.ArrowUtils
+import org.apache.spark.unsafe.bitset.BitSetMethods
 
 /**
  * One record batch as native code sees it.
@@ -20,60 +17,68 @@ import org.apache.spark.sql.util.ArrowUtils
 final case class ArrowBatch(rows: Int, nodes: Array[Long], buffers: Array[Long])
 
 /**
- * Gathers rows into Arrow record batches of at most about 1024 rows and 4 MiB. The memory is
- * Netty's direct memory, which is limited: it holds one batch at a time, lent and taken back.
+ * Gathers rows into Arrow record batches: as many as fit half a core's second-level cache, but at
+ * most 1024. The memory is Netty's direct memory, which is limited: it holds one batch at a time,
+ * lent and taken back.
  */
 final class ArrowBatcher(columns: StructType) extends AutoCloseable {
   import ArrowBatcher._
 
+  // A type that cannot cross is refused here.
+  ArrowSchema.of(columns)
+
   private val allocator = ArrowUtils.rootAllocator.newChildAllocator("flambeau", 0, Long.MaxValue)
-  private val root = VectorSchemaRoot.create(ArrowSchema.of(columns), allocator)
-  private val writer = ArrowWriter.create(root)
+  private val parts = RowPart.of(columns, allocator)
   private var rows = 0
-  private var limit = FirstBatchRows
+  private var bytes = 0L
+
+  /** Of rows that are not in Spark's binary form. */
+  private lazy val project = UnsafeProjection.create(columns.fields.toSeq.zipWithIndex.map { case (field, at) =>
+    BoundReference(at, field.dataType, field.nullable)
+  })
 
   /** Adds a row, whose leading fields are the batcher's columns. */
   def add(row: InternalRow): Unit = {
-    writer.write(row)
+    val binary = row match {
+      case unsafe: UnsafeRow => unsafe
+      case other => project(other)
+    }
+    val (base, origin) = (binary.getBaseObject, binary.getBaseOffset)
+    val bitmapBytes = UnsafeRow.calculateBitSetWidthInBytes(binary.numFields)
+    val nulls = BitSetMethods.anySet(base, origin, bitmapBytes / 8)
+    var at = 0
+    while (at < parts.length) {
+      parts(at).add(base, origin, origin + bitmapBytes, nulls)
+      at += 1
+    }
     rows += 1
+    bytes += binary.getSizeInBytes
   }
 
-  def isFull: Boolean = rows >= limit
+  def isFull: Boolean = rows >= MaxRows || bytes >= MaxBytes
 
   def isEmpty: Boolean = rows == 0
 
   /** Lends the gathered rows to `use`, and starts again with none. The memory is only lent. */
   def lend[T](use: ArrowBatch => T): T = {
-    writer.finish()
-    val record = new VectorUnloader(root, true, NoCompressionCodec.INSTANCE, false).getRecordBatch
-    try {
-      val buffers = record.getBuffers.asScala
-      limit = rowsWithin(buffers.map(_.readableBytes).sum / rows)
-      use(ArrowBatch(
-        rows,
-        record.getNodes.asScala.flatMap(node => Seq(node.getLength.toLong, node.getNullCount.toLong)).toArray,
-        buffers.flatMap(buffer => Seq(buffer.memoryAddress, buffer.readableBytes)).toArray))
-    } finally {
-      record.close()
-      writer.reset()
+    val (nodes, buffers) = (new LongSink, new LongSink)
+    parts.foreach(_.show(nodes, buffers))
+    try use(ArrowBatch(rows, nodes.result, buffers.result))
+    finally {
+      parts.foreach(_.clear())
       rows = 0
+      bytes = 0
     }
   }
 
-  /** Gives the memory back; Arrow throws if any of it is still in use. */
+  /** Gives the memory back. */
   override def close(): Unit = {
-    root.close()
+    parts.foreach(_.close())
     allocator.close()
   }
 }
 
 object ArrowBatcher {
   private val MaxRows = 1024
-  private val MaxBytes = 4L << 20
-
-  /** Few enough for any row; its size says how many rows later batches may have. */
-  private val FirstBatchRows = 16
-
-  private def rowsWithin(bytesPerRow: Long): Int =
-    (MaxBytes / bytesPerRow.max(1)).max(1).min(MaxRows).toInt
+  private val MaxBytes = 512L << 10
 }

@@ -33,16 +33,35 @@ class ArrowBatcherSuite extends AnyFunSuite {
     } finally batcher.close()
   }
 
-  test("the first batch's row size bounds the later batches to 4 MiB and 1024 rows") {
-    for ((width, expected) <- Seq(1 -> 1024, 10000 -> 101, 2000000 -> 1)) {
+  test("a batch ends with the row that fills half a MiB, at 1024 rows at the latest") {
+    for ((width, expected) <- Seq(1 -> 1024, 10000 -> 13, 2000000 -> 1)) {
       val batcher = new ArrowBatcher(schema)
       try {
-        batcher.add(row(0, width))
-        batcher.lend(_ => ())
-        fill(batcher, width)
-        assert(batcher.lend(_.rows) == expected)
+        for (_ <- 1 to 2) {
+          fill(batcher, width)
+          assert(batcher.lend(_.rows) == expected)
+        }
       } finally batcher.close()
     }
+  }
+
+  test("decimals of both of Spark's layouts are 128 bits, the sign in all of the upper ones") {
+    val columns = new StructType().add("small", DecimalType(10, 2)).add("large", DecimalType(38, 18))
+    val values = Seq(BigDecimal("-0.01"), BigDecimal("12345678901234567890.5"), BigDecimal("-12345678901234567890.5"))
+    val batcher = new ArrowBatcher(columns)
+    try {
+      for (value <- values) batcher.add(InternalRow(Decimal(BigDecimal("-0.01"), 10, 2), Decimal(value, 38, 18)))
+      batcher.add(InternalRow(null, null))
+      batcher.lend { batch =>
+        def unscaled(buffer: Int, row: Int): BigInt = {
+          val at = batch.buffers(2 * buffer) + row * 16L
+          (BigInt(MemoryUtil.getLong(at + 8)) << 64) + BigInt(java.lang.Long.toUnsignedString(MemoryUtil.getLong(at)))
+        }
+        assert(batch.nodes.toSeq == Seq(4L, 1L, 4L, 1L))
+        assert(unscaled(1, 0) == -1)
+        for ((value, row) <- values.zipWithIndex) assert(unscaled(3, row) == (value * BigDecimal(10).pow(18)).toBigInt)
+      }
+    } finally batcher.close()
   }
 
   test("all memory is given back, also when the borrower fails") {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 package org.apache.spark.sql.flambeau
 
+import org.apache.spark.ml.image.ImageSchema
 import org.apache.spark.ml.linalg.SQLDataTypes
 import org.apache.spark.sql.types._
 import org.scalatest.funsuite.AnyFunSuite
@@ -32,9 +33,20 @@ class ArrowSchemaSuite extends AnyFunSuite {
       "indices: List<element: Int(32, true)>, values: List<element: FloatingPoint(DOUBLE)>>")
   }
 
+  test("points in time, decimals and images cross as they are") {
+    assert(arrow(DateType) == "c: Date(DAY)")
+    assert(arrow(TimestampType) == "c: Timestamp(MICROSECOND, UTC)")
+    assert(arrow(TimestampNTZType) == "c: Timestamp(MICROSECOND, null)")
+    assert(arrow(DecimalType(10, 2)) == "c: Decimal(10, 2, 128)")
+    assert(arrow(ArrayType(DecimalType(38, 0))) == "c: List<element: Decimal(38, 0, 128)>")
+    assert(arrow(ImageSchema.columnSchema) ==
+      "c: Struct<origin: Utf8, height: Int(32, true), width: Int(32, true), nChannels: Int(32, true), " +
+      "mode: Int(32, true), data: Binary>")
+  }
+
   test("a type that native code has no use for is refused with column, type and remedy") {
     val deep = ArrayType(ArrayType(ArrayType(LongType)))
-    for (dataType <- Seq(DecimalType(10, 2), ArrayType(DecimalType(4, 1)), deep, TimestampType)) {
+    for (dataType <- Seq(deep, new StructType().add("height", IntegerType), CalendarIntervalType)) {
       val error = intercept[DataException](arrow(dataType))
       assert(error.getMessage.contains("column 'c'") && error.getMessage.contains("Try: cast"))
     }
