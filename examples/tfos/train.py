@@ -1,7 +1,7 @@
 """Train on the files of TensorFlowOnSpark's MNIST examples, in both of its input modes.
 
-Usage: train.py FILES MODELS. FILES is what write.py wrote; MODELS gets a model directory for each way
-to train.
+Usage: train.py FILES MODELS. FILES is what write.py wrote; MODELS gets a model directory for each
+way to train.
 """
 
 import sys

@@ -124,7 +124,9 @@ def main() -> None:
         images(spark, rows, 4).write.mode("overwrite").format("tfrecord").save(folder)
     table = spark.read.format("tfrecord").schema("image BINARY, label LONG").load(folder)
     results = []
-    print(f"{rows:,} rows of {ROW} bytes, {rows * ROW / MIB:.0f} MiB; budget {BUDGET / MIB:.0f} MiB")
+    print(
+        f"{rows:,} rows of {ROW} bytes, {rows * ROW / MIB:.0f} MiB; budget {BUDGET / MIB:.0f} MiB"
+    )
     print("| figure | ours | limit | ratio | aim |\n|---|---|---|---|---|")
     for mode in ("spark", "direct"):
         # Once, so that all code is loaded.
