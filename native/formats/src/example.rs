@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use walk::{Run, Walked};
 
 use crate::protobuf::{
-    Message, WireError, delimited_len, put_bytes, put_length, put_varint, varint_len,
+    Message, WireError, delimited_len, packed, put_bytes, put_length, put_varint, varint_len,
 };
 use crate::{Error, Result};
 
@@ -166,25 +166,25 @@ pub fn decode_example(bytes: &[u8]) -> Result<BTreeMap<&str, FeatureValues<'_>>>
 
 /// Values as a map holds them; the lists of one kind append to each other.
 fn values<'a>(parts: &[Message<'a>]) -> Walked<FeatureValues<'a>> {
-    let Some((kind, lists)) = walk::lists(parts)? else {
-        return Ok(FeatureValues::Missing);
-    };
-    let (mut bytes, mut floats, mut ints) = (Vec::new(), Vec::new(), Vec::new());
-    walk::runs::<WireError>(kind, lists.as_slice(), |run| {
-        match run {
-            Run::Bytes(item) => bytes.push(item),
-            Run::Float(item) => floats.push(item),
-            Run::Floats(items) => floats.extend(items.iter().map(|&item| f32::from_le_bytes(item))),
-            Run::Int(item) => ints.push(item),
-            Run::Ints(items) => items.packed_varints(&mut ints)?,
-        }
-        Ok(())
+    let values = walk::lists::<_, WireError>(parts, |kind, lists| {
+        let (mut bytes, mut floats, mut ints) = (Vec::new(), Vec::new(), Vec::new());
+        walk::runs::<WireError>(kind, lists, |run| {
+            match run {
+                Run::Bytes(item) => bytes.push(item),
+                Run::Float(item) => floats.push(item),
+                Run::Floats(items) => packed::floats(items, &mut floats),
+                Run::Int(item) => ints.push(item),
+                Run::Ints(items) => items.packed_varints(&mut ints)?,
+            }
+            Ok(())
+        })?;
+        Ok(match kind {
+            Kind::Bytes => FeatureValues::Bytes(bytes),
+            Kind::Floats => FeatureValues::Floats(floats),
+            Kind::Ints => FeatureValues::Ints(ints),
+        })
     })?;
-    Ok(match kind {
-        Kind::Bytes => FeatureValues::Bytes(bytes),
-        Kind::Floats => FeatureValues::Floats(floats),
-        Kind::Ints => FeatureValues::Ints(ints),
-    })
+    Ok(values.unwrap_or_default())
 }
 
 #[cfg(test)]

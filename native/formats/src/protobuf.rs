@@ -138,6 +138,35 @@ impl<'a> Message<'a> {
         Ok(None)
     }
 
+    /// The next field, if it is a length-delimited one with a short tag that is whole. Else nothing is
+    /// read, and [`next`](Self::next) tells what there is.
+    #[inline(always)]
+    pub(crate) fn delimited(&mut self) -> Option<(u32, Message<'a>)> {
+        let (length, start) = match *self.bytes {
+            [_, length, ..] if length < 0x80 => (usize::from(length), 2),
+            [_, low, high, ..] if high < 0x80 => {
+                (usize::from(low & 0x7f) | usize::from(high) << 7, 3)
+            }
+            _ => return None,
+        };
+        let tag = self.bytes[0];
+        if u64::from(tag & 0x87) != LENGTH_DELIMITED || tag < 8 {
+            return None;
+        }
+        let (bytes, rest) = self.bytes[start..].split_at_checked(length)?;
+        let offset = self.offset + start;
+        self.bytes = rest;
+        self.offset = offset + length;
+        Some(((tag >> 3).into(), Message { bytes, offset }))
+    }
+
+    /// The one field, if it is what [`delimited`](Self::delimited) reads and nothing follows.
+    #[inline(always)]
+    pub(crate) fn sole(&self) -> Option<(u32, Message<'a>)> {
+        let mut rest = self.clone();
+        rest.delimited().filter(|_| rest.bytes.is_empty())
+    }
+
     #[inline(always)]
     pub(crate) fn varint(&mut self) -> Result<u64, WireError> {
         match *self.bytes {

@@ -56,18 +56,22 @@ impl Column {
     /// Takes the encoded `Feature` of the row in work; the last one counts.
     pub(super) fn put(&mut self, parts: &[Message<'_>]) -> Result<(), Refusal> {
         self.undo();
-        let Some((kind, lists)) = lists(parts)? else {
+        let (elements, spec) = (&mut self.elements, &self.spec);
+        let found = lists(parts, |kind, lists| {
+            if spec.depth > 1 {
+                return Err(
+                    spec.unfit("it is no feature list, but its column holds lists of lists")
+                );
+            }
+            elements.append(&spec.name, kind, lists)
+        })?;
+        if found.is_none() {
             return Ok(());
-        };
-        if self.spec.depth > 1 {
-            return Err(self.unfit("it is no feature list, but its column holds lists of lists"));
         }
-        self.elements
-            .append(&self.spec.name, kind, lists.as_slice())?;
         let count = self.elements.len() - self.before.1;
         self.is_set = self.spec.depth == 1 || count == 1;
         if self.spec.depth == 0 && count > 1 {
-            return Err(self.unfit(&format!(
+            return Err(self.spec.unfit(&format!(
                 "it has {count} values, but its column holds one in a row; read it as an array"
             )));
         }
@@ -78,19 +82,19 @@ impl Column {
     pub(super) fn put_list(&mut self, parts: &[Message<'_>]) -> Result<(), Refusal> {
         self.undo();
         if self.spec.depth == 0 {
-            return Err(self.unfit("it is a feature list, but its column holds one value in a row"));
+            return Err(self
+                .spec
+                .unfit("it is a feature list, but its column holds one value in a row"));
         }
         steps(parts, |feature| {
             let before = self.elements.len();
-            if let Some((kind, lists)) = lists(feature)? {
-                self.elements
-                    .append(&self.spec.name, kind, lists.as_slice())?;
-            }
+            let (elements, name) = (&mut self.elements, &self.spec.name);
+            lists(feature, |kind, lists| elements.append(name, kind, lists))?;
             if let [_, inner] = &mut self.ends[..] {
                 inner.push(end(self.elements.len()));
             } else if self.elements.len() != before + 1 {
                 let count = self.elements.len() - before;
-                return Err(self.unfit(&format!(
+                return Err(self.spec.unfit(&format!(
                     "one of its features has {count} values, but its column holds a list of single \
                      values; read it as an array of arrays"
                 )));
@@ -107,7 +111,9 @@ impl Column {
         if self.is_set {
             Ok(())
         } else {
-            Err(self.unfit("the bytes of a record fit a column of type binary only"))
+            Err(self
+                .spec
+                .unfit("the bytes of a record fit a column of type binary only"))
         }
     }
 
@@ -187,10 +193,12 @@ impl Column {
         }
         self.elements.each_buffer(&mut buffer);
     }
+}
 
+impl ColumnSpec {
     fn unfit(&self, reason: &str) -> Refusal {
         Refusal::Unfit {
-            feature: self.spec.name.clone(),
+            feature: self.name.clone(),
             reason: reason.to_owned(),
         }
     }

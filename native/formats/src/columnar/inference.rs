@@ -102,37 +102,38 @@ impl Default for FeatureSummary {
 
 impl FeatureSummary {
     fn add(&mut self, name: &str, parts: &[Message<'_>]) -> std::result::Result<(), Refusal> {
-        let Some((kind, lists)) = lists(parts)? else {
-            return Ok(());
-        };
-        let known = *self.kind.get_or_insert(kind);
-        if known != kind {
-            return Err(Refusal::Unfit {
-                feature: name.to_owned(),
-                reason: format!(
-                    "it is of kind {}, but of kind {} in a record before; give a schema",
-                    kind.name(),
-                    known.name()
-                ),
-            });
-        }
-        let mut count = 0;
-        runs::<Refusal>(kind, lists.as_slice(), |run| {
-            match run {
-                Run::Bytes(item) => {
-                    self.utf8 = self.utf8 && str::from_utf8(item).is_ok();
-                    count += 1;
-                }
-                Run::Floats(items) => count += items.len(),
-                Run::Float(_) | Run::Int(_) => count += 1,
-                Run::Ints(packed) => {
-                    // Every integer ends with the one byte whose highest bit is unset.
-                    let ends = packed.bytes().iter().filter(|&&byte| byte < 0x80);
-                    count += ends.count();
-                }
+        let found = lists(parts, |kind, lists| {
+            let known = *self.kind.get_or_insert(kind);
+            if known != kind {
+                return Err(Refusal::Unfit {
+                    feature: name.to_owned(),
+                    reason: format!(
+                        "it is of kind {}, but of kind {} in a record before; give a schema",
+                        kind.name(),
+                        known.name()
+                    ),
+                });
             }
-            Ok(())
+            let mut count = 0;
+            runs::<Refusal>(kind, lists, |run| {
+                match run {
+                    Run::Bytes(item) => {
+                        self.utf8 = self.utf8 && str::from_utf8(item).is_ok();
+                        count += 1;
+                    }
+                    Run::Floats(items) => count += items.len(),
+                    Run::Float(_) | Run::Int(_) => count += 1,
+                    Run::Ints(packed) => {
+                        // Every integer ends with the one byte whose highest bit is unset.
+                        let ends = packed.bytes().iter().filter(|&&byte| byte < 0x80);
+                        count += ends.count();
+                    }
+                }
+                Ok(())
+            })?;
+            Ok(count)
         })?;
+        let count = found.unwrap_or(0);
         self.max_values = self.max_values.max(count);
         Ok(())
     }

@@ -64,41 +64,6 @@ pub(crate) enum Run<'a> {
     Int(i64),
 }
 
-/// The parts of a message that may come in several, and mostly comes in one: for that one no memory
-/// is taken.
-#[derive(Debug, Default)]
-pub(crate) struct Parts<'a> {
-    /// The only part.
-    one: Option<Message<'a>>,
-    /// All of several.
-    all: Vec<Message<'a>>,
-}
-
-impl<'a> Parts<'a> {
-    #[inline(always)]
-    fn push(&mut self, part: Message<'a>) {
-        if let Some(one) = self.one.take() {
-            self.all.push(one);
-        } else if self.all.is_empty() {
-            self.one = Some(part);
-            return;
-        }
-        self.all.push(part);
-    }
-
-    fn clear(&mut self) {
-        self.one = None;
-        self.all.clear();
-    }
-
-    pub(crate) fn as_slice(&self) -> &[Message<'a>] {
-        match &self.one {
-            Some(one) => std::slice::from_ref(one),
-            None => &self.all,
-        }
-    }
-}
-
 /// Calls `each` with the name and the encoded `Feature`, mostly in one part, of every entry of an
 /// example's features, or of a sequence example's context.
 pub(crate) fn features<'a, E: From<WireError>>(
@@ -130,30 +95,38 @@ fn entries<'a, E: From<WireError>>(
         let mut map = nested(&example, value)?;
         while let Some(Field { number, value }) = map.next()? {
             if number == MAP_ENTRY {
-                let (name, parts) = entry(nested(&map, value)?)?;
-                each(name, parts.as_slice())?;
+                entry(nested(&map, value)?, &mut each)?;
             }
         }
     }
     Ok(())
 }
 
-/// The name of a map's entry, and its value.
+/// Calls `each` with the name and the value of a map's entry.
 #[inline(always)]
-fn entry(mut entry: Message<'_>) -> Walked<(&str, Parts<'_>)> {
-    let (mut name, mut parts) = ("", Parts::default());
+fn entry<'a, E: From<WireError>>(
+    mut entry: Message<'a>,
+    each: &mut impl FnMut(&'a str, &[Message<'a>]) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut rest = entry.clone();
+    if let Some((ENTRY_KEY, key)) = rest.delimited()
+        && let Some((ENTRY_VALUE, value)) = rest.sole()
+    {
+        return each(text(&key)?, &[value]);
+    }
+    let (mut name, mut parts) = ("", Vec::new());
     while let Some(Field { number, value }) = entry.next()? {
         match number {
-            ENTRY_KEY => {
-                let key = nested(&entry, value)?;
-                name = str::from_utf8(key.bytes())
-                    .map_err(|_| key.error("a feature name is not UTF-8"))?;
-            }
+            ENTRY_KEY => name = text(&nested(&entry, value)?)?,
             ENTRY_VALUE => parts.push(nested(&entry, value)?),
             _ => {}
         }
     }
-    Ok((name, parts))
+    each(name, &parts)
+}
+
+fn text<'a>(key: &Message<'a>) -> Walked<&'a str> {
+    str::from_utf8(key.bytes()).map_err(|_| key.error("a feature name is not UTF-8"))
 }
 
 /// Calls `each` with every feature of an encoded `FeatureList`.
@@ -172,10 +145,20 @@ pub(crate) fn steps<'a, E: From<WireError>>(
     Ok(())
 }
 
-/// The kind of an encoded `Feature` and the lists that hold its values; none if it has no kind.
+/// Calls `take` with the kind of an encoded `Feature` and the lists that hold its values; gives none
+/// if it has no kind.
 #[inline(always)]
-pub(crate) fn lists<'a>(parts: &[Message<'a>]) -> Walked<Option<(Kind, Parts<'a>)>> {
-    let (mut kind, mut lists) = (None, Parts::default());
+pub(crate) fn lists<'a, T, E: From<WireError>>(
+    parts: &[Message<'a>],
+    take: impl FnOnce(Kind, &[Message<'a>]) -> Result<T, E>,
+) -> Result<Option<T>, E> {
+    if let [part] = parts
+        && let Some((number, list)) = part.sole()
+        && let Some(kind) = Kind::of_field(number)
+    {
+        return take(kind, &[list]).map(Some);
+    }
+    let (mut kind, mut lists) = (None, Vec::new());
     for part in parts {
         let mut feature = part.clone();
         while let Some(Field { number, value }) = feature.next()? {
@@ -190,7 +173,7 @@ pub(crate) fn lists<'a>(parts: &[Message<'a>]) -> Walked<Option<(Kind, Parts<'a>
             lists.push(list);
         }
     }
-    Ok(kind.map(|kind| (kind, lists)))
+    kind.map(|kind| take(kind, &lists)).transpose()
 }
 
 /// Calls `each` with the values of lists of one kind.

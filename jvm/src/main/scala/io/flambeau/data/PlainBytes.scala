@@ -57,7 +57,7 @@ final class PlainBytes private (path: Path, compression: Compression, stream: In
 }
 
 object PlainBytes {
-  private val ChunkBytes = 64 << 10
+  private val ChunkBytes = 128 << 10
   private val End = -1
 
   /**

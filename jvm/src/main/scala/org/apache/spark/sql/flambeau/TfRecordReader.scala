@@ -37,7 +37,7 @@ private[flambeau] final class TfRecordReader(
   private val compression = options.compressionOf(path)
   private val session = Session.open(config, ArrowSchema.message(columns), null, null)
   private val bytes = PlainBytes.open(path, compression, split.start, conf)
-  private val loader = new ArrowLoader(columns)
+  private val loader = new LentColumns(columns)
   private var upcoming: Option[ColumnarBatch] = None
   private var ended = false
   private var leftOut = 0L

@@ -16,7 +16,6 @@ import org.apache.spark.sql.catalyst.util.GenericArrayData
 import org.apache.spark.sql.execution.arrow.ArrowWriter
 import org.apache.spark.sql.types._
 import org.apache.spark.sql.util.ArrowUtils
-import org.apache.spark.sql.vectorized.ArrowColumnVector
 import org.scalatest.funsuite.AnyFunSuite
 
 /** What crosses to native code is what Spark's own `ArrowWriter` makes of the same rows. */
@@ -54,7 +53,7 @@ class ColumnWriterSuite extends AnyFunSuite {
     val allocator = ArrowUtils.rootAllocator.newChildAllocator("expected", 0, Long.MaxValue)
     val root = VectorSchemaRoot.create(ArrowSchema.of(schema), allocator)
     val writer = ArrowWriter.create(root)
-    val (batcher, loader) = (new ArrowBatcher(schema), new ArrowLoader(schema))
+    val batcher = new ArrowBatcher(schema)
     try {
       rows.reverse.foreach(batcher.add)
       if (rows.nonEmpty) batcher.lend(_ => ())
@@ -64,12 +63,11 @@ class ColumnWriterSuite extends AnyFunSuite {
       }
       writer.finish()
       batcher.lend { batch =>
-        val ours = loader.load(batch)(() => ()).map(_.asInstanceOf[ArrowColumnVector].getValueVector)
-        root.getFieldVectors.asScala.zip(ours).foreach { case (expected, found) => use(expected, found) }
-        loader.clear()
+        ArrowVectors.lend(batch, schema, allocator) { ours =>
+          root.getFieldVectors.asScala.zip(ours).foreach { case (expected, found) => use(expected, found) }
+        }
       }
     } finally {
-      loader.close()
       batcher.close()
       root.close()
       allocator.close()
