@@ -1,8 +1,8 @@
 """Training rates in one `local[1]` session: rows in memory, rows that Spark feeds, files read anew.
 
-`in_training.py FOLDER` takes a folder of TFRecord files of 784 bytes an image, as peer_tfdata.py wrote
-them, and prints a line before each fit; the JVM prints how long each epoch takes. Epochs are of so
-many rows that a tenth of a second of their time is little.
+`in_training.py FOLDER` takes a folder of TFRecord files of 784 bytes an image, as peer_tfdata.py
+wrote them, and prints a line before each fit; the JVM prints how long each epoch takes. Epochs are
+of so many rows that a tenth of a second of their time is little.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent))
-
-from local_session import ROOT, session  # noqa: E402
+ROOT = HERE.parents[2]
+sys.path[:0] = [str(HERE.parent), str(ROOT / "python")]
 
 from flambeau.ml import KerasEstimator  # noqa: E402
+from local_session import session  # noqa: E402
 
 MODEL = ROOT / "examples" / "mnist" / "cnn.json"
 

@@ -1,8 +1,9 @@
 """What an executor takes for rows: training on ten times more of them than its budget.
 
-Usage: bench.py, with BUDGET_MIB (64) in the environment. One executor, a process of its own whose heap
-is all taken at its start, so that what it grows by is native memory. A fit on a few rows says what
-JVM, libtorch and model take; one on ten times the budget, in both input modes, what the rows take.
+Usage: bench.py, with BUDGET_MIB (64) in the environment. One executor, a process of its own whose
+heap is all taken at its start, so that what it grows by is native memory. A fit on a few rows says
+what JVM, libtorch and model take; one on ten times the budget, in both input modes, what the rows
+take.
 Prints figure, ours, limit, ratio, aim, and writes them to build/bench/memory.json.
 """
 
