@@ -19,11 +19,14 @@ use std::time::{Duration, Instant};
 
 use flambeau_formats::bundle::Index;
 use flambeau_formats::checkpoint::Checkpoint;
-use flambeau_formats::example::{Feature, decode_example, encode_example};
+use flambeau_formats::columnar::{
+    ColumnSpec, ElementType, RecordDecoder, RecordType, SchemaInference,
+};
+use flambeau_formats::example::{Feature, decode_example, encode_example, encode_sequence_example};
 use flambeau_formats::image::{Channels, Resize, Shape, decode};
 use flambeau_formats::keras_archive::Archive;
 use flambeau_formats::legacy_h5::LegacyFile;
-use flambeau_formats::tfrecord::{RecordReader, RecordWriter};
+use flambeau_formats::tfrecord::{Record, RecordFrames, RecordReader, RecordWriter};
 use flambeau_formats::weights_h5::WeightsFile;
 
 /// What reading may take: so many times the file's length, and a constant for what every reader
@@ -127,18 +130,123 @@ fn originals() -> Vec<Original> {
     for _ in 0..3 {
         records.write(&example).unwrap();
     }
+    // A record's own bytes: a file that is damaged is mostly refused by its checksums.
+    let mut features: Vec<(&str, Feature<'_>)> =
+        vec![("bytes", Feature::Bytes(&[b"", b"\xc3\xa9"]))];
+    let ints: Vec<i64> = (0..40).map(|at| (at - 3) << (at % 9 * 7)).collect();
+    features.push(("ints", Feature::Ints(&ints)));
+    features.push(("floats", Feature::Floats(&[0.5, -1.0, f32::NAN])));
+    let mut record = Vec::new();
+    encode_example(&features, &mut record);
+    originals.push(Original {
+        name: "ours.example".into(),
+        bytes: record,
+        read: read_example,
+    });
+    let mut record = Vec::new();
+    let lists = [("steps", vec![Feature::Ints(&ints), Feature::Ints(&[])])];
+    encode_sequence_example(&features, &lists, &mut record);
+    originals.push(Original {
+        name: "ours.sequence_example".into(),
+        bytes: record,
+        read: |bytes| read_columns(RecordType::SequenceExample, bytes),
+    });
     originals.push(Original {
         name: "ours.tfrecord".into(),
         bytes: records.into_inner(),
-        read: |bytes| {
-            let mut records = RecordReader::new(bytes);
-            while let Some(record) = records.read()? {
-                decode_example(record)?;
-            }
-            Ok(())
-        },
+        read: read_records,
     });
     originals
+}
+
+/// All at once, and as pieces arrive: with the same records and the same verdict.
+fn read_records(bytes: &[u8]) -> Result<(), flambeau_formats::Error> {
+    let mut expected = Vec::new();
+    let mut records = RecordReader::new(bytes);
+    let verdict = loop {
+        match records.read() {
+            Ok(Some(record)) => expected.push(record.to_vec()),
+            Ok(None) => break Ok(()),
+            Err(error) => break Err(error),
+        }
+    };
+    let mut found = Vec::new();
+    let mut frames = RecordFrames::of_split(0..u64::MAX);
+    let mut pieces = bytes.chunks(1 + bytes.len() % 23);
+    let in_pieces = loop {
+        match frames.advance() {
+            Ok(true) => found.extend(frames.record().map(|record| record.bytes.to_vec())),
+            Ok(false) if frames.is_over() => break Ok(()),
+            Ok(false) => match pieces.next() {
+                Some(piece) => frames.push(piece),
+                None => frames.end(),
+            },
+            Err(error) => break Err(error),
+        }
+    };
+    assert_eq!(found, expected);
+    assert_eq!(
+        in_pieces.map_err(|error| error.to_string()),
+        verdict.as_ref().map(|&()| ()).map_err(ToString::to_string)
+    );
+    for record in &expected {
+        decode_example(record)?;
+    }
+    verdict
+}
+
+/// As columns and as features: what one of them reads the other reads, too, but for features that no
+/// column asks for, which columns pass over unread.
+fn read_example(bytes: &[u8]) -> Result<(), flambeau_formats::Error> {
+    let features = decode_example(bytes).map(drop);
+    let columns = read_columns(RecordType::Example, bytes);
+    let mut seen = SchemaInference::new(RecordType::Example);
+    let known = ["bytes", "ints", "floats"];
+    let read = seen.add(&record(bytes)).is_ok()
+        && seen
+            .features()
+            .keys()
+            .all(|name| known.contains(&name.as_str()));
+    match (&columns, &features) {
+        (Err(flambeau_formats::Error::Unfit { .. }), _) => {}
+        (Ok(()), Err(error)) => assert!(!read, "columns read what features refuse: {error}"),
+        (Err(error), Ok(())) => panic!("features read what columns refuse: {error}"),
+        _ => {}
+    }
+    features
+}
+
+fn record(bytes: &[u8]) -> Record<'_> {
+    Record {
+        bytes,
+        offset: 12,
+        index: Some(0),
+    }
+}
+
+fn read_columns(record_type: RecordType, bytes: &[u8]) -> Result<(), flambeau_formats::Error> {
+    let record = record(bytes);
+    SchemaInference::new(record_type).add(&record)?;
+    let spec = |name: &str, element| ColumnSpec {
+        name: name.to_owned(),
+        element,
+        depth: 1,
+    };
+    let mut specs = vec![
+        spec("bytes", ElementType::Binary),
+        spec("ints", ElementType::Int64),
+        spec("floats", ElementType::Float32),
+    ];
+    if record_type == RecordType::SequenceExample {
+        specs.push(ColumnSpec {
+            depth: 2,
+            ..spec("steps", ElementType::Int64)
+        });
+    }
+    let mut decoder = RecordDecoder::new(record_type, specs);
+    decoder.add(&record)?;
+    assert_eq!(decoder.take(None).rows, 1);
+    Ok(())
 }
 
 /// Every tensor that an index promises, of the real data.

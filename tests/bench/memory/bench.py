@@ -1,6 +1,6 @@
 """What an executor takes for rows: training on ten times more of them than its budget.
 
-Usage: bench.py, with BUDGET_MIB (64) in the environment. One executor, a process of its own whose
+Usage: bench.py, with BUDGET_MIB (192) in the environment. One executor, a process of its own whose
 heap is all taken at its start, so that what it grows by is native memory. A fit on a few rows says
 what JVM, libtorch and model take; one on ten times the budget, in both input modes, what the rows
 take.
@@ -25,7 +25,7 @@ sys.path.insert(0, str(ROOT / "python"))
 import flambeau  # noqa: E402
 from flambeau.ml import KerasEstimator  # noqa: E402
 
-BUDGET = int(os.environ.get("BUDGET_MIB", "64")) << 20
+BUDGET = int(os.environ.get("BUDGET_MIB", "192")) << 20
 ROW = 3072
 EPOCHS = 5
 MIB = 1 << 20

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What an executor takes for rows beyond its budget: see bench.py, which this runs. BUDGET_MIB (64) may
+# What an executor takes for rows beyond its budget: see bench.py, which this runs. BUDGET_MIB (192) may
 # be set.
 set -euo pipefail
 bench=$(cd "$(dirname "$0")" && pwd)
