@@ -11,7 +11,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := build
 .DELETE_ON_ERROR:
-.PHONY: setup build mnist packages flights tfos check test test-native test-jvm test-python fuzz parity matrix wheel bench bench-keras bench-feed clean FORCE
+.PHONY: setup build mnist packages flights tfos check test test-native test-jvm test-python fuzz parity matrix wheel bench bench-keras bench-feed bench-memory clean FORCE
 
 # Where rustup puts cargo, for shells that have not read its profile.
 export PATH := $(PATH):$(HOME)/.cargo/bin
@@ -91,6 +91,10 @@ bench: $(JAR)
 # Training and prediction of six models beside Keras, PyTorch and onnxruntime, on one core.
 bench-keras: | setup
 	tests/bench/keras/run.sh
+
+# What an executor takes for ten times the rows of its budget.
+bench-memory: $(JAR)
+	tests/bench/memory/run.sh
 
 # Feeding rows and reading TFRecords beside Spark's and TensorFlow's own ways, on one core.
 bench-feed: $(JAR)

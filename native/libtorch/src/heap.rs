@@ -45,7 +45,7 @@ fn heap() -> MutexGuard<'static, Dlmalloc<Pages>> {
 }
 
 /// The heap keeps its free memory while one of these lives. What is free when the last one goes is
-/// given back.
+/// given back, there and in the process's own heap.
 #[derive(Debug)]
 pub struct KeptMemory(());
 
@@ -63,6 +63,13 @@ impl Drop for KeptMemory {
         let mut heap = heap();
         heap.allocator_mut().sessions -= 1;
         give_back(&mut heap);
+        let last = heap.allocator().sessions == 0;
+        drop(heap);
+        if last {
+            // Rows are in the process's own heap, which would keep their pages for ever.
+            // SAFETY: only pages without a block in use go back, whoever they belonged to.
+            unsafe { libc::malloc_trim(0) };
+        }
     }
 }
 
