@@ -1,7 +1,8 @@
 """Feeding and reading in one `local[1]` session, ours and Spark's own ways in turn.
 
 `in_session.py FOLDER` takes the files that peer_tfdata.py wrote, writes a table of CSV beside them
-if there is none, and prints rows per second, the best of three turns (twelve of reading) after one to warm up, as JSON.
+if there is none, and prints rows per second as JSON: after one turn to warm up the best of three,
+of twelve for the files.
 """
 
 from __future__ import annotations
