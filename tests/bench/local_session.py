@@ -32,10 +32,10 @@ def session(more: Mapping[str, str] | None = None) -> SparkSession:
     return spark
 
 
-def rates(rows: int, ways: dict[str, Callable[[], object]]) -> dict[str, float]:
-    """Rows per second of each way, after a warm-up, in turn."""
+def rates(rows: int, ways: dict[str, Callable[[], object]], turns: int = 3) -> dict[str, float]:
+    """Rows per second of each way, after a warm-up, in turn; the best of so many turns."""
     seconds = {name: float("inf") for name in ways}
-    for turn in range(4):
+    for turn in range(turns + 1):
         for name, way in ways.items():
             start = time.perf_counter()
             way()

@@ -364,6 +364,18 @@ mod tests {
         }
     }
 
+    #[test]
+    fn packed_integers_may_be_many() {
+        let values: Vec<i64> = (0..20_000).map(|n| n * 7 % 300).collect();
+        let mut bytes = Vec::new();
+        values
+            .iter()
+            .for_each(|&value| put_varint(value.cast_unsigned(), &mut bytes));
+        let mut read = Vec::new();
+        Message::new(&bytes).packed_varints(&mut read).unwrap();
+        assert_eq!(read, values);
+    }
+
     fn count_fields(bytes: &[u8]) -> Result<usize, WireError> {
         let mut message = Message::new(bytes);
         let mut count = 0;

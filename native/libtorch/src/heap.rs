@@ -45,7 +45,7 @@ fn heap() -> MutexGuard<'static, Dlmalloc<Pages>> {
 }
 
 /// The heap keeps its free memory while one of these lives. What is free when the last one goes is
-/// given back, there and in the process's own heap.
+/// given back.
 #[derive(Debug)]
 pub struct KeptMemory(());
 
@@ -63,14 +63,14 @@ impl Drop for KeptMemory {
         let mut heap = heap();
         heap.allocator_mut().sessions -= 1;
         give_back(&mut heap);
-        let last = heap.allocator().sessions == 0;
-        drop(heap);
-        if last {
-            // Rows are in the process's own heap, which would keep their pages for ever.
-            // SAFETY: only pages without a block in use go back, whoever they belonged to.
-            unsafe { libc::malloc_trim(0) };
-        }
     }
+}
+
+/// Gives back what is free in the process's own heap, which else keeps the pages of what is smaller
+/// than 32 MiB: for after much was freed, as it looks through the whole heap.
+pub fn trim_process_heap() {
+    // SAFETY: only pages without a block in use go back, whoever they belonged to.
+    unsafe { libc::malloc_trim(0) };
 }
 
 /// Gives back what is free, unless a session keeps it.

@@ -11,7 +11,7 @@ use std::sync::Once;
 
 use tch::{Device, Kind, TchError, Tensor};
 
-pub use heap::KeptMemory;
+pub use heap::{KeptMemory, trim_process_heap};
 pub use pooling::max_pool3d;
 
 /// The release that the bindings are generated from and this library is linked against.

@@ -267,6 +267,8 @@ impl Fit {
         if let Some(thread) = lock(&self.thread).take() {
             // The thread catches its own panics, so there is nothing to learn from the result.
             thread.join().ok();
+            // The rows went with it.
+            flambeau_libtorch::trim_process_heap();
         }
     }
 }

@@ -1,7 +1,8 @@
 """Feeding and reading in one `local[1]` session, ours and Spark's own ways in turn.
 
 `in_session.py FOLDER` takes the files that peer_tfdata.py wrote, writes a table of CSV beside them
-if there is none, and prints rows per second, the best of three turns after one to warm up, as JSON.
+if there is none, and prints rows per second as JSON: after one turn to warm up the best of three,
+of twelve for the files.
 """
 
 from __future__ import annotations
@@ -81,7 +82,8 @@ def reading(spark: SparkSession, folder: str, kind: str) -> dict[str, float]:
     path = f"{folder}/{kind}"
     schema = spark.read.format("tfrecord").option("binaryFeatures", "image").load(path).schema
     frame = spark.read.format("tfrecord").schema(schema).load(path)
-    return rates(frame.count(), {f"read {kind}": lambda: batches(frame)})
+    # A turn is a fifth of a second: the first few go by while the JVM compiles.
+    return rates(frame.count(), {f"read {kind}": lambda: batches(frame)}, turns=12)
 
 
 def main() -> None:

@@ -10,6 +10,9 @@ use std::mem::MaybeUninit;
 /// Values that one step may write, whether or not as many are there.
 const STEP: usize = 64;
 
+/// Bytes that are looked at in one call: memory is taken for no more, whatever they turn out to be.
+const WINDOW: usize = 4096;
+
 /// What was read and what was written.
 #[derive(Clone, Copy, Default)]
 struct Progress {
@@ -17,9 +20,10 @@ struct Progress {
     values: usize,
 }
 
-/// Appends the varints at the beginning of `bytes` up to the first of more than two bytes, or up to
-/// the last few; gives the bytes that they take.
+/// Appends the varints at the beginning of `bytes`, some or all up to the first of more than two
+/// bytes; gives the bytes that they take.
 pub(super) fn short_varints(bytes: &[u8], out: &mut Vec<i64>) -> usize {
+    let bytes = &bytes[..bytes.len().min(WINDOW)];
     // No varint is shorter than a byte.
     out.reserve(bytes.len() + STEP);
     let progress = kernel()(bytes, out.spare_capacity_mut());
