@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import statistics
 import sys
 from collections import defaultdict
@@ -42,12 +43,27 @@ ROWS = [
     ("TFRecord, 784 integers", "read ints", "tf.data ints", 5.0),
     ("TFRecord, 784 floats", "read floats", "tf.data floats", 5.0),
     ("TFRecord, 784 bytes", "read bytes", "tf.data bytes", 5.0),
+    ("training, rows that Spark feeds", "train fed", "train in memory", 0.97),
+    ("training, TFRecords read anew", "train direct", "train in memory", 0.95),
 ]
 
 
 def figures(command: list[str], pinned: bool = True) -> dict[str, float]:
     """What a command of this folder prints last."""
     return json.loads((output(command, HERE, pinned=pinned).strip().splitlines() or ["{}"])[-1])
+
+
+def training() -> dict[str, float]:
+    """Rows per second of the epochs in which Spark feeds rows, that have them, and that read them."""
+    printed = output([SPARK, "in_training.py", str(FOLDER)], HERE)
+    ways = re.split(r"^.*way (\w+)$", printed, flags=re.MULTILINE)
+    seconds = {
+        way: [float(found) for found in re.findall(r"done in ([\d.]+) s", text)]
+        for way, text in zip(ways[1::2], ways[2::2], strict=True)
+    }
+    first, *later = seconds["fed"]
+    taken = {"train fed": [first], "train in memory": later, "train direct": seconds["read"]}
+    return {way: RECORDS / statistics.mean(epochs) for way, epochs in taken.items()}
 
 
 def main() -> None:
@@ -59,6 +75,7 @@ def main() -> None:
         peer = figures([TENSORFLOW, "peer_tfdata.py", "read", str(FOLDER)])
         found = {f"tf.data {kind}": rate for kind, rate in peer.items()}
         found.update(figures([SPARK, "in_session.py", str(FOLDER)]))
+        found.update(training())
         print(f"round {turn + 1}: " + ", ".join(f"{k} {v:,.0f}" for k, v in found.items()))
         for name, rate in found.items():
             measured[name].append(rate)
