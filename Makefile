@@ -48,6 +48,8 @@ check: | setup
 
 test: test-native test-jvm test-python
 
+# Readers are given damaged files for a minute, each kind half of it.
+test-native: export FLAMBEAU_FUZZ_SECONDS ?= 30
 test-native: check
 	cargo test --locked --release --workspace
 

@@ -245,6 +245,21 @@ def test_an_image_that_does_not_fit_is_named(spark, keras, photos):
         KerasModel.from_keras(model, featuresCol="id", imageCols=["id"]).transform(data)
 
 
+def test_a_damaged_image_is_left_out_of_training_where_nulls_are(spark, keras, photos):
+    data, _ = photos
+    whole = data.where("id = 1").selectExpr("photo", "0.0 AS label")
+    cut = whole.selectExpr("substring(photo, 1, length(photo) - 40) AS photo", "label")
+    model = keras.Sequential(
+        [keras.Input((21, 29, 3)), keras.layers.Flatten(), keras.layers.Dense(1)]
+    )
+    settings = {"optimizer": "sgd", "loss": "mse", "imageCols": ["photo"], "verbose": 0}
+    estimator = KerasEstimator(model=model, featuresCol="photo", **settings)
+    with pytest.raises(DataException, match="'photo' holds no image in row"):
+        estimator.fit(whole.union(cut))
+    left = estimator.copy({estimator.nullPolicy: "drop"})
+    assert left.fit(whole.union(cut)).history == left.fit(whole).history
+
+
 TOKENS = [[3, 1, 4, 1, 5], [9], [], [2, 6, 5, 3, 5, 8, 9, 7], [9, 3, 2], [3, 8, 4, 6]] * 4
 
 

@@ -50,6 +50,11 @@ impl<'a> Batches<'a> {
         self.intake.check_cancelled()
     }
 
+    /// Rows left out of the last pass that has ended, on this rank.
+    pub fn left_out(&self) -> u64 {
+        self.intake.left_out()
+    }
+
     /// Receives all rows of this pass, for a second: whether they are there.
     ///
     /// # Errors

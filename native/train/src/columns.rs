@@ -71,6 +71,7 @@ pub struct Decoder {
     labels: Vec<Option<LabelDecoder>>,
     weight: Option<Source>,
     rows_seen: u64,
+    left_out: u64,
 }
 
 impl Decoder {
@@ -100,12 +101,19 @@ impl Decoder {
             weight: weight.map(|name| found.one(name)).transpose()?,
             null_policy: columns.null_policy,
             rows_seen: 0,
+            left_out: 0,
         })
     }
 
     /// Counts rows from 0 again.
     pub(crate) fn start_pass(&mut self) {
         self.rows_seen = 0;
+        self.left_out = 0;
+    }
+
+    /// Rows of this pass that were left out, as [`NullPolicy::Drop`] says.
+    pub(crate) fn left_out(&self) -> u64 {
+        self.left_out
     }
 
     /// Copies the batch's rows into a block of our own memory.
@@ -146,7 +154,11 @@ impl Decoder {
                     row,
                 });
             }
-            (Some(_), NullPolicy::Drop) => block.without(&nulls),
+            (Some(_), NullPolicy::Drop) => {
+                let kept = block.without(&nulls);
+                self.left_out += (rows - kept.rows) as u64;
+                kept
+            }
             (Some(_), NullPolicy::Zero) => {
                 let unknown = self.inputs.iter().find_map(InputDecoder::unknown);
                 let labels = self.labels.iter().flatten();

@@ -23,6 +23,9 @@ pub trait Intake: Blocks + std::fmt::Debug {
     /// # Errors
     /// Only that.
     fn check_cancelled(&self) -> Result<(), Error>;
+
+    /// Rows that were left out of the last pass that has ended.
+    fn left_out(&self) -> u64;
 }
 
 /// One rank's part of a fit.
@@ -149,6 +152,7 @@ impl FitLoop<'_> {
             self.report(&epoch, state, progress)?;
             if !stepped.more {
                 state.end_pass();
+                self.tell_left_out(state)?;
             }
             if self.ends(&epoch, state, stepped.more) {
                 progress.end_epoch(epoch.steps);
@@ -170,16 +174,40 @@ impl FitLoop<'_> {
         let short = !more && !settings.repeat;
         if short && !self.warned {
             self.warned = true;
-            self.tell(Event::Warning {
-                message: format!(
-                    "epoch {} ends after {} of {steps} steps, as the rows have run out: set repeat \
-                     to go on with the first ones, or lower stepsPerEpoch",
-                    state.epochs + 1,
-                    epoch.steps,
-                ),
-            });
+            self.warn(format!(
+                "epoch {} ends after {} of {steps} steps, as the rows have run out: set repeat to go \
+                 on with the first ones, or lower stepsPerEpoch",
+                state.epochs + 1,
+                epoch.steps,
+            ));
         }
         short
+    }
+
+    /// Says how many rows are left out, once the first pass is over.
+    fn tell_left_out(&mut self, state: &State) -> Result<(), Error> {
+        if state.cursor.passes != 1 {
+            return Ok(());
+        }
+        let mut left_out = [self.batches.left_out() as f64];
+        let communicator = self.trainer.communicator_mut();
+        communicator.allreduce_f64(&mut left_out)?;
+        if left_out[0] > 0.0 {
+            let message = format!(
+                "{} rows are left out of training and validation: they hold nulls or damaged images, \
+                 and nullPolicy is drop",
+                left_out[0]
+            );
+            self.warn(message);
+        }
+        Ok(())
+    }
+
+    /// Tells the user something, once for all ranks.
+    fn warn(&self, message: String) {
+        if self.artifacts.is_some() {
+            self.tell(Event::Warning { message });
+        }
     }
 
     fn without_rows(&mut self) -> DataError {

@@ -221,8 +221,10 @@ impl Fit {
     /// Says that a pass over the rows is over, in both streams: the only one, unless the settings say
     /// that rows come anew in each.
     pub fn finish(&self, _room: Room) {
-        lock(&self.decoders).start_pass();
-        self.messages.send(Message::End).ok();
+        let mut decoders = lock(&self.decoders);
+        let left_out = decoders.training.left_out() + decoders.validation.left_out();
+        decoders.start_pass();
+        self.messages.send(Message::End { left_out }).ok();
     }
 
     /// The next event, waiting up to `timeout` for it.

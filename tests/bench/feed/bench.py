@@ -54,7 +54,7 @@ def figures(command: list[str], pinned: bool = True) -> dict[str, float]:
 
 
 def training() -> dict[str, float]:
-    """Rows per second of the epochs in which Spark feeds rows, that have them, and that read them."""
+    """Rows per second of epochs in which Spark feeds rows, that have them, and that read them."""
     printed = output([SPARK, "in_training.py", str(FOLDER)], HERE)
     ways = re.split(r"^.*way (\w+)$", printed, flags=re.MULTILINE)
     seconds = {

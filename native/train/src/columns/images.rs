@@ -3,7 +3,7 @@
 use super::sources::{Source, Sources};
 use super::{WantedInput, shape_text};
 use crate::block::Values;
-use crate::config::{Columns, ImageResize};
+use crate::config::{Columns, ImageResize, NullPolicy};
 use crate::decode::{Column, ColumnKind, Nulls};
 use crate::error::DataError;
 use flambeau_formats::image::{Channels, Shape};
@@ -13,6 +13,8 @@ use flambeau_formats::image::{Channels, Shape};
 pub(super) struct ImageInput {
     shape: Shape,
     resize: ImageResize,
+    /// Whether a row whose image is damaged is left out, as one without an image is.
+    drops: bool,
 }
 
 /// What `imageCols` may name.
@@ -67,6 +69,7 @@ impl ImageInput {
                     channels,
                 },
                 resize: columns.image_resize,
+                drops: columns.null_policy == NullPolicy::Drop,
             })),
             _ => wrong("it must be numbers of a known height, width, and 1, 3 or 4 channels"),
         }
@@ -81,6 +84,7 @@ impl ImageInput {
         column: &Column<'_>,
         nulls: &mut Nulls,
     ) -> Result<Values, DataError> {
-        Ok(Values::U8(column.images(self.shape, self.resize, nulls)?))
+        let images = column.images(self.shape, self.resize, self.drops, nulls)?;
+        Ok(Values::U8(images))
     }
 }

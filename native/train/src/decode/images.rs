@@ -16,7 +16,8 @@ pub(crate) const IMAGE_FIELDS: [&str; 6] =
 const DEPTH: i32 = 7;
 
 impl Column<'_> {
-    /// The pixels of every row in `shape`, a byte a channel.
+    /// The pixels of every row in `shape`, a byte a channel. With `drops` a row whose image is damaged
+    /// counts as null.
     ///
     /// # Errors
     /// [`DataError::Image`] and [`DataError::ImageSize`] for a row that is no such image;
@@ -25,6 +26,7 @@ impl Column<'_> {
         &self,
         shape: Shape,
         resize: ImageResize,
+        drops: bool,
         nulls: &mut Nulls,
     ) -> Result<Vec<u8>, DataError> {
         let resize = match resize {
@@ -45,22 +47,29 @@ impl Column<'_> {
                 continue;
             }
             let decoded = match (files, &structs) {
-                (Some(files), _) => image::decode(files.value(row), shape, resize, slot),
-                (None, Some(structs)) => match structs.image(row) {
-                    Ok(image) => image.write(shape, resize, slot),
-                    Err(reason) => return Err(self.no_image(row, reason)),
-                },
-                (None, None) => Ok(()),
+                (Some(files), _) => Ok(image::decode(files.value(row), shape, resize, slot)),
+                (None, Some(structs)) => structs
+                    .image(row)
+                    .map(|image| image.write(shape, resize, slot)),
+                (None, None) => Ok(Ok(())),
             };
-            decoded.map_err(|error| match error {
-                Error::ImageSize { found, expected } => DataError::ImageSize {
-                    column: self.name.to_owned(),
-                    row: self.first_row + row as u64,
-                    found,
-                    expected,
-                },
-                error => self.no_image(row, error.to_string()),
-            })?;
+            let damage = match decoded {
+                Ok(Ok(())) => continue,
+                Ok(Err(Error::ImageSize { found, expected })) => {
+                    return Err(DataError::ImageSize {
+                        column: self.name.to_owned(),
+                        row: self.first_row + row as u64,
+                        found,
+                        expected,
+                    });
+                }
+                Ok(Err(error)) => error.to_string(),
+                Err(reason) => reason,
+            };
+            if !drops {
+                return Err(self.no_image(row, damage));
+            }
+            nulls.add(self.name, row);
         }
         Ok(out)
     }

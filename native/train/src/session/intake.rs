@@ -18,8 +18,8 @@ pub(crate) enum Message {
     Block(Stream, Block, Vec<Room>),
     /// A batch could not be decoded.
     Refused(DataError),
-    /// A pass over the rows is over.
-    End,
+    /// A pass over the rows is over, from which so many were left out.
+    End { left_out: u64 },
 }
 
 /// The receiving end.
@@ -32,6 +32,8 @@ pub(crate) struct Channel {
     ended: bool,
     /// Whether rows come anew in each pass.
     reread: bool,
+    /// Rows left out of the last pass that has ended.
+    left_out: u64,
 }
 
 impl Channel {
@@ -47,6 +49,7 @@ impl Channel {
             stop,
             ended: false,
             reread,
+            left_out: 0,
         }
     }
 }
@@ -64,7 +67,8 @@ impl Blocks for Channel {
                     return Ok(Arrival::Block(stream, block));
                 }
                 Ok(Message::Refused(error)) => return Err(error.into()),
-                Ok(Message::End) => {
+                Ok(Message::End { left_out }) => {
+                    self.left_out = left_out;
                     self.room.send(Room(())).ok();
                     self.ended = !self.reread;
                     break;
@@ -83,6 +87,10 @@ impl Blocks for Channel {
 }
 
 impl Intake for Channel {
+    fn left_out(&self) -> u64 {
+        self.left_out
+    }
+
     /// A failure anywhere in the job counts too; the next collective call says which.
     fn check_cancelled(&self) -> Result<(), Error> {
         if self.stop.is_cancelled() {

@@ -2,11 +2,13 @@
 //! an epoch.
 
 use crate::ranks::{Job, dense, fit, newest_checkpoint, partitions, perceptron, rows};
+use arrow_array::{Float32Array, RecordBatch};
 use flambeau_train::Error;
 use flambeau_train::error::DataError;
 use flambeau_train::event::FitResult;
 use serde_json::{Value, json};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 fn train(sizes: &[usize], settings: Value) -> FitResult {
     let directory = tempfile::tempdir().unwrap();
@@ -82,6 +84,41 @@ fn rows_too_few_for_a_whole_batch_are_an_error_that_says_so() {
         };
         assert_eq!(*batch_size, 64);
     }
+}
+
+#[test]
+fn what_the_user_should_know_is_told_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let settings = json!({"epochs": 3, "batch_size": 64, "steps_per_epoch": 8});
+    let short = Job::new(perceptron(), settings);
+    fit(&short, &partitions(&[300, 200]), directory.path());
+    let told = short.warnings.lock().unwrap().clone();
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(
+        told[0].contains("epoch 1 ends after 5 of 8 steps"),
+        "{told:?}"
+    );
+
+    let directory = tempfile::tempdir().unwrap();
+    let mut dropping = Job::new(perceptron(), json!({"epochs": 2}));
+    dropping.null_policy = "drop";
+    let rows = [with_nulls(100, 7), with_nulls(50, 3)].map(|rows| vec![rows]);
+    let result = fit(&dropping, &rows, directory.path());
+    assert_eq!(result.rows, [140, 140]);
+    let told = dropping.warnings.lock().unwrap().clone();
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].starts_with("10 rows are left out"), "{told:?}");
+}
+
+/// Rows of which the first ones hold a null.
+fn with_nulls(count: usize, nulls: usize) -> RecordBatch {
+    let whole = rows(0, count);
+    let holes: Float32Array = (0..count)
+        .map(|row| (row >= nulls).then_some(0.5))
+        .collect();
+    let mut columns = whole.columns().to_vec();
+    columns[1] = Arc::new(holes);
+    RecordBatch::try_new(whole.schema(), columns).unwrap()
 }
 
 /// Where rows are not shuffled, those of each pass train as those that were kept.

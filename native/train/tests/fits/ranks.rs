@@ -35,6 +35,10 @@ pub(crate) struct Job {
     pub(crate) micro_batch: Option<u64>,
     /// What the processes of the ranks have kept of the stream.
     pub(crate) kept: Arc<Mutex<HashMap<usize, Arc<Checkpoint>>>>,
+    /// What the user was warned of.
+    pub(crate) warnings: Arc<Mutex<Vec<String>>>,
+    /// What a null does.
+    pub(crate) null_policy: &'static str,
     /// How long a rank takes to make each of its batches.
     pub(crate) pauses: Vec<Duration>,
     pub(crate) run_id: String,
@@ -70,6 +74,8 @@ impl Job {
             validation: Vec::new(),
             micro_batch: None,
             kept: Arc::default(),
+            warnings: Arc::default(),
+            null_policy: "error",
             pauses: Vec::new(),
             run_id,
         }
@@ -86,7 +92,7 @@ impl Job {
                 "rendezvous_timeout_ms": 60_000,
                 "progress_timeout_ms": self.progress_timeout_ms},
             "columns": {"features": ["a", "b", "c", "d"], "labels": ["label"], "weight": null,
-                        "null_policy": "error"},
+                        "null_policy": self.null_policy},
             "fit": self.fit, "resume": if rank == 0 { json!(self.resume) } else { Value::Null },
             "micro_batch": self.micro_batch.map(|number| json!({"stream": "s", "number": number}))});
         serde_json::from_value(config).unwrap()
@@ -140,8 +146,10 @@ impl Job {
             }
             fit.finish(room()?);
             while let Some(event) = fit.poll(Duration::ZERO)? {
-                if let Event::Done { result } = event {
-                    done = Some(result);
+                match event {
+                    Event::Done { result } => done = Some(result),
+                    Event::Warning { message } => self.warnings.lock().unwrap().push(message),
+                    _ => {}
                 }
             }
             if done.is_some() || self.fit["reread"] != true {
@@ -157,8 +165,10 @@ impl Job {
                 fit.close();
                 return Ok(result);
             }
-            if let Some(Event::Done { result }) = fit.poll(Duration::from_millis(50))? {
-                done = Some(result);
+            match fit.poll(Duration::from_millis(50))? {
+                Some(Event::Done { result }) => done = Some(result),
+                Some(Event::Warning { message }) => self.warnings.lock().unwrap().push(message),
+                _ => {}
             }
         }
     }
