@@ -70,6 +70,30 @@ def refused_transform(saved: Path, data: DataFrame) -> str:
     return ""
 
 
+def from_files(estimator: KerasEstimator, data: DataFrame, folder: str) -> list[float]:
+    """The losses of training on TFRecords that the workers read."""
+    data.write.format("tfrecord").save(f"{folder}/records")
+    records = data.sparkSession.read.format("tfrecord").load(f"{folder}/records")
+    settings = {estimator.inputMode: "direct", estimator.validationSplit: 0.2}
+    return estimator.copy(settings).fit(records).history["val_loss"]
+
+
+def on_a_stream(estimator: KerasEstimator, data: DataFrame, folder: str) -> int:
+    """The rows of a stream that a model trained on the same stream predicts as they are."""
+    data.write.parquet(f"{folder}/arrived")
+    arriving = data.sparkSession.readStream.schema(data.schema).option("maxFilesPerTrigger", 1)
+    stream = arriving.parquet(f"{folder}/arrived")
+    training = stream.writeStream.foreachBatch(estimator.fitBatch)
+    training = training.option("checkpointLocation", f"{folder}/training")
+    training.trigger(availableNow=True).start().awaitTermination()
+    export = f"{estimator.getOrDefault(estimator.modelDir)}/export/model.keras"
+    model = KerasModel.from_file(data.sparkSession, export, featureCols=["x", "y"])
+    predicting = model.transform(stream).where("prediction = label").writeStream
+    predicting = predicting.option("checkpointLocation", f"{folder}/predicting")
+    predicting.trigger(availableNow=True).start(f"{folder}/predicted").awaitTermination()
+    return data.sparkSession.read.parquet(f"{folder}/predicted").count()
+
+
 def main() -> None:
     """Fits, transforms, saves, loads and is refused."""
     python, folder = sys.argv[1:]
@@ -100,6 +124,10 @@ def main() -> None:
         "history": model.history,
         "right": right(model, data),
         "loaded": right(KerasModel.load(f"{folder}/model"), data),
+        "from files": from_files(estimator, data, folder),
+        "on a stream": on_a_stream(
+            estimator.copy({estimator.modelDir: f"{folder}/streamed"}), data, folder
+        ),
         "refused fit": refused_fit(estimator, data),
         "refused transform": refused_transform(Path(folder, "model"), data),
     }

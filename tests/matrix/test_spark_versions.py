@@ -51,6 +51,9 @@ def test_a_small_job_runs(clean_python, pyspark_folder, tmp_path, version):
     assert set(result["history"]) == {"loss", "val_loss"}
     assert result["history"]["loss"][-1] < result["history"]["loss"][0]
     assert result["right"] == result["loaded"] > 0.9 * ROWS
+    assert len(result["from files"]) == 5
+    assert result["from files"][-1] < result["from files"][0]
+    assert result["on a stream"] > 0.8 * ROWS
     reason = r'layer "\w+" \(Warp\): this class is not supported; supported: [\w, ]+'
     assert re.fullmatch(rf"rank \d: {reason}", result["refused fit"])
     # Spark's own words, the reason in one line, and no stack of the task.
