@@ -22,16 +22,21 @@ MODEL = ROOT / "examples" / "mnist" / "cnn.json"
 
 def main() -> None:
     """Train in each way."""
-    spark = session({"spark.default.parallelism": "1", "spark.flambeau.cache.memory": "2g"})
+    # One partition, which the one worker takes as it is.
+    spark = session(
+        {"spark.sql.files.maxPartitionBytes": "2g", "spark.flambeau.cache.memory": "2g"}
+    )
     records = spark.read.format("tfrecord").option("binaryFeatures", "image")
     table = records.load(f"{sys.argv[1]}/bytes")
     print(f"rows {table.count()}", flush=True)
-    cached = table.coalesce(1).cache()
-    cached.count()
+    table.cache().count()
     for way, frame, mode, epochs in [
-        ("fed", cached, "spark", 3),
+        ("warm", table.where("hash(image) % 8 = 0"), "spark", 1),
+        ("fed", table, "spark", 3),
         ("read", table, "direct", 2),
     ]:
+        if mode == "direct":
+            table.unpersist(blocking=True)
         print(f"way {way}", flush=True)
         KerasEstimator(
             model=MODEL,
