@@ -82,22 +82,46 @@ pub(crate) fn kind(value: &Json) -> Kind {
     }
 }
 
+/// Whether a kind of integers has a number, to the precision of f64.
+fn fits(number: f64, kind: Kind) -> bool {
+    let (least, greatest) = match kind {
+        Kind::Uint8 => (0.0, f64::from(u8::MAX)),
+        Kind::Int8 => (f64::from(i8::MIN), f64::from(i8::MAX)),
+        Kind::Int16 => (f64::from(i16::MIN), f64::from(i16::MAX)),
+        Kind::Int => (f64::from(i32::MIN), f64::from(i32::MAX)),
+        Kind::Bool => return true,
+        // As an f64, the greatest i64 is the number after it.
+        _ => (i64::MIN as f64, i64::MAX as f64),
+    };
+    (least..=greatest).contains(&number)
+}
+
 /// A number or nested lists of numbers as a tensor of `kind`.
 ///
 /// # Errors
 /// The lists are ragged, or hold anything else.
 pub(crate) fn tensor(value: &Json, kind: Kind, device: Device) -> Result<Tensor> {
-    let options = (kind, device);
-    match value {
-        Json::Bool(flag) => return Ok(Tensor::f_scalar_tensor(i64::from(*flag), options)?),
+    let wide = match value {
+        Json::Bool(flag) => Some(Tensor::f_scalar_tensor(
+            i64::from(*flag),
+            (Kind::Int64, device),
+        )?),
         Json::Number(integer) if integer.is_i64() => {
             let integer = integer.as_i64().unwrap_or_default();
-            return Ok(Tensor::f_scalar_tensor(integer, options)?);
+            Some(Tensor::f_scalar_tensor(integer, (Kind::Int64, device))?)
         }
-        _ => {}
-    }
-    if let Some(number) = number(value) {
-        return Ok(Tensor::f_scalar_tensor(number, options)?);
+        other => match number(other) {
+            Some(number) => Some(Tensor::f_scalar_tensor(number, (Kind::Double, device))?),
+            None => None,
+        },
+    };
+    if let Some(wide) = wide {
+        if !is_float(kind) && !fits(wide.f_double_value(&[])?, kind) {
+            return Err(Error::Values {
+                reason: format!("{value} is out of the range of {kind:?}"),
+            });
+        }
+        return Ok(wide.f_to_kind(kind)?);
     }
     let shape = shape(value).ok_or_else(|| Error::Values {
         reason: format!("{value} is no array of numbers"),

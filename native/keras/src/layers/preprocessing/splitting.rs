@@ -134,15 +134,20 @@ fn characters<'t>(text: &'t [u8], words: &mut Vec<Cow<'t, [u8]>>) {
     }
 }
 
+/// The most words in a group, which no text has: a number in a config must not ask for memory.
+const MAX_GROUP: usize = 1 << 20;
+
 /// Option `ngrams`: a size and all below it, or a list of sizes.
 fn groups(options: &Options<'_>, value: &Json) -> Result<Vec<usize>> {
     let wrong = || {
-        let reason = format!("ngrams = {value} must be a positive integer or several");
+        let reason = format!(
+            "ngrams = {value} must be a positive integer, of at most {MAX_GROUP}, or several"
+        );
         options.invalid(reason)
     };
     let size = |value: &Json| {
         let size = value.as_u64().and_then(|n| usize::try_from(n).ok());
-        size.filter(|&size| size > 0)
+        size.filter(|size| (1..=MAX_GROUP).contains(size))
     };
     // Keras writes a tuple as an object of its items.
     match value.get("items").unwrap_or(value) {
