@@ -8,8 +8,8 @@
 //! holds no more than those that wait to be drawn. A [`Cursor`] says where it stands; from the same
 //! rows a new dataset comes to the same place.
 //!
-//! Beside the budget there are 8 bytes for each row to train on, the block that is just arriving,
-//! those that wait for the trainer thread, and what one batch takes.
+//! The order of the rows, 8 bytes for each, is within the budget. Beside it there are the block that is
+//! just arriving, those that wait for the trainer thread, and what one batch takes.
 
 mod blob;
 mod order;
@@ -270,6 +270,10 @@ impl Dataset {
                 let rows = block.rows;
                 if rows == 0 {
                     return Ok(());
+                }
+                if self.keep && matches!(stream, Stream::Training) {
+                    // The order of the rows.
+                    self.store.leave((rows * size_of::<RowRef>()) as u64);
                 }
                 let block = self.store.put(block)?;
                 match stream {

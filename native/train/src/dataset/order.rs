@@ -21,8 +21,7 @@ pub struct RowRef {
     pub row: u32,
 }
 
-/// The rows that the current pass has not drawn yet: 8 bytes for each, outside the budget of the rows
-/// themselves.
+/// The rows that the current pass has not drawn yet: 8 bytes for each.
 #[derive(Debug)]
 pub(crate) struct Order {
     pending: VecDeque<RowRef>,

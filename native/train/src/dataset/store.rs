@@ -20,6 +20,8 @@ pub(crate) struct Store {
     budget: u64,
     /// What they take.
     held: u64,
+    /// What is kept beside them within the budget.
+    beside: u64,
     spill: Spill,
 }
 
@@ -59,8 +61,14 @@ impl Store {
             free: Vec::new(),
             budget,
             held: 0,
+            beside: 0,
             spill: Spill::new(folder),
         }
+    }
+
+    /// Leaves so many bytes of the budget to what is kept beside blocks.
+    pub(crate) fn leave(&mut self, bytes: u64) {
+        self.beside += bytes;
     }
 
     /// Keeps a block; the index it has until it is freed.
@@ -70,7 +78,7 @@ impl Store {
     pub(crate) fn put(&mut self, block: Block) -> Result<u32, Error> {
         let rows = block.rows;
         let bytes = block.bytes() as u64;
-        let place = if self.held.saturating_add(bytes) <= self.budget {
+        let place = if self.held.saturating_add(self.beside + bytes) <= self.budget {
             self.held += bytes;
             Place::Memory(block)
         } else {
