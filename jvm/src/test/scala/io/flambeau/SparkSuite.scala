@@ -50,5 +50,13 @@ abstract class SparkSuite(master: String = "local[2]") extends AnyFunSuite with 
     job.jobIds.head
   }
 
+  /** As `kill -9`, and waits for its end: executors of local-cluster are children of this JVM. */
+  protected def killOneExecutor(): Unit = {
+    val executors = ProcessHandle.current.children.filter(_.info.command.orElse("").endsWith("java"))
+    val executor = executors.findFirst().orElseThrow()
+    assert(executor.destroyForcibly())
+    executor.onExit().get()
+  }
+
   protected def temporaryDirectory(): Path = Files.createTempDirectory("flambeau-test")
 }

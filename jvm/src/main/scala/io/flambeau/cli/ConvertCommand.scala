@@ -9,6 +9,7 @@ import org.apache.spark.sql.functions._
 import org.apache.spark.sql.types._
 
 import io.flambeau.DataException
+import io.flambeau.jni.Columns
 
 /** Writes the rows of files in another format. */
 private[cli] object ConvertCommand extends Command {
@@ -57,7 +58,7 @@ private[cli] object ConvertCommand extends Command {
     if (!table.columns.contains(name)) {
       throw new DataException(s"there is no column '$name' among ${table.columns.mkString(", ")}")
     }
-    quoted(name)
+    Columns.named(name)
   }
 
   private def stacked(table: DataFrame, arguments: Arguments): DataFrame = arguments.get("stack").fold(table) {
@@ -67,21 +68,21 @@ private[cli] object ConvertCommand extends Command {
       val (from, to) = (table.columns.indexOf(first), table.columns.indexOf(last))
       if (from > to) throw new UsageException(s"--stack: '$last' comes before '$first'")
       val inside = table.columns.toSeq.slice(from, to + 1)
-      val others = table.columns.toSeq.diff(inside).map(quoted)
-      table.select(others :+ array(inside.map(quoted): _*).as(name): _*)
+      val others = table.columns.toSeq.diff(inside).map(Columns.named)
+      table.select(others :+ array(inside.map(Columns.named): _*).as(name): _*)
     case other => throw new UsageException(s"--stack must be NAME=FIRST..LAST, not '$other'")
   }
 
   /** A CSV file holds no arrays: each becomes as many columns, numbered from 0. */
   private def spread(table: DataFrame): DataFrame = {
     val numbers = table.select(table.schema.map {
-      case StructField(name, BinaryType, _, _) => Pixels.numbers(quoted(name)).as(name)
-      case field => quoted(field.name)
+      case StructField(name, BinaryType, _, _) => Pixels.numbers(Columns.named(name)).as(name)
+      case field => Columns.named(field.name)
     }: _*)
     val lists = numbers.schema.collect { case StructField(name, _: ArrayType, _, _) => name }
     if (lists.isEmpty) numbers
     else {
-      val longest = numbers.select(lists.flatMap(name => Seq(min(size(quoted(name))), max(size(quoted(name))))): _*).head()
+      val longest = numbers.select(lists.flatMap(name => Seq(min(size(Columns.named(name))), max(size(Columns.named(name))))): _*).head()
       val widths = lists.indices.map { at =>
         if (longest.isNullAt(2 * at)) 0
         else if (longest.getInt(2 * at) == longest.getInt(2 * at + 1)) longest.getInt(2 * at)
@@ -93,8 +94,8 @@ private[cli] object ConvertCommand extends Command {
       }
       val width = lists.zip(widths).toMap
       numbers.select(numbers.columns.toSeq.flatMap { name =>
-        width.get(name).fold(Seq(quoted(name))) { count =>
-          (0 until count).map(index => quoted(name)(index).as(s"$name$index"))
+        width.get(name).fold(Seq(Columns.named(name))) { count =>
+          (0 until count).map(index => Columns.named(name)(index).as(s"$name$index"))
         }
       }: _*)
     }
@@ -114,8 +115,6 @@ private[cli] object ConvertCommand extends Command {
       case _ => throw new UsageException(s"--shape must be HEIGHT,WIDTH,CHANNELS with 1, 3 or 4 channels, not '$text'")
     }
   }
-
-  private def quoted(name: String) = col("`" + name.replace("`", "``") + "`")
 
   private val Stack = """([^=]+)=(.+?)\.\.(.+)""".r
 }

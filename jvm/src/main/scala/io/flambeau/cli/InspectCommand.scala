@@ -4,8 +4,10 @@ package io.flambeau.cli
 import java.io.PrintStream
 
 import org.apache.spark.sql.{Column, DataFrame, Row, SparkSession}
-import org.apache.spark.sql.functions.{col, count, lit, max, min, size}
+import org.apache.spark.sql.functions.{count, lit, max, min, size}
 import org.apache.spark.sql.types.{ArrayType, StructField}
+
+import io.flambeau.jni.Columns
 
 /** Says what is in files: how many records, which columns, and the first records. */
 private[cli] object InspectCommand extends Command {
@@ -40,7 +42,7 @@ private[cli] object InspectCommand extends Command {
 
   /** Rows that are not null; of arrays also the least and the greatest number of values. */
   private def aggregatesOf(field: StructField): Seq[Column] = {
-    val column = col("`" + field.name.replace("`", "``") + "`")
+    val column = Columns.named(field.name)
     count(column) +: (field.dataType match {
       case _: ArrayType => Seq(min(size(column)), max(size(column)))
       case _ => Nil

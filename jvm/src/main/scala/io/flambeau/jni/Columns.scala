@@ -2,6 +2,8 @@
 package io.flambeau.jni
 
 import org.apache.spark.sql.flambeau.StackedColumns
+import org.apache.spark.sql.Column
+import org.apache.spark.sql.functions.col
 import org.apache.spark.sql.types.StructType
 import org.json4s.{JNull, JObject, JString, JValue}
 import org.json4s.JsonDSL._
@@ -70,3 +72,9 @@ final case class ColumnMapping(
     labelEncoding: String = "none",
     sequencePadding: String = "error",
     sequenceTruncating: String = "error")
+
+object Columns {
+
+  /** The column of that name, whatever characters are in it. */
+  def named(name: String): Column = col("`" + name.replace("`", "``") + "`")
+}

@@ -44,7 +44,7 @@ final class KerasModel(
     val schema = transformSchema(dataset.schema, logging = true)
     val drops = $(nullPolicy) == "drop"
     val input =
-      if (drops) dataset.toDF().where(inputColumns.names.map(name => dataset.col(s"`$name`").isNotNull).reduce(_ && _))
+      if (drops) dataset.toDF().where(inputColumns.names.map(name => Columns.named(name).isNotNull).reduce(_ && _))
       else dataset.toDF()
     val columns = if (drops) inputColumns.copy(nullPolicy = "error") else inputColumns
     checked(columns, input.schema)

@@ -11,6 +11,7 @@ import org.apache.spark.sql.types.{BooleanType, StructType}
 import org.slf4j.LoggerFactory
 
 import io.flambeau.DataException
+import io.flambeau.jni.Columns
 
 /**
  * The rows of a fit whose ranks read them by themselves, in every pass: partitions of the plan,
@@ -46,7 +47,7 @@ private[train] object DirectInput {
 
   private def validates(spec: FitSpec) = spec.validation match {
     case Validation.NoRows | Validation.Rows(_) => lit(false)
-    case Validation.Indicated(name) => FitInput.quoted(name).cast(BooleanType)
+    case Validation.Indicated(name) => Columns.named(name).cast(BooleanType)
     case Validation.Fraction(fraction) => rand(spec.seed) < fraction
   }
 

@@ -5,11 +5,12 @@ import org.apache.spark.rdd.RDD
 import org.apache.spark.sql.{Column, DataFrame, Dataset, SparkSession}
 import org.apache.spark.sql.catalyst.InternalRow
 import org.apache.spark.sql.flambeau.{RowOrder, SparkInternals}
-import org.apache.spark.sql.functions.{col, hash, lit, monotonically_increasing_id, rand, xxhash64}
+import org.apache.spark.sql.functions.{hash, lit, monotonically_increasing_id, rand, xxhash64}
 import org.apache.spark.sql.types.{BooleanType, StructType}
 import org.slf4j.LoggerFactory
 
 import io.flambeau.DataException
+import io.flambeau.jni.Columns
 
 /**
  * The rows of a fit, one partition for each rank, the same rows in the same order in every attempt.
@@ -73,7 +74,7 @@ private[train] object FitInput {
     }
     if (order == RowOrder.Fixed) planned
     else if (spec.shuffle) {
-      val all = planned.schema.fieldNames.toSeq.map(quoted)
+      val all = planned.schema.fieldNames.toSeq.map(Columns.named)
       planned.transform(_.sortWithinPartitions(xxhash64(all: _*), hash(all: _*)))
     } else {
       if (!RowOrder.isSorted(selected)) {
@@ -88,7 +89,7 @@ private[train] object FitInput {
   /** What says whether a row only validates, where that does not depend on its place. */
   private def knownIndicator(validation: Validation): Option[Column] = validation match {
     case Validation.NoRows => Some(lit(false).as(Indicator))
-    case Validation.Indicated(name) => Some(quoted(name).cast(BooleanType).as(Indicator))
+    case Validation.Indicated(name) => Some(Columns.named(name).cast(BooleanType).as(Indicator))
     case Validation.Fraction(_) | Validation.Rows(_) => None
   }
 
@@ -96,7 +97,7 @@ private[train] object FitInput {
   private[train] def marked(data: Dataset[_], columns: Seq[Column], validates: Column): DataFrame =
     data.select(columns :+ validates.as(Indicator): _*)
 
-  private[train] def columnsOf(spec: FitSpec): Seq[Column] = spec.columns.names.map(quoted)
+  private[train] def columnsOf(spec: FitSpec): Seq[Column] = spec.columns.names.map(Columns.named)
 
   private def withIndicator(planned: Planned, columns: Seq[Column], spec: FitSpec): Planned = spec.validation match {
     case Validation.Fraction(fraction) =>
@@ -115,5 +116,4 @@ private[train] object FitInput {
           .drop(Order))
     }
 
-  private[train] def quoted(name: String): Column = col("`" + name.replace("`", "``") + "`")
 }

@@ -58,12 +58,6 @@ class ClusterFitSuite extends SparkSuite("local-cluster[2,1,1024]") {
     }
   }
 
-  /** As `kill -9`: executors of local-cluster are children of this JVM. */
-  private def killOneExecutor(): Unit = {
-    val executors = ProcessHandle.current.children.filter(_.info.command.orElse("").endsWith("java"))
-    assert(executors.findFirst().map[Boolean](_.destroyForcibly()).orElse(false))
-  }
-
   test("a cancelled job frees its executors within seconds") {
     failAfter(120.seconds) {
       val data = Samples.points(spark, 2000, 2)

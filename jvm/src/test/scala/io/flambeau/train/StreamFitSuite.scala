@@ -140,13 +140,4 @@ class StreamFitSuite extends SparkSuite("local-cluster[2,1,1024]") {
     assert(refusal(estimator(temporaryDirectory()).setInputMode("direct"), 0).contains("the rows of a stream come once"))
     assert(refusal(estimator(temporaryDirectory()), 7).contains("checkpointLocation"))
   }
-
-  /** As `kill -9`: executors of local-cluster are children of this JVM. */
-  private def killOneExecutor(): Unit = {
-    val executors = ProcessHandle.current.children.filter(_.info.command.orElse("").endsWith("java"))
-    executors.findFirst().ifPresent { executor =>
-      executor.destroyForcibly()
-      executor.onExit().get()
-    }
-  }
 }
