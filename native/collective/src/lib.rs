@@ -9,27 +9,19 @@
 //! its first cause, within a bounded time. After an error a communicator only repeats that error.
 //! All state belongs to a communicator; any number of them may live in one process.
 
-mod abort;
-mod accept;
-mod cause;
-mod chunks;
-mod communicator;
+mod algorithm;
 mod config;
-mod control;
-mod dial;
 mod element;
+mod engine;
 mod error;
-mod handshake;
-mod hello;
-mod job;
-mod link;
-mod message;
-mod rendezvous;
-mod ring;
+mod failure;
+mod membership;
 mod secret;
+mod topology;
+mod transport;
 
-pub use abort::{AbortHandle, AbortReason};
-pub use communicator::Communicator;
 pub use config::Config;
+pub use engine::communicator::Communicator;
 pub use error::{Error, Scene};
+pub use failure::abort::{AbortHandle, AbortReason};
 pub use secret::Secret;

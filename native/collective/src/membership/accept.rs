@@ -12,11 +12,11 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::timeout;
 
-use crate::dial::configure;
 use crate::error::Error;
-use crate::handshake::{self, Arrival, Refusal};
-use crate::hello::{Mismatch, Purpose};
-use crate::job::Job;
+use crate::membership::dial::configure;
+use crate::membership::handshake::{self, Arrival, Refusal};
+use crate::membership::hello::{Mismatch, Purpose};
+use crate::membership::job::Job;
 
 /// Everything up to the first encrypted message, however slowly it dribbles in.
 const HELLO_DEADLINE: Duration = Duration::from_secs(5);

@@ -23,9 +23,9 @@
 
 use std::ops::Range;
 
-use crate::chunks::{chunk, segment};
 use crate::element::{Element, bytes, bytes_mut};
-use crate::link::{Link, LinkError, Operation, SEGMENT_BYTES};
+use crate::topology::chunks::{chunk, segment};
+use crate::transport::tcp::{Link, LinkError, Operation, SEGMENT_BYTES};
 
 /// This rank's place on the ring.
 pub(crate) struct Ring {

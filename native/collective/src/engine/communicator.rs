@@ -5,15 +5,15 @@ use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crate::abort::{AbortHandle, AbortReason, Departure, Shared};
-use crate::cause::Cause;
+use crate::algorithm::ring::Ring;
 use crate::config::Config;
 use crate::error::{Error, Scene};
-use crate::job::Job;
-use crate::link::{Fault, Kind, Link, LinkError, Operation};
-use crate::rendezvous::{self, Neighbours};
-use crate::ring::Ring;
+use crate::failure::abort::{AbortHandle, AbortReason, Departure, Shared};
+use crate::failure::cause::Cause;
+use crate::membership::job::Job;
+use crate::membership::rendezvous::{self, Neighbours};
 use crate::secret::Secret;
+use crate::transport::tcp::{Fault, Kind, Link, LinkError, Operation};
 
 /// A broken data connection only shows that a neighbour is gone or has given up; the control plane
 /// knows why. It is given so long to say so before the neighbour is blamed.

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::abort::Position;
-use crate::cause::Cause;
+use crate::failure::abort::Position;
+use crate::failure::cause::Cause;
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Message {

@@ -21,9 +21,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
-use crate::hello::{HELLO_BYTES, Hello, Mismatch, Purpose};
-use crate::job::Job;
-use crate::message::Message;
+use crate::membership::hello::{HELLO_BYTES, Hello, Mismatch, Purpose};
+use crate::membership::job::Job;
+use crate::membership::message::Message;
 
 const PATTERN: &str = "Noise_NNpsk0_25519_ChaChaPoly_BLAKE2s";
 const HANDSHAKE_BYTES: usize = 48;

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
-use crate::cause::Cause;
+use crate::failure::cause::Cause;
 
 /// Why a rank gives up.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -16,16 +16,16 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
-use crate::abort::{AbortReason, Shared};
-use crate::accept::{accept, listen};
-use crate::cause::Cause;
-use crate::control::Control;
-use crate::dial::dial;
 use crate::error::Error;
-use crate::handshake::{Arrival, into_stream};
-use crate::hello::Purpose;
-use crate::job::Job;
-use crate::message::Message;
+use crate::failure::abort::{AbortReason, Shared};
+use crate::failure::cause::Cause;
+use crate::failure::control::Control;
+use crate::membership::accept::{accept, listen};
+use crate::membership::dial::dial;
+use crate::membership::handshake::{Arrival, into_stream};
+use crate::membership::hello::Purpose;
+use crate::membership::job::Job;
+use crate::membership::message::Message;
 
 /// Rank 0 knows who is missing, so the others leave the verdict to it and wait a little longer.
 const GRACE: Duration = Duration::from_secs(3);

@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 
 use crate::config::Config;
 use crate::error::Scene;
-use crate::hello::{Hello, Purpose};
+use crate::membership::hello::{Hello, Purpose};
 use crate::secret::Secret;
 
 #[derive(Debug)]

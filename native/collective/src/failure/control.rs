@@ -12,11 +12,11 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 
-use crate::abort::{AbortReason, Position, Shared};
-use crate::cause::Cause;
-use crate::handshake::{Arrival, SecureLink, SecureReader, SecureWriter};
-use crate::job::Job;
-use crate::message::Message;
+use crate::failure::abort::{AbortReason, Position, Shared};
+use crate::failure::cause::Cause;
+use crate::membership::handshake::{Arrival, SecureLink, SecureReader, SecureWriter};
+use crate::membership::job::Job;
+use crate::membership::message::Message;
 
 /// The most that telling a peer, or waiting for it to hang up, may take.
 const LINGER: Duration = Duration::from_secs(1);

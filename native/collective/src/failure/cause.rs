@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::abort::AbortReason;
 use crate::error::{Error, Scene};
-use crate::job::Job;
+use crate::failure::abort::AbortReason;
+use crate::membership::job::Job;
 
 /// Why the job stopped. The first one a rank hears of wins there, and is passed on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -10,10 +10,10 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::error::Error;
-use crate::handshake::{self, Refusal, SecureLink};
-use crate::hello::{Mismatch, Purpose};
-use crate::job::Job;
-use crate::message::Message;
+use crate::membership::handshake::{self, Refusal, SecureLink};
+use crate::membership::hello::{Mismatch, Purpose};
+use crate::membership::job::Job;
+use crate::membership::message::Message;
 
 /// One attempt on one port, from the connection to the end of the handshake.
 const ATTEMPT: Duration = Duration::from_secs(5);

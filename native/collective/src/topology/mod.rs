@@ -1,0 +1,3 @@
+//! Who exchanges what with whom: index arithmetic without any input or output.
+
+pub(crate) mod chunks;

@@ -1,0 +1,3 @@
+//! Frames between two ranks, and what goes wrong with them.
+
+pub(crate) mod tcp;
