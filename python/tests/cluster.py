@@ -29,7 +29,7 @@ def session(master: str, more: Mapping[str, str] | None = None) -> Iterator[Spar
         "spark.flambeau.libtorch": str(LIBTORCH),
         "spark.ui.enabled": "false",
         "spark.sql.shuffle.partitions": "2",
-        "spark.executor.heartbeatInterval": "1s",
+        "spark.executor.heartbeatInterval": "250ms",
         # A first job looks for its executors this often; Spark's default is 15 s.
         "spark.scheduler.barrier.maxConcurrentTasksCheck.interval": "1s",
         # The JVM passes what its first session had on to the next ones, unless they say otherwise.

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from deadline import eventually
@@ -21,12 +23,17 @@ class Progress:
         """One line per step or epoch shown."""
         return self.file.read_text().splitlines()
 
-    def await_epoch(self, epoch: int, seconds: float) -> None:
-        """Return when that epoch, or a later one, is on its way."""
+    def await_epoch(self, epoch: int, fit: Future[Any], seconds: float) -> None:
+        """Return when that epoch of `fit`, or a later one, is on its way."""
 
         def seen() -> bool:
             epochs = re.findall(r"^epoch (\d+)/\d+ step ", self.file.read_text(), re.MULTILINE)
-            return any(int(found) >= epoch for found in epochs)
+            if any(int(found) >= epoch for found in epochs):
+                return True
+            if fit.done():
+                fit.result()
+                pytest.fail(f"the fit was over before epoch {epoch} was seen: {self.lines()}")
+            return False
 
         eventually(seconds, f"training in epoch {epoch}", seen)
 

@@ -26,7 +26,7 @@ def spark():
 @pytest.fixture(scope="module")
 def data(spark):
     """Rows for two ranks."""
-    return points(spark, [3000, 3000])
+    return points(spark, [6000, 6000])
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def test_cancelling_the_job_stops_native_work_and_leaves_the_executors_usable(
         return slow.copy({slow.epochs: 1_000_000}).fit(data)
 
     fit = started(endless)
-    progress.await_epoch(2, FIT_SECONDS)
+    progress.await_epoch(2, fit, FIT_SECONDS)
     before = executors(spark)
     assert sorted(rank for executor in before for rank in executor.ranks) == [0, 1]
 
@@ -74,7 +74,7 @@ def test_a_survivor_names_the_killed_rank_and_the_retried_fit_ends_with_the_same
 ):
     settings = {slow.modelDir: (tmp_path / "run").as_uri()} if has_model_dir else {}
     fit = started(lambda: slow.copy(settings).fit(data))
-    progress.await_epoch(2, FIT_SECONDS)
+    progress.await_epoch(2, fit, FIT_SECONDS)
 
     [victim] = [executor for executor in executors(spark) if executor.ranks == [rank]]
     [survivor] = executors(spark) - {victim}

@@ -119,6 +119,17 @@ impl Error {
         }
     }
 
+    /// The error of values that stand in a config, with whose they are.
+    pub(crate) fn of_config(self, place: &str) -> Self {
+        match self {
+            Self::Values { reason } => Self::InvalidConfig {
+                place: place.to_owned(),
+                reason,
+            },
+            error => error,
+        }
+    }
+
     /// An error about a call's arguments while a model runs; the graph adds the layer.
     pub(crate) fn values(reason: impl Into<String>) -> Self {
         Self::Values {

@@ -201,7 +201,7 @@ pub(crate) fn build(entry: &Entry, args: &Args<Spec>, mut place: Place<'_>) -> R
         policy,
         count: 0,
     };
-    let built = builder(&mut scope)?;
+    let built = builder(&mut scope).map_err(|error| error.of_config(options.place()))?;
     let activity = match options.value("activity_regularizer") {
         Some(value) => {
             let place = format!("{}, activity_regularizer", options.place());

@@ -318,7 +318,8 @@ impl<'a> Builder<'a> {
             self.specs.push(literals::spec_of(&tensor));
             self.constants.push((self.specs.len() - 1, tensor));
             self.specs.len() - 1
-        })?;
+        })
+        .map_err(|error| error.of_config(&entry.place()))?;
         // Keras records `training`, mostly as its default; the mode of `fit` or `predict`, which
         // a pass always has, overrides it (`operation_fn` in functional.py).
         args.named.retain(|(key, _)| key != "training");

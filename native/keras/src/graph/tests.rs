@@ -158,6 +158,27 @@ fn damaged_graphs_are_refused_by_name() {
 }
 
 #[test]
+fn damaged_arrays_are_refused_with_their_layer() {
+    let array = json!({"class_name": "__numpy__", "config": {"value": null, "dtype": "float32"}});
+    let config = json!({"name": "scale", "axis": -1, "mean": array, "variance": [1.0]});
+    let normalization = layer("Normalization", config, &[&[tensor("x", 0)]]);
+    let add = json!({"module": "keras.src.ops.numpy", "class_name": "Add", "name": "shift",
+        "config": {"name": "shift"}, "registered_name": null,
+        "inbound_nodes": [{"args": [tensor("x", 0), array], "kwargs": {}}]});
+    let cases = [
+        (normalization, "layer \"scale\" (Normalization): null is no"),
+        (add, "operation \"shift\" (Add): null is no"),
+    ];
+    for (layer, expected) in cases {
+        let outputs = json!([[layer["name"], 0, 0]]);
+        let message = functional(&[input("x", 1), layer], &json!([["x", 0, 0]]), &outputs)
+            .unwrap_err()
+            .to_string();
+        assert!(message.starts_with(expected), "{message}");
+    }
+}
+
+#[test]
 fn a_custom_class_is_never_taken_for_one_of_keras() {
     for (module, registered) in [
         (json!("my.package"), Json::Null),
