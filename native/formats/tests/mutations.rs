@@ -30,9 +30,10 @@ use flambeau_formats::tfrecord::{Record, RecordFrames, RecordReader, RecordWrite
 use flambeau_formats::weights_h5::WeightsFile;
 
 /// What reading may take: so many times the file's length, and a constant for what every reader
-/// keeps, such as buffers of decompressors.
+/// keeps, such as buffers of decompressors, and the 65,535 members that a compound type of HDF5
+/// may announce, for which `hdf5-pure` reserves 4.7 MB before it reads one.
 const MEMORY_PER_BYTE: usize = 32;
-const MEMORY: usize = 4 << 20;
+const MEMORY: usize = 10 << 20;
 /// How long one read may take on a machine that has other things to do.
 const PATIENCE: Duration = Duration::from_secs(20);
 
