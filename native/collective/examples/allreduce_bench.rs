@@ -11,7 +11,7 @@ use std::net::TcpListener;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use flambeau_collective::{AbortHandle, Communicator, Config, Secret};
+use flambeau_collective::{AbortHandle, Communicator, Config, Secret, Security};
 
 type Outcome = Result<(), Box<dyn Error>>;
 
@@ -62,6 +62,7 @@ fn measure(rank: usize, world_size: usize, port: u16, sizes: &[String]) -> Outco
         progress_timeout_ms: 30_000,
         heartbeat_ms: 1_000,
         dead_after_ms: 10_000,
+        security: Security::default(),
     };
     let mut ranks = Communicator::connect(&config, &Secret::new([1; 32]), &AbortHandle::new())?;
     for size in sizes {

@@ -3,9 +3,23 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
+
+/// How the bytes of data connections are protected. Ranks always prove to each other that they
+/// belong together, and control connections are always encrypted, whatever is chosen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Security {
+    /// Every frame carries a keyed code: an altered frame is an error, but can be read.
+    #[default]
+    Auth,
+    /// Every frame is encrypted and authenticated.
+    Encrypt,
+    /// Every frame carries a checksum, which finds damage but no attack.
+    Off,
+}
 
 const A_WEEK_IN_MS: u64 = 7 * 24 * 3600 * 1000;
 
@@ -41,6 +55,9 @@ pub struct Config {
     /// A rank silent for this long is lost.
     #[serde(default = "default_dead_after_ms")]
     pub dead_after_ms: u64,
+    /// How the bytes of data connections are protected; the same on all ranks.
+    #[serde(default)]
+    pub security: Security,
 }
 
 fn default_heartbeat_ms() -> u64 {

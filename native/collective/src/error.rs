@@ -64,7 +64,8 @@ pub enum Error {
         /// Where it met this rank.
         scene: Box<Scene>,
     },
-    /// This rank belongs to an attempt that has been replaced; it should simply end.
+    /// This rank belongs to an attempt that has been replaced, as a rank of the newer one has proved;
+    /// it should simply end.
     #[error(
         "{scene}: this rank is of stage attempt {own}, but attempt {newest} is running already. \
          Nothing to do: the newer attempt goes on without this rank"
@@ -74,19 +75,6 @@ pub enum Error {
         own: u64,
         /// The attempt that answered.
         newest: u64,
-        /// Where it met this rank.
-        scene: Box<Scene>,
-    },
-    /// The peer belongs to the right job and attempt, but holds another secret.
-    #[error(
-        "{scene}: rank {rank} ({host}) refused this rank's key. The ranks hold different secrets, \
-         or another program pretends to be rank {rank}"
-    )]
-    Authentication {
-        /// The rank that refused.
-        rank: usize,
-        /// Its host.
-        host: String,
         /// Where it met this rank.
         scene: Box<Scene>,
     },
@@ -174,7 +162,7 @@ impl Error {
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         match self {
-            Error::Config { .. } | Error::Authentication { .. } => false,
+            Error::Config { .. } => false,
             Error::PeerAborted { deterministic, .. } | Error::Aborted { deterministic, .. } => {
                 !deterministic
             }

@@ -18,14 +18,13 @@ impl Secret {
         Self(bytes)
     }
 
-    /// The pre-shared key of one attempt of one stage of one run: a peer of another attempt that
-    /// holds the same secret still derives another key.
+    /// The pre-shared key of one stage of one run. Its attempts share it, so that an older one can be
+    /// told with proof that it has been replaced; what they say under it carries the attempt.
     pub(crate) fn session_key(&self, config: &Config) -> Self {
         let mut hash = Sha256::new();
-        hash.update(b"flambeau collective key 1");
+        hash.update(b"flambeau collective key 2");
         hash.update(self.0);
         hash.update(config.stage_id.to_le_bytes());
-        hash.update(config.stage_attempt.to_le_bytes());
         hash.update(config.run_id.as_bytes());
         Self(hash.finalize().into())
     }

@@ -119,6 +119,7 @@ fn to_json(config: &Config) -> String {
         "progress_timeout_ms": config.progress_timeout_ms,
         "heartbeat_ms": config.heartbeat_ms,
         "dead_after_ms": config.dead_after_ms,
+        "security": config.security,
     })
     .to_string()
 }

@@ -19,6 +19,9 @@ use crate::transport::tcp::{Fault, Kind, Link, LinkError, Operation};
 /// knows why. It is given so long to say so before the neighbour is blamed.
 const ROOT_CAUSE_PATIENCE: Duration = Duration::from_secs(1);
 
+/// After the end of a job its control thread takes a second to tell it, at most.
+const CONTROL_PATIENCE: Duration = Duration::from_secs(3);
+
 /// One rank's end of the collective operations. All ranks must make the same calls in the same
 /// order. Every call blocks until this rank's part is done, the job fails anywhere, or its
 /// deadline passes; after an error every further call returns the same first cause.
@@ -27,7 +30,13 @@ pub struct Communicator {
     shared: Arc<Shared>,
     /// None in a world of one, which opens no sockets.
     ring: Option<Ring>,
-    control: Option<JoinHandle<()>>,
+    control: Option<ControlThread>,
+}
+
+struct ControlThread {
+    thread: JoinHandle<()>,
+    /// Closed when the thread has done its work, well or not.
+    ended: mpsc::Receiver<()>,
 }
 
 impl Communicator {
@@ -39,6 +48,8 @@ impl Communicator {
         config.validate()?;
         let job = Arc::new(Job::new(config, secret));
         let shared = Arc::clone(&abort.shared);
+        // A handle is of one communicator: it has not been set before.
+        shared.job.set(Arc::clone(&job)).ok();
         let mut communicator = Self {
             job,
             shared,
@@ -62,16 +73,18 @@ impl Communicator {
             .build()
             .map_err(|source| local("start the control plane", source, &self.job))?;
         let (ready, outcome) = mpsc::channel();
+        let (ending, ended) = mpsc::channel::<()>();
         let (job, shared) = (Arc::clone(&self.job), Arc::clone(&self.shared));
-        let control = thread::Builder::new()
+        let thread = thread::Builder::new()
             .name(format!("flambeau-control-{}", self.job.rank()))
             .spawn(move || {
+                let _ending = ending;
                 runtime.block_on(rendezvous::serve(job, shared, ready));
                 // A name look-up may still be under way: it is not worth waiting for.
                 runtime.shutdown_background();
             })
             .map_err(|source| local("start the control thread", source, &self.job))?;
-        self.control = Some(control);
+        self.control = Some(ControlThread { thread, ended });
         let neighbours = outcome.recv().unwrap_or_else(|_ended| {
             let source = std::io::Error::other("the control thread ended; see its panic message");
             Err(local("meet the other ranks", source, &self.job))
@@ -266,11 +279,15 @@ impl Communicator {
         })
     }
 
-    /// The control thread ends by itself, soon after the job has ended or failed.
+    /// The control thread ends by itself, soon after the job has ended or failed. If it does not it is
+    /// left to itself: it holds nothing that anybody waits for.
     fn join_control(&mut self) {
-        if let Some(control) = self.control.take()
-            && control.join().is_err()
-        {
+        let Some(ControlThread { thread, ended }) = self.control.take() else {
+            return;
+        };
+        if ended.recv_timeout(CONTROL_PATIENCE) == Err(mpsc::RecvTimeoutError::Timeout) {
+            log::error!("the control thread of rank {} does not end", self.rank());
+        } else if thread.join().is_err() {
             log::error!("the control thread of rank {} panicked", self.rank());
         }
     }

@@ -4,15 +4,21 @@
 //! a `Notify`, a caller in the exit barrier through a `Condvar`, a caller blocked on a data socket
 //! by shutting that socket down.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::net::{Shutdown, TcpStream};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
+use crate::error::{Error, Scene};
 use crate::failure::cause::Cause;
+use crate::membership::job::Job;
+
+/// Warnings that wait for a caller who may never ask for them.
+const WARNINGS: usize = 8;
 
 /// Why a rank gives up.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,6 +59,30 @@ impl AbortHandle {
         self.shared.fail(Cause::Own(reason));
     }
 
+    /// Fails with the first cause once the communicator has stopped, by this handle or by a failure
+    /// anywhere in the job: for a rank that is busy with something of its own, `doing`.
+    ///
+    /// # Errors
+    /// As [`Error`] describes.
+    pub fn check(&self, doing: &str) -> Result<(), Error> {
+        let (Some(cause), Some(job)) = (self.shared.cause(), self.shared.job.get()) else {
+            return Ok(());
+        };
+        let scene = Scene {
+            rank: job.rank(),
+            operation: doing.to_owned(),
+            elapsed: job.started.elapsed(),
+        };
+        Err(cause.into_error(job, Box::new(scene)))
+    }
+
+    /// What the user should know of the ranks and has not been told yet, such as who holds the others
+    /// up. Rank 0 knows it.
+    #[must_use]
+    pub fn take_warning(&self) -> Option<String> {
+        self.shared.lock().warnings.pop_front()
+    }
+
     /// Whether the communicator has stopped, by this handle or by a failure anywhere in the job.
     #[must_use]
     pub fn is_aborted(&self) -> bool {
@@ -84,6 +114,8 @@ pub(crate) struct Position {
 #[derive(Default)]
 pub(crate) struct Shared {
     state: Mutex<State>,
+    /// Known once the communicator begins to connect.
+    pub(crate) job: OnceLock<Arc<Job>>,
     changed: Condvar,
     notify: Notify,
 }
@@ -96,6 +128,7 @@ struct State {
     furthest_behind: Option<Position>,
     leaving: bool,
     left: bool,
+    warnings: VecDeque<String>,
 }
 
 impl Shared {
@@ -168,6 +201,15 @@ impl Shared {
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
         state
+    }
+
+    /// Keeps a warning for the caller; of many, the last ones.
+    pub(crate) fn warn(&self, message: String) {
+        let mut state = self.lock();
+        if state.warnings.len() == WARNINGS {
+            state.warnings.pop_front();
+        }
+        state.warnings.push_back(message);
     }
 
     pub(crate) fn is_leaving(&self) -> bool {

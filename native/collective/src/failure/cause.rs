@@ -21,6 +21,8 @@ pub(crate) enum Cause {
     Stalled { rank: usize, how: String },
     /// That rank sent what cannot be right.
     Protocol { rank: usize, what: String },
+    /// A rank of that attempt, newer than this one, has proved to be one.
+    Replaced { newest: u64 },
 }
 
 impl Cause {
@@ -86,6 +88,11 @@ impl Cause {
                 rank,
                 host: host(rank),
                 what,
+                scene,
+            },
+            Cause::Replaced { newest } => Error::StaleAttempt {
+                own: job.config.stage_attempt,
+                newest,
                 scene,
             },
         }

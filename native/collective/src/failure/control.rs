@@ -14,24 +14,17 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 
 use crate::failure::abort::{AbortReason, Position, Shared};
 use crate::failure::cause::Cause;
-use crate::membership::handshake::{Arrival, SecureLink, SecureReader, SecureWriter};
+use crate::failure::peer::Peer;
+use crate::membership::handshake::{Arrival, SecureLink, SecureReader};
 use crate::membership::job::Job;
 use crate::membership::message::Message;
 
-/// The most that telling a peer, or waiting for it to hang up, may take.
+/// The most that telling the peers and waiting for them to hang up may take.
 const LINGER: Duration = Duration::from_secs(1);
 
 enum Event {
     Said(Message),
     Closed(String),
-}
-
-struct Peer {
-    writer: SecureWriter,
-    heard: Instant,
-    position: Position,
-    leaving: bool,
-    closed: bool,
 }
 
 pub(crate) struct Control {
@@ -68,19 +61,7 @@ impl Control {
 
     pub(crate) fn add(&mut self, rank: usize, (reader, writer): SecureLink) {
         tokio::spawn(listen_to(rank, reader, self.event_sender.clone()));
-        let position = Position {
-            operations: 0,
-            rank,
-        };
-        let heard = Instant::now();
-        let peer = Peer {
-            writer,
-            heard,
-            position,
-            leaving: false,
-            closed: false,
-        };
-        self.peers.insert(rank, peer);
+        self.peers.insert(rank, Peer::new(rank, writer));
     }
 
     /// Serves until the job has ended, well or not. `table` receives the data ports.
@@ -98,7 +79,7 @@ impl Control {
                 Some((rank, event)) = self.events.recv() => self.on_event(rank, event, &mut table),
                 Some(arrival) = next_arrival(&mut self.arrivals) => self.on_arrival(arrival).await,
                 _ = heartbeat.tick() => {
-                    self.on_heartbeat(last_beat.elapsed()).await;
+                    self.on_heartbeat(last_beat.elapsed());
                     last_beat = Instant::now();
                 }
                 () = sleep_until(deadline), if self.arrivals.is_some() => self.give_up_waiting(),
@@ -108,12 +89,11 @@ impl Control {
                 let data_ports: Vec<u16> = self.data_ports.values().copied().collect();
                 self.tell_all(&Message::Table {
                     data_ports: data_ports.clone(),
-                })
-                .await;
+                });
                 table.take().map(|table| table.send(data_ports));
             }
             if self.shared.is_leaving() {
-                self.on_leaving(&mut told_leaving).await;
+                self.on_leaving(&mut told_leaving);
             }
         }
         self.end().await;
@@ -131,7 +111,7 @@ impl Control {
         peer.heard = Instant::now();
         match event {
             Event::Said(Message::Heartbeat(position)) if self.job.rank() == 0 => {
-                peer.position = position;
+                peer.pace.moved_to(position, peer.heard);
             }
             Event::Said(Message::Heartbeat(position)) => self.shared.set_furthest_behind(position),
             Event::Said(Message::Table { data_ports })
@@ -197,21 +177,22 @@ impl Control {
         self.shared.fail(Cause::Missing { ranks, detail });
     }
 
-    async fn on_heartbeat(&mut self, since_last: Duration) {
+    fn on_heartbeat(&mut self, since_last: Duration) {
         let own = Position {
             operations: self.shared.operations(),
             rank: self.job.rank(),
         };
-        let behind = self.peers.values().map(|peer| peer.position);
+        let behind = self.peers.values().map(|peer| peer.pace.position);
         let furthest = behind
             .chain([own])
             .min_by_key(|position| position.operations);
         let furthest = furthest.unwrap_or(own);
         if self.job.rank() == 0 {
             self.shared.set_furthest_behind(furthest);
+            self.name_straggler(own.operations);
         }
         let sent = if self.job.rank() == 0 { furthest } else { own };
-        self.tell_all(&Message::Heartbeat(sent)).await;
+        self.tell_all(&Message::Heartbeat(sent));
 
         let dead_after = self.job.config.dead_after();
         if since_last > dead_after / 2 {
@@ -233,22 +214,47 @@ impl Control {
     }
 
     /// The exit barrier: nobody goes before all want to.
-    async fn on_leaving(&mut self, told: &mut bool) {
+    fn on_leaving(&mut self, told: &mut bool) {
         if self.job.rank() == 0 {
             if self.arrivals.is_none() && self.peers.values().all(|peer| peer.leaving) {
-                self.tell_all(&Message::Farewell).await;
+                self.tell_all(&Message::Farewell);
                 self.left = true;
             }
         } else if !*told {
             *told = true;
-            self.tell_all(&Message::Leave).await;
+            self.tell_all(&Message::Leave);
         }
     }
 
-    /// A peer that cannot be told is found dead by its reader or by its silence.
-    async fn tell_all(&mut self, message: &Message) {
-        for peer in self.peers.values_mut() {
-            timeout(LINGER, peer.writer.send(message)).await.ok();
+    /// Rank 0 says who holds the others up, if somebody has for a while: the rank that stands still
+    /// longest of those that have begun fewer operations than others.
+    fn name_straggler(&mut self, own: u64) {
+        let now = Instant::now();
+        let begun = self
+            .peers
+            .values()
+            .map(|peer| peer.pace.position.operations);
+        let furthest = begun.chain([own]).max().unwrap_or(own);
+        let behind = self
+            .peers
+            .iter_mut()
+            .filter_map(|(rank, peer)| Some((peer.pace.straggles(furthest, now)?, *rank)))
+            .max();
+        if let Some((waited, rank)) = behind {
+            let message = format!(
+                "waiting {:.0} s for rank {rank} ({}) in operation {furthest}: it has begun {} so far",
+                waited.as_secs_f64(),
+                self.job.config.hosts[rank],
+                self.peers[&rank].pace.position.operations,
+            );
+            log::warn!("{message}");
+            self.shared.warn(message);
+        }
+    }
+
+    fn tell_all(&self, message: &Message) {
+        for peer in self.peers.values() {
+            peer.tell(message);
         }
     }
 
@@ -257,11 +263,10 @@ impl Control {
         if self.left {
             self.shared.set_left();
         } else if let Some(cause) = self.shared.cause() {
-            self.tell_all(&Message::Failed(cause.told_by(self.job.rank())))
-                .await;
+            self.tell_all(&Message::Failed(cause.told_by(self.job.rank())));
         }
         for peer in self.peers.values_mut() {
-            peer.writer.finish().await;
+            peer.finish();
         }
         let all_closed = async {
             while self.peers.values().any(|peer| !peer.closed) {

@@ -3,3 +3,5 @@
 pub(crate) mod abort;
 pub(crate) mod cause;
 pub(crate) mod control;
+pub(crate) mod pace;
+pub(crate) mod peer;

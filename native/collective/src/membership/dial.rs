@@ -1,5 +1,11 @@
 //! The calling side of the rendezvous: find one rank behind a range of ports that others use too.
+//!
+//! Whatever answers without proof is an obstacle: the port is tried again later, less and less often,
+//! and what it claimed is said only if the deadline passes.
 
+use std::collections::BTreeMap;
+use std::fmt;
+use std::hash::{BuildHasher, RandomState};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,16 +19,17 @@ use crate::error::Error;
 use crate::membership::handshake::{self, Refusal, SecureLink};
 use crate::membership::hello::{Mismatch, Purpose};
 use crate::membership::job::Job;
+use crate::membership::lookup::Host;
 use crate::membership::message::Message;
 
-/// One attempt on one port, from the connection to the end of the handshake.
-const ATTEMPT: Duration = Duration::from_secs(5);
-/// The wait before an attempt is repeated: a refused port may open soon, one that another job
-/// holds stays taken for a while.
-const AFTER_REFUSED: Duration = Duration::from_millis(100);
-const AFTER_OTHER: Duration = Duration::from_millis(500);
-/// So many refusals by what claims to be the right job and attempt mean another key.
-const KEY_REFUSALS: usize = 5;
+/// One attempt on one port, from the connection to the end of the handshake: enough for four round
+/// trips of two seconds.
+const ATTEMPT: Duration = Duration::from_secs(10);
+/// The wait before a port is tried again, doubled each time.
+const FIRST_PAUSE: Duration = Duration::from_millis(5);
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+/// So many of the obstacles are told.
+const TOLD: usize = 4;
 
 /// Connects to rank `to` on whichever of `ports` it listens. Tries all ports at once, again and
 /// again, until one of them proves to be the right rank of the right job and attempt.
@@ -34,88 +41,116 @@ pub(crate) async fn dial(
     deadline: Instant,
     first: &Message,
 ) -> Result<SecureLink, Error> {
-    let mut attempts = JoinSet::new();
-    for port in ports.clone() {
-        attempts.spawn(attempt(
-            Arc::clone(job),
+    let host = Arc::new(Host::new(&job.config.hosts[to]));
+    let attempt = |port, pause| {
+        let attempt = Attempt {
+            job: Arc::clone(job),
             purpose,
             to,
+            host: Arc::clone(&host),
             port,
-            Duration::ZERO,
-            first.clone(),
-        ));
-    }
-    let mut key_refusals = 0;
-    let mut obstacle = String::new();
-    let timed_out = |obstacle: &str| Error::RendezvousTimeout {
-        missing: vec![to],
-        detail: format!(
-            "tried {}, ports {} to {}{obstacle}",
-            job.config.hosts[to],
-            ports.start(),
-            ports.end()
-        ),
-        scene: job.rendezvous_scene(),
+            pause,
+            first: first.clone(),
+        };
+        attempt.run()
     };
+    let mut attempts = JoinSet::new();
+    for port in ports.clone() {
+        attempts.spawn(attempt(port, Duration::ZERO));
+    }
+    let mut obstacles = Obstacles::default();
     loop {
-        let Ok(Some(Ok((port, outcome)))) = timeout_at(deadline, attempts.join_next()).await else {
-            return Err(timed_out(&obstacle));
+        let Ok(Some(Ok((port, pause, outcome)))) = timeout_at(deadline, attempts.join_next()).await
+        else {
+            let host = &job.config.hosts[to];
+            let (first, last) = (ports.start(), ports.end());
+            return Err(Error::RendezvousTimeout {
+                missing: vec![to],
+                detail: format!("tried {host}, ports {first} to {last}{obstacles}"),
+                scene: job.rendezvous_scene(),
+            });
         };
-        let refusal = match outcome {
+        match outcome {
             Ok(link) => return Ok(link),
-            Err(refusal) => refusal,
-        };
-        match &refusal {
-            Refusal::Mismatch(Mismatch::OtherAttempt(newest))
-                if *newest > job.config.stage_attempt =>
-            {
+            Err(Refusal::OtherAttempt { attempt }) if attempt > job.config.stage_attempt => {
                 return Err(Error::StaleAttempt {
                     own: job.config.stage_attempt,
-                    newest: *newest,
+                    newest: attempt,
                     scene: job.rendezvous_scene(),
                 });
             }
-            Refusal::Key => key_refusals += 1,
-            _ => {}
+            Err(refusal) => obstacles.meet(port, &refusal),
         }
-        if key_refusals == KEY_REFUSALS {
-            return Err(Error::Authentication {
-                rank: to,
-                host: job.config.hosts[to].clone(),
-                scene: job.rendezvous_scene(),
-            });
-        }
-        let refused = matches!(refusal, Refusal::Io(_));
-        if obstacle.is_empty() || !refused {
-            obstacle = format!("; port {port}: {refusal}");
-        }
-        let pause = if refused { AFTER_REFUSED } else { AFTER_OTHER };
-        attempts.spawn(attempt(
-            Arc::clone(job),
-            purpose,
-            to,
-            port,
-            pause,
-            first.clone(),
-        ));
+        attempts.spawn(attempt(port, (2 * pause).clamp(FIRST_PAUSE, LONGEST_PAUSE)));
     }
 }
 
-async fn attempt(
+/// One port that rank `to` may listen on, tried once.
+struct Attempt {
     job: Arc<Job>,
     purpose: Purpose,
     to: usize,
+    host: Arc<Host>,
     port: u16,
     pause: Duration,
     first: Message,
-) -> (u16, Result<SecureLink, Refusal>) {
-    sleep(pause).await;
-    let linked = timeout(ATTEMPT, async {
-        let stream = TcpStream::connect((job.config.hosts[to].as_str(), port)).await?;
-        configure(&stream, &job, purpose)?;
-        handshake::initiate(stream, &job, purpose, to, &first).await
-    });
-    (port, linked.await.unwrap_or(Err(Refusal::Silence)))
+}
+
+impl Attempt {
+    /// The port and the pause that went before, with what came of it.
+    async fn run(self) -> (u16, Duration, Result<SecureLink, Refusal>) {
+        sleep(jittered(self.pause)).await;
+        let linked = timeout(ATTEMPT, self.link()).await;
+        let outcome = linked.unwrap_or(Err(Refusal::Silence));
+        (self.port, self.pause, outcome)
+    }
+
+    async fn link(&self) -> Result<SecureLink, Refusal> {
+        let addresses = self.host.addresses(self.port).await?;
+        let stream = TcpStream::connect(addresses.as_slice()).await?;
+        configure(&stream, &self.job, self.purpose)?;
+        handshake::initiate(stream, &self.job, self.purpose, self.to, &self.first).await
+    }
+}
+
+/// Half to all of `pause`, so that ranks that began together do not call together.
+fn jittered(pause: Duration) -> Duration {
+    let random = RandomState::new().hash_one(0) % 512;
+    pause.mul_f64(0.5 + random as f64 / 1024.0)
+}
+
+/// Why it has not worked so far: the last word of each port where something answered, or else the
+/// last refusal of any.
+#[derive(Default)]
+struct Obstacles {
+    answered: BTreeMap<u16, String>,
+    refused: Option<(u16, String)>,
+}
+
+impl Obstacles {
+    fn meet(&mut self, port: u16, refusal: &Refusal) {
+        match refusal {
+            Refusal::Io(error) => self.refused = Some((port, error.to_string())),
+            // Other jobs, and this one's own other listeners, belong there.
+            Refusal::Mismatch(Mismatch::OtherJob | Mismatch::OtherRank) => {}
+            refusal => drop(self.answered.insert(port, refusal.to_string())),
+        }
+    }
+}
+
+impl fmt::Display for Obstacles {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (port, what) in self.answered.iter().take(TOLD) {
+            write!(f, "; something answers on port {port}: {what}")?;
+        }
+        if self.answered.len() > TOLD {
+            write!(f, "; and on {} other ports", self.answered.len() - TOLD)?;
+        }
+        match &self.refused {
+            Some((port, error)) => write!(f, "; port {port}: {error}"),
+            None => Ok(()),
+        }
+    }
 }
 
 /// Sets a fresh connection up to notice a vanished peer.

@@ -6,12 +6,16 @@
 //!                          <-     hello (128 bytes)
 //!   psk, e (48 bytes)      ->                          Noise NNpsk0, both hellos the prologue
 //!                          <-     e, ee (48 bytes)
-//!   first message          ->                          only now has the initiator joined,
-//!                          <-     welcome              and only now does it know
+//!   first word (528 bytes) ->                          only now is the initiator proved to be one
+//!                          <-     welcome
+//!   ready                  ->                          only now do both know that they are linked
 //! ```
-//! A responder that cannot read `psk, e` answers with zeros, which nobody can read either. The first
-//! three can be replayed by anyone who recorded them; the first encrypted message cannot.
-//! A frame is its length (u16, little-endian) and as many bytes of ciphertext.
+//! Until a peer has given proof all it sends is of a fixed size. A responder that cannot read
+//! `psk, e` answers with zeros, which nobody can read either. The first three messages can be replayed
+//! by anyone who recorded them; the first word, under a key that the responder has just made, cannot.
+//! Both hellos are proved with it, so what they say of attempts is judged only then.
+//! A frame is its length (u16, little-endian) and as many bytes of ciphertext; the first word has no
+//! length.
 
 use std::io;
 use std::sync::Arc;
@@ -28,16 +32,22 @@ use crate::membership::message::Message;
 const PATTERN: &str = "Noise_NNpsk0_25519_ChaChaPoly_BLAKE2s";
 const HANDSHAKE_BYTES: usize = 48;
 const TAG_BYTES: usize = 16;
+/// What a first word is filled up to, with spaces.
+const FIRST_BYTES: usize = 512;
 
 /// Why no link came of a connection.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Refusal {
     #[error("{0}")]
     Io(#[from] io::Error),
-    #[error("the peer is not what was looked for: {0:?}")]
+    #[error("it is not what was looked for: {0:?}")]
     Mismatch(Mismatch),
-    #[error("the peer does not hold the secret of this job")]
-    Key,
+    /// Said by bytes alone, which anyone can send.
+    #[error("it claims to be of attempt {attempt} of this job, but does not hold the job's secret")]
+    Unproved { attempt: u64 },
+    /// Proved by the secret.
+    #[error("it is of attempt {attempt} of this job")]
+    OtherAttempt { attempt: u64 },
     #[error("bug in the handshake: {0}")]
     Noise(snow::Error),
     #[error("no answer in time")]
@@ -68,6 +78,19 @@ pub(crate) struct Arrival {
     pub(crate) first: Message,
 }
 
+impl Arrival {
+    /// Offers the link and waits for the rank to take it. A rank that has given up meanwhile does not,
+    /// and may come again.
+    pub(crate) async fn confirm(mut self) -> Result<Self, Refusal> {
+        let (reader, writer) = &mut self.link;
+        writer.send(&Message::Welcome).await?;
+        match reader.receive().await? {
+            Message::Ready => Ok(self),
+            other => Err(invalid(format!("{other:?} in answer to a welcome")).into()),
+        }
+    }
+}
+
 /// Opens a link to rank `to` over a fresh connection, with `first` as the first word.
 pub(crate) async fn initiate(
     mut stream: TcpStream,
@@ -80,7 +103,7 @@ pub(crate) async fn initiate(
     stream.write_all(&own.encode()).await?;
     let mut theirs = [0; HELLO_BYTES];
     stream.read_exact(&mut theirs).await?;
-    own.judge(&theirs).map_err(Refusal::Mismatch)?;
+    let attempt = own.judge(&theirs).map_err(Refusal::Mismatch)?.stage_attempt;
 
     let mut noise = noise(job, &own.encode(), &theirs, |builder| {
         builder.build_initiator()
@@ -93,17 +116,23 @@ pub(crate) async fn initiate(
     stream.read_exact(&mut bytes).await?;
     noise
         .read_message(&bytes, &mut [])
-        .map_err(|_forged| Refusal::Key)?;
+        .map_err(|_forged| Refusal::Unproved { attempt })?;
     let (mut reader, mut writer) = link(stream, noise)?;
-    writer.send(first).await?;
-    match reader.receive().await? {
-        Message::Welcome => Ok((reader, writer)),
-        other => Err(invalid(format!("{other:?} in answer to {first:?}")).into()),
+    // Also to another attempt: if that is the older one, this is how it learns that it is.
+    writer.send_first(first).await?;
+    if attempt != own.stage_attempt {
+        return Err(Refusal::OtherAttempt { attempt });
     }
+    match reader.receive().await? {
+        Message::Welcome => {}
+        other => return Err(invalid(format!("{other:?} in answer to {first:?}")).into()),
+    }
+    writer.send(&Message::Ready).await?;
+    Ok((reader, writer))
 }
 
-/// Answers a connection that wants `purpose` of this rank; returns the rank that made it and its
-/// first word.
+/// Answers a connection that wants `purpose` of this rank, until it has given proof; returns the rank
+/// that made it and its first word.
 pub(crate) async fn respond(
     mut stream: TcpStream,
     job: &Job,
@@ -117,7 +146,7 @@ pub(crate) async fn respond(
     if verdict != Err(Mismatch::NotFlambeau) {
         stream.write_all(&own.encode()).await?;
     }
-    verdict.map_err(Refusal::Mismatch)?;
+    let attempt = verdict.map_err(Refusal::Mismatch)?.stage_attempt;
     if from >= job.world_size() || from == job.rank() {
         return Err(Refusal::Mismatch(Mismatch::OtherRank));
     }
@@ -129,15 +158,20 @@ pub(crate) async fn respond(
     stream.read_exact(&mut bytes).await?;
     if noise.read_message(&bytes, &mut []).is_err() {
         stream.write_all(&[0; HANDSHAKE_BYTES]).await?;
-        return Err(Refusal::Key);
+        return Err(Refusal::Unproved { attempt });
     }
     noise
         .write_message(&[], &mut bytes)
         .map_err(Refusal::Noise)?;
     stream.write_all(&bytes).await?;
-    let (mut reader, mut writer) = link(stream, noise)?;
-    let first = reader.receive().await?;
-    writer.send(&Message::Welcome).await?;
+    let (mut reader, writer) = link(stream, noise)?;
+    let first = reader
+        .receive_first()
+        .await?
+        .ok_or(Refusal::Unproved { attempt })?;
+    if attempt != own.stage_attempt {
+        return Err(Refusal::OtherAttempt { attempt });
+    }
     Ok(Arrival {
         rank: from,
         link: (reader, writer),
@@ -190,30 +224,61 @@ impl SecureReader {
     /// The next message. Not to be cancelled half-way: the rest of the stream would be lost.
     pub(crate) async fn receive(&mut self) -> io::Result<Message> {
         let length = usize::from(self.half.read_u16_le().await?);
+        let json = self.open_frame(length).await?;
+        let json =
+            json.ok_or_else(|| invalid("a control frame was damaged, repeated or forged".into()))?;
+        serde_json::from_slice(&json).map_err(|error| invalid(error.to_string()))
+    }
+
+    /// The first word; none if it does not come from a holder of the key.
+    async fn receive_first(&mut self) -> io::Result<Option<Message>> {
+        let json = self.open_frame(FIRST_BYTES + TAG_BYTES).await?;
+        json.map(|json| serde_json::from_slice(&json).map_err(|error| invalid(error.to_string())))
+            .transpose()
+    }
+
+    /// What a frame of `length` bytes holds; none if it was damaged, repeated or forged.
+    async fn open_frame(&mut self, length: usize) -> io::Result<Option<Vec<u8>>> {
         let mut frame = vec![0; length];
         self.half.read_exact(&mut frame).await?;
-        let mut json = vec![0; length];
-        let length = self
-            .cipher
-            .read_message(self.frames, &frame, &mut json)
-            .map_err(|_tag| invalid("a control frame was damaged, repeated or forged".into()))?;
+        let mut plain = vec![0; length];
+        let opened = self.cipher.read_message(self.frames, &frame, &mut plain);
         self.frames += 1;
-        serde_json::from_slice(&json[..length]).map_err(|error| invalid(error.to_string()))
+        Ok(opened.ok().map(|length| {
+            plain.truncate(length);
+            plain
+        }))
     }
 }
 
 impl SecureWriter {
     pub(crate) async fn send(&mut self, message: &Message) -> io::Result<()> {
-        let json = serde_json::to_vec(message).map_err(|error| invalid(error.to_string()))?;
+        let json = to_json(message)?;
         let length = u16::try_from(json.len() + TAG_BYTES)
             .map_err(|_| invalid(format!("a message of {} bytes is too long", json.len())))?;
         let mut frame = vec![0; 2 + usize::from(length)];
         frame[..2].copy_from_slice(&length.to_le_bytes());
+        self.seal(&json, &mut frame[2..])?;
+        self.half.write_all(&frame).await
+    }
+
+    async fn send_first(&mut self, message: &Message) -> io::Result<()> {
+        let mut json = to_json(message)?;
+        if json.len() > FIRST_BYTES {
+            return Err(invalid(format!("a first word of {} bytes", json.len())));
+        }
+        json.resize(FIRST_BYTES, b' ');
+        let mut frame = [0; FIRST_BYTES + TAG_BYTES];
+        self.seal(&json, &mut frame)?;
+        self.half.write_all(&frame).await
+    }
+
+    fn seal(&mut self, json: &[u8], frame: &mut [u8]) -> io::Result<()> {
         self.cipher
-            .write_message(self.frames, &json, &mut frame[2..])
+            .write_message(self.frames, json, frame)
             .map_err(|error| invalid(error.to_string()))?;
         self.frames += 1;
-        self.half.write_all(&frame).await
+        Ok(())
     }
 
     /// Says that no more will come; what was sent still arrives.
@@ -232,6 +297,10 @@ pub(crate) fn into_stream((reader, writer): SecureLink) -> io::Result<std::net::
     let stream = stream.into_std()?;
     stream.set_nonblocking(false)?;
     Ok(stream)
+}
+
+fn to_json(message: &Message) -> io::Result<Vec<u8>> {
+    serde_json::to_vec(message).map_err(|error| invalid(error.to_string()))
 }
 
 fn invalid(what: String) -> io::Error {

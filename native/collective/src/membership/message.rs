@@ -11,8 +11,10 @@ pub(crate) enum Message {
     Join { data_port: u16 },
     /// First word on a data connection.
     Link,
-    /// The answer to a first word: the sender has taken the connection.
+    /// The answer to a first word: the sender offers to take the connection.
     Welcome,
+    /// The answer to that: both have the connection now.
+    Ready,
     /// From rank 0 once all have joined: the data port of every rank.
     Table { data_ports: Vec<u16> },
     /// The rank furthest behind among those the sender knows of.

@@ -5,5 +5,7 @@ pub(crate) mod dial;
 pub(crate) mod handshake;
 pub(crate) mod hello;
 pub(crate) mod job;
+pub(crate) mod lookup;
 pub(crate) mod message;
 pub(crate) mod rendezvous;
+pub(crate) mod strangers;

@@ -78,13 +78,13 @@ pub(crate) async fn serve(
 
 async fn join(job: &Arc<Job>, shared: &Arc<Shared>) -> Result<(Control, Arrivals), Error> {
     if job.rank() == 0 {
-        let (arrivals, _port) = open(job, Purpose::Control).await?;
-        let (data_arrivals, data_port) = open(job, Purpose::Data).await?;
+        let (arrivals, _port) = open(job, shared, Purpose::Control).await?;
+        let (data_arrivals, data_port) = open(job, shared, Purpose::Data).await?;
         let mut control = Control::new(Arc::clone(job), Arc::clone(shared), data_port);
         control.expect(arrivals);
         return Ok((control, data_arrivals));
     }
-    let (data_arrivals, data_port) = open(job, Purpose::Data).await?;
+    let (data_arrivals, data_port) = open(job, shared, Purpose::Data).await?;
     let join = Message::Join { data_port };
     let root = dial(
         job,
@@ -101,10 +101,15 @@ async fn join(job: &Arc<Job>, shared: &Arc<Shared>) -> Result<(Control, Arrivals
 }
 
 /// Listens for `purpose` for as long as the arrivals are wanted; returns the port too.
-async fn open(job: &Arc<Job>, purpose: Purpose) -> Result<(Arrivals, u16), Error> {
+async fn open(
+    job: &Arc<Job>,
+    shared: &Arc<Shared>,
+    purpose: Purpose,
+) -> Result<(Arrivals, u16), Error> {
     let (listener, port) = listen(job).await?;
     let (sender, arrivals) = unbounded_channel();
-    tokio::spawn(accept(listener, Arc::clone(job), purpose, sender));
+    let (job, shared) = (Arc::clone(job), Arc::clone(shared));
+    tokio::spawn(accept(listener, job, shared, purpose, sender));
     Ok((arrivals, port))
 }
 
