@@ -123,7 +123,7 @@ fn a_slow_rank_is_waited_for_while_it_lives() {
         if communicator.rank() == 2 {
             thread::sleep(Duration::from_secs(3));
         }
-        communicator.broadcast(&mut data).unwrap();
+        communicator.broadcast(0, &mut data).unwrap();
         communicator.allreduce(&mut data).unwrap();
         assert_eq!(data[0], 3.0);
         communicator.close().unwrap();

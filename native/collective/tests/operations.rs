@@ -88,21 +88,22 @@ fn rounding_is_the_same_on_every_rank_and_in_every_run() {
 }
 
 #[test]
-fn broadcast_gives_every_rank_the_data_of_rank_0() {
+fn broadcast_gives_every_rank_the_data_of_one() {
     run_ranks(&job(4), DEADLINE, |communicator, _| {
         let mut communicator = communicator.unwrap();
-        let expected = contribution(0, 200_003);
-        let mut data = contribution(communicator.rank(), 200_003);
-        communicator.broadcast(&mut data).unwrap();
-        assert_eq!(data, expected);
-        for length in [0, 1, 1_000_000] {
-            let mine = if communicator.rank() == 0 {
-                vec![5; length]
-            } else {
-                vec![6; 3]
-            };
-            let bytes = communicator.broadcast_bytes(mine).unwrap();
-            assert_eq!(bytes, vec![5; length]);
+        for root in 0..4 {
+            let mut data = contribution(communicator.rank(), 200_003);
+            communicator.broadcast(root, &mut data).unwrap();
+            assert_eq!(data, contribution(root, 200_003));
+            for length in [0, 1, 1_000_000] {
+                let mine = if communicator.rank() == root {
+                    vec![5; length]
+                } else {
+                    vec![6; 3]
+                };
+                let bytes = communicator.broadcast_bytes(root, mine).unwrap();
+                assert_eq!(bytes, vec![5; length]);
+            }
         }
         communicator.close().unwrap();
     });
@@ -130,7 +131,7 @@ fn a_world_of_one_needs_no_network() {
     let mut alone = Communicator::connect(&config, &secret(), &abort).unwrap();
     let mut data = [1.5, 2.5];
     alone.allreduce(&mut data).unwrap();
-    alone.broadcast(&mut data).unwrap();
+    alone.broadcast(0, &mut data).unwrap();
     assert_eq!(data, [1.5, 2.5]);
     assert_eq!(alone.allgather(&[1, 2]).unwrap(), [[1, 2]]);
     abort.abort(AbortReason {

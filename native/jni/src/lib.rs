@@ -5,6 +5,7 @@
 //! `streams` keeps models between micro-batches, `throw` turns errors and panics into Java exceptions.
 //! Native threads never call into the JVM.
 
+mod attempts;
 mod error;
 mod import;
 mod lent;

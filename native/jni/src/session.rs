@@ -1,5 +1,6 @@
 //! What a handle stands for.
 
+use crate::attempts;
 use crate::error::Error;
 use crate::records::{DecodeConfig, InferConfig, Records};
 use crate::streams;
@@ -67,6 +68,8 @@ pub(crate) struct Session {
 enum Work {
     Fit {
         fit: Box<Fit>,
+        /// The same in every attempt.
+        run_id: String,
         micro_batch: Option<MicroBatch>,
     },
     Predict(Box<Mutex<Predictor>>),
@@ -100,9 +103,17 @@ impl Session {
                     weights: &inputs.weights,
                 };
                 let micro_batch = config.micro_batch.clone();
-                let kept = micro_batch.as_ref().and_then(streams::before);
+                let run_id = config.collective.run_id.clone();
+                let kept = match &micro_batch {
+                    Some(micro_batch) => streams::before(micro_batch),
+                    None => attempts::newest(&run_id),
+                };
                 let fit = Box::new(Fit::open(*config, &schema, files, secret, kept)?);
-                Work::Fit { fit, micro_batch }
+                Work::Fit {
+                    fit,
+                    run_id,
+                    micro_batch,
+                }
             }
             Config::Predict(config) => {
                 let predictor = Predictor::open(&config, &schema, &inputs.model)?;
@@ -167,14 +178,23 @@ impl Session {
 
     /// The next event as JSON, or all that was inferred.
     pub(crate) fn poll(&self, timeout: Duration) -> Result<Option<String>, Error> {
-        let (fit, micro_batch) = match &self.work {
-            Work::Fit { fit, micro_batch } => (fit, micro_batch),
+        let (fit, run_id, micro_batch) = match &self.work {
+            Work::Fit {
+                fit,
+                run_id,
+                micro_batch,
+            } => (fit, run_id, micro_batch),
             Work::Infer(records) => return Ok(lock(records).summary()),
             _ => return Err(self.has_no("poll")),
         };
         let event = fit.poll(timeout)?;
-        if let (Some(Event::Done { .. }), Some(micro_batch)) = (&event, micro_batch) {
-            streams::keep(micro_batch, fit.reached());
+        match (&event, micro_batch) {
+            (Some(Event::Done { .. }), Some(micro_batch)) => {
+                streams::keep(micro_batch, fit.reached());
+            }
+            // The ranks have agreed on what to go on from, and the fit holds it now.
+            (Some(Event::Feed { .. }), _) => attempts::forget(run_id),
+            _ => {}
         }
         Ok(event
             .map(|event| serde_json::to_string(&event))
@@ -209,8 +229,17 @@ impl Session {
     }
 
     pub(crate) fn close(&self) {
-        if let Work::Fit { fit, .. } = &self.work {
-            fit.close();
+        let Work::Fit {
+            fit,
+            run_id,
+            micro_batch,
+        } = &self.work
+        else {
+            return;
+        };
+        fit.close();
+        if let (Some(state), None) = (fit.reached(), micro_batch) {
+            attempts::keep(run_id, state);
         }
     }
 

@@ -54,9 +54,12 @@ fn train_exception_class(error: &TrainError) -> &'static JNIStr {
     match error {
         TrainError::Config(_) | TrainError::Keras(_) => jni_str!("io/flambeau/ConfigException"),
         TrainError::Data(_) => jni_str!("io/flambeau/DataException"),
-        TrainError::Numeric { .. } => jni_str!("io/flambeau/NumericException"),
+        TrainError::Numeric { .. } | TrainError::NotFinite { .. } => {
+            jni_str!("io/flambeau/NumericException")
+        }
         TrainError::Collective(flambeau_collective::Error::Aborted { .. })
         | TrainError::Cancelled => jni_str!("io/flambeau/CancelledException"),
+        TrainError::Diverged { .. } => jni_str!("io/flambeau/CollectiveException"),
         TrainError::Collective(error) if error.is_retryable() => {
             jni_str!("io/flambeau/CollectiveException")
         }

@@ -3,17 +3,21 @@
 //! Everything is written to a local folder first; the caller is told when a file is whole and
 //! moves it to the model directory, wherever that is. A pointer is told after what it points to.
 
-use crate::config::ExportFormat;
+mod checkpoints;
+mod folder;
+
+use crate::config::{ExportFormat, FitSession};
 use crate::error::Error;
 use crate::event::{Event, FitResult, History, Logs};
 use crate::resume::State;
 use crate::step::Trainer;
 use crate::summaries::Summaries;
+use checkpoints::Checkpoints;
 use crossbeam::channel::Sender;
 use flambeau_formats::bundle::{data_file_name, index_file_name};
-use flambeau_formats::{checkpoint, pointer};
 use flambeau_keras::Model;
-use std::path::{Path, PathBuf};
+use folder::Folder;
+pub(crate) use folder::cannot_write;
 use std::time::{Duration, Instant};
 
 /// Between two copies of TensorBoard's files, so that it follows a long epoch.
@@ -28,37 +32,38 @@ const EXPORT_CHECKPOINT: &str = "export/model.ckpt";
 /// Rank 0's files of one fit.
 #[derive(Debug)]
 pub struct Artifacts {
-    directory: PathBuf,
-    tell: Sender<Event>,
-    /// None for a micro-batch: a stream would leave files without end.
+    folder: Folder,
+    /// None where there is no model directory, and for a micro-batch: a stream would leave files
+    /// without end.
     summaries: Option<Summaries>,
     summaries_told: Instant,
-    keep: usize,
+    /// None where there is no model directory.
+    checkpoints: Option<Checkpoints>,
     formats: Vec<ExportFormat>,
 }
 
 impl Artifacts {
-    /// Starts TensorBoard's files in `directory`, if they are `wanted`. The caller is told of no file before the first
-    /// epoch is over: a fit that fails on its data leaves nothing behind.
+    /// Starts what `session` wants. The caller is told of no file before the first epoch is over: a
+    /// fit that fails on its data leaves nothing behind.
     ///
     /// # Errors
     /// [`Error::Storage`].
     pub fn start(
-        directory: PathBuf,
-        keep: usize,
-        formats: Vec<ExportFormat>,
+        session: &FitSession,
         model: &Model,
-        wanted: bool,
-        tell: Sender<Event>,
+        events: Sender<Event>,
     ) -> Result<Self, Error> {
-        let start = || Summaries::start(directory.clone(), &model.to_json());
+        let folder = Folder::new(session.local_dir.clone(), events);
+        let (wanted, settings) = (session.model_dir, &session.fit);
+        let start = || Summaries::start(session.local_dir.clone(), &model.to_json());
+        let summaries = (wanted && session.micro_batch.is_none()).then(start);
+        let checkpoints = || Checkpoints::start(folder.clone(), settings.keep_checkpoints);
         Ok(Self {
-            summaries: wanted.then(start).transpose()?,
+            summaries: summaries.transpose()?,
             summaries_told: Instant::now(),
-            directory,
-            tell,
-            keep,
-            formats,
+            checkpoints: wanted.then(checkpoints).transpose()?,
+            folder,
+            formats: settings.export_formats.clone(),
         })
     }
 
@@ -87,31 +92,17 @@ impl Artifacts {
         self.show_summaries()
     }
 
-    /// Leaves a checkpoint, moves the pointer to it, and drops the oldest beyond the number kept.
+    /// Leaves a checkpoint, where there is a place for it.
     ///
     /// # Errors
-    /// [`Error::Storage`].
+    /// [`Error::Storage`], of an earlier one too.
     pub fn checkpoint(&mut self, trainer: &Trainer, state: &State) -> Result<(), Error> {
-        let checkpoint = state.checkpoint(trainer)?;
-        self.write("model.json", trainer.model().to_json().as_bytes())?;
-        let committed = pointer::commit(&self.directory, &checkpoint, self.keep)
-            .map_err(|error| cannot_write(&self.directory, error))?;
-        self.show(checkpoint::file_name(state.step));
-        // A copy, since the caller may look only after the pointer has moved on.
-        let pointer = self.directory.join(pointer::FILE);
-        let path = pointer.with_extension(state.step.to_string());
-        std::fs::copy(&pointer, &path).map_err(|error| cannot_write(&path, error))?;
-        self.tell(Event::File {
-            path,
-            name: pointer::FILE.to_owned(),
-        });
-        for name in committed.superseded {
-            self.tell(Event::Remove {
-                path: self.directory.join(&name),
-                name,
-            });
-        }
-        Ok(())
+        let Some(checkpoints) = &mut self.checkpoints else {
+            return Ok(());
+        };
+        self.folder
+            .write("model.json", trainer.model().to_json().as_bytes())?;
+        checkpoints.give(state.checkpoint(trainer)?)
     }
 
     /// Leaves the history and the trained model.
@@ -120,14 +111,17 @@ impl Artifacts {
     /// [`Error::Storage`] and [`Error::Keras`].
     pub fn finish(mut self, trainer: &Trainer, state: &State) -> Result<FitResult, Error> {
         self.show_summaries()?;
+        if let Some(checkpoints) = &mut self.checkpoints {
+            checkpoints.finish()?;
+        }
         let history = serde_json::to_vec_pretty(&state.history).map_err(std::io::Error::other);
-        let history = history.map_err(|error| cannot_write(&self.directory, error))?;
-        self.write("history.json", &history)?;
+        let history = history.map_err(|error| cannot_write(self.folder.path(), error))?;
+        self.folder.write("history.json", &history)?;
         let (model, optimizer) = (trainer.model(), trainer.optimizer());
         let mut compile = trainer.objective().compile_config();
         compile["optimizer"] = optimizer.config();
         let archive = model.to_archive(Some(&compile), Some(optimizer))?;
-        let path = self.write(EXPORT, &archive)?;
+        let path = self.folder.write(EXPORT, &archive)?;
         for format in &self.formats {
             self.export(*format, trainer, &compile)?;
         }
@@ -147,7 +141,7 @@ impl Artifacts {
         let (model, optimizer) = (trainer.model(), trainer.optimizer());
         let unwritten = |name: &str, error: flambeau_formats::Error| Error::Storage {
             what: "cannot write",
-            path: self.directory.join(name),
+            path: self.folder.path().join(name),
             source: error.into(),
         };
         match format {
@@ -155,18 +149,20 @@ impl Artifacts {
             ExportFormat::WeightsH5 => {
                 let file = model.to_weights_file(Some(optimizer))?.to_bytes();
                 let file = file.map_err(|error| unwritten(EXPORT_WEIGHTS, error))?;
-                self.write(EXPORT_WEIGHTS, &file)?;
+                self.folder.write(EXPORT_WEIGHTS, &file)?;
             }
             ExportFormat::H5 => {
                 let file = model.to_legacy_file(Some(compile), Some(optimizer))?;
                 let file = file.to_bytes();
                 let file = file.map_err(|error| unwritten(EXPORT_LEGACY, error))?;
-                self.write(EXPORT_LEGACY, &file)?;
+                self.folder.write(EXPORT_LEGACY, &file)?;
             }
             ExportFormat::Checkpoint => {
                 let files = model.to_checkpoint()?;
-                self.write(&data_file_name(EXPORT_CHECKPOINT, 0, 1), &files.data)?;
-                self.write(&index_file_name(EXPORT_CHECKPOINT), &files.index)?;
+                self.folder
+                    .write(&data_file_name(EXPORT_CHECKPOINT, 0, 1), &files.data)?;
+                self.folder
+                    .write(&index_file_name(EXPORT_CHECKPOINT), &files.index)?;
             }
         }
         Ok(())
@@ -175,33 +171,11 @@ impl Artifacts {
     fn show_summaries(&mut self) -> Result<(), Error> {
         if let Some(summaries) = &mut self.summaries {
             for name in summaries.flush()? {
-                self.show(name);
+                self.folder.show(name);
             }
         }
         self.summaries_told = Instant::now();
         Ok(())
-    }
-
-    fn write(&self, name: &str, bytes: &[u8]) -> Result<PathBuf, Error> {
-        let path = self.directory.join(name);
-        let folder = path.parent().unwrap_or(&self.directory);
-        std::fs::create_dir_all(folder)
-            .and_then(|()| std::fs::write(&path, bytes))
-            .map_err(|error| cannot_write(&path, error))?;
-        self.show(name.to_owned());
-        Ok(path)
-    }
-
-    fn show(&self, name: String) {
-        self.tell(Event::File {
-            path: self.directory.join(&name),
-            name,
-        });
-    }
-
-    fn tell(&self, event: Event) {
-        // A closed session has nobody left to move files for.
-        self.tell.send(event).ok();
     }
 }
 
@@ -222,27 +196,16 @@ fn digest(trainer: &Trainer) -> String {
     use sha2::{Digest, Sha256};
     let mut hash = Sha256::new();
     let model = trainer.model();
-    for value in [
-        model.trainable().as_slice(),
-        model.non_trainable().as_slice(),
-    ]
-    .concat()
-    {
-        hash.update(value.to_le_bytes());
+    let mut bytes = Vec::new();
+    for store in [model.trainable(), model.non_trainable()] {
+        for values in store.as_slice().chunks(4096) {
+            bytes.clear();
+            bytes.extend(values.iter().flat_map(|value| value.to_le_bytes()));
+            hash.update(&bytes);
+        }
     }
     hash.finalize()
         .iter()
         .map(|byte| format!("{byte:02x}"))
         .collect()
-}
-
-pub(crate) fn cannot_write(
-    path: &Path,
-    error: impl Into<Box<dyn std::error::Error + Send + Sync>>,
-) -> Error {
-    Error::Storage {
-        what: "cannot write",
-        path: path.to_owned(),
-        source: error.into(),
-    }
 }

@@ -178,8 +178,17 @@ impl Fit {
 
     /// Whether a fit that has come to `state` is done.
     pub(crate) fn is_over(&self, state: &State) -> bool {
-        self.epochs.is_some_and(|epochs| state.epochs >= epochs)
-            || self.max_steps.is_some_and(|steps| state.step >= steps)
+        let epochs = self.epochs.is_some_and(|epochs| state.epochs >= epochs);
+        let steps = self.max_steps.is_some_and(|steps| state.step >= steps);
+        state.unfinished.is_none() && (epochs || steps)
+    }
+
+    /// Whether an epoch ends with its step number `done`, which is `step` of the fit; `more` says
+    /// whether the pass over the data goes on.
+    pub(crate) fn ends_epoch(&self, done: u64, step: u64, more: bool) -> bool {
+        let ran_out = !more && !(self.repeat && self.steps_per_epoch.is_some());
+        let enough = self.steps_per_epoch.is_some_and(|steps| done >= steps);
+        ran_out || enough || self.max_steps == Some(step)
     }
 
     /// Whether rows are drawn again after a pass.
@@ -246,6 +255,9 @@ pub struct FitSession {
     pub columns: Columns,
     /// The training settings.
     pub fit: Fit,
+    /// Whether there is a model directory: without one nobody would see checkpoints and events.
+    #[serde(default = "yes")]
+    pub model_dir: bool,
     /// A local checkpoint to go on from; only rank 0 is given one.
     #[serde(default)]
     pub resume: Option<PathBuf>,

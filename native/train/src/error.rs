@@ -24,6 +24,30 @@ pub enum Error {
         /// Counted from 1 over the whole fit.
         step: u64,
     },
+    /// A weight is no longer a number, while the loss still was: as for `Numeric`.
+    #[error(
+        "variable {variable} holds {value} after step {step}: lower the learning rate, set clipnorm, \
+         or look for NaN and huge values in the data"
+    )]
+    NotFinite {
+        /// Its path.
+        variable: String,
+        /// NaN or an infinity.
+        value: f32,
+        /// Counted from 1 over the whole fit.
+        step: u64,
+    },
+    /// Ranks that should have the same weights do not: a new attempt goes on from a checkpoint.
+    #[error(
+        "rank {rank} has other weights than rank 0 after step {step}, which no sound machine can \
+         bring about. Try: its host's log for memory errors, and another host in its place"
+    )]
+    Diverged {
+        /// The first that differs from rank 0.
+        rank: usize,
+        /// Counted from 1 over the whole fit.
+        step: u64,
+    },
     /// The model, its loss, its metrics or its optimizer.
     #[error(transparent)]
     Keras(flambeau_keras::Error),
@@ -70,10 +94,11 @@ impl Error {
     /// Whether every retry would end the same way, so that the job should end at once.
     pub fn is_deterministic(&self) -> bool {
         match self {
-            Self::Config(_) | Self::Data(_) | Self::Numeric { .. } => true,
+            Self::Config(_) | Self::Data(_) => true,
+            Self::Numeric { .. } | Self::NotFinite { .. } => true,
             Self::Keras(_) | Self::Torch(_) | Self::Panic(_) => true,
             Self::Collective(error) => !error.is_retryable(),
-            Self::Storage { .. } | Self::Cancelled => false,
+            Self::Diverged { .. } | Self::Storage { .. } | Self::Cancelled => false,
         }
     }
 
@@ -82,7 +107,7 @@ impl Error {
     /// allreduce, and would blame the teller.
     pub fn is_agreed(&self) -> bool {
         match self {
-            Self::Numeric { .. } => true,
+            Self::Numeric { .. } | Self::NotFinite { .. } | Self::Diverged { .. } => true,
             Self::Data(DataError::Empty { .. } | DataError::NoWholeBatch { .. }) => true,
             Self::Config(_) | Self::Data(_) | Self::Keras(_) | Self::Collective(_) => false,
             Self::Storage { .. } | Self::Torch(_) | Self::Cancelled | Self::Panic(_) => false,

@@ -12,6 +12,7 @@ use crate::error::{DataError, Error};
 use crate::event::{Event, Logs};
 use crate::progress::Progress;
 use crate::resume::{State, Unfinished};
+use crate::soundness;
 use crate::step::{Position, Totals, Trainer};
 use crossbeam::channel::Sender;
 use std::time::Instant;
@@ -50,40 +51,43 @@ pub struct FitLoop<'a> {
 }
 
 impl FitLoop<'_> {
-    /// Trains from `state` to the last epoch.
+    /// Trains from `state` to the last epoch. Whatever ends it before, `state` is then where the
+    /// trainer stands.
     ///
     /// # Errors
     /// [`DataError::Empty`] if no rank has rows, [`DataError::NoWholeBatch`], and whatever ends a
     /// step, the intake or the writing of files.
-    pub fn run(&mut self, mut state: State) -> Result<State, Error> {
+    pub fn run(&mut self, state: &mut State) -> Result<(), Error> {
         let mut progress = Progress::new(self.settings);
         self.tell(Event::Feed {
             pass: state.cursor.passes,
         });
-        if self.settings.is_over(&state) {
-            return Ok(state);
+        if self.settings.is_over(state) {
+            return Ok(());
         }
         let cursor = state.cursor;
         if cursor != Cursor::default() {
             self.together(|batches| batches.seek(cursor))?;
         }
-        while !self.settings.is_over(&state) {
+        while !self.settings.is_over(state) {
             let before = state.unfinished.as_ref().map_or(0, |epoch| epoch.steps);
             progress.start_epoch(state.epochs + 1, before);
-            let Some(totals) = self.epoch(&mut state, &mut progress)? else {
+            let Some(totals) = self.epoch(state, &mut progress)? else {
+                state.unfinished = None;
                 if let Some(artifacts) = &mut self.artifacts {
-                    artifacts.checkpoint(self.trainer, &state)?;
+                    artifacts.checkpoint(self.trainer, state)?;
                 }
-                return Ok(state);
+                return Ok(());
             };
-            let logs = self.validate(&totals, &state)?;
+            soundness::check(self.trainer, state.step)?;
+            let logs = self.validate(&totals, state)?;
             state.end_epoch(&logs, totals.row_count());
             if let Some(artifacts) = &mut self.artifacts {
-                artifacts.epoch(self.trainer, &state, &logs)?;
+                artifacts.epoch(self.trainer, state, &logs)?;
                 let every = self.settings.checkpoint_every_epochs;
                 let due = every > 0 && state.epochs.is_multiple_of(every);
-                if due || self.settings.is_over(&state) {
-                    artifacts.checkpoint(self.trainer, &state)?;
+                if due || self.settings.is_over(state) {
+                    artifacts.checkpoint(self.trainer, state)?;
                 }
             }
             self.tell(Event::Epoch {
@@ -95,7 +99,7 @@ impl FitLoop<'_> {
                 seconds: progress.seconds(),
             });
         }
-        Ok(state)
+        Ok(())
     }
 
     /// Repeats what takes a rank up to a second until all ranks are done with it. They meet all the
@@ -121,67 +125,62 @@ impl FitLoop<'_> {
         state: &mut State,
         progress: &mut Progress,
     ) -> Result<Option<Totals>, Error> {
-        let begun = state.unfinished.take();
-        let mut epoch = begun.unwrap_or_else(|| Unfinished {
-            steps: 0,
-            totals: self.trainer.no_totals(),
-        });
         loop {
+            let nothing = || Unfinished::new(self.trainer.no_totals());
+            let epoch = state.unfinished.get_or_insert_with(nothing);
+            if epoch.trained {
+                let epoch = epoch.clone();
+                self.end_epoch(state, &epoch, progress);
+                return Ok(Some(epoch.totals));
+            }
             self.batches.check_cancelled()?;
             self.batches.enter(state.cursor.passes)?;
             let at = Position {
                 epoch: state.epochs + 1,
                 step: state.step + 1,
             };
-            let trainer = &mut *self.trainer;
-            let stepped = self
-                .batches
-                .step(|batch, more| trainer.step(batch, more, at))?;
+            let (trainer, settings) = (&mut *self.trainer, self.settings);
+            // Taken down at once: what comes after the step may fail.
+            let stepped = self.batches.step(|batch, more| {
+                let stepped = trainer.step(batch, more, at)?;
+                if stepped.totals.rows > 0.0 {
+                    state.step(&stepped, settings);
+                }
+                Ok(stepped)
+            })?;
             if stepped.totals.rows == 0.0 && self.may_be_empty {
                 return Ok(None);
             }
             if stepped.totals.rows == 0.0 {
                 return Err(self.without_rows().into());
             }
-            state.step(&mut epoch, &stepped.totals);
             if state.step == state.first_step && self.artifacts.is_some() {
                 self.tell(Event::Started {
                     seconds: self.opened.elapsed().as_secs_f64(),
                 });
             }
-            self.report(&epoch, state, progress)?;
+            self.report(state, progress)?;
             if !stepped.more {
-                state.end_pass();
                 self.tell_left_out(state)?;
             }
-            if self.ends(&epoch, state, stepped.more) {
-                progress.end_epoch(epoch.steps);
-                return Ok(Some(epoch.totals));
-            }
-            self.checkpoint(state, &epoch)?;
+            self.checkpoint(state)?;
         }
     }
 
-    /// Whether an epoch ends here; `more` says whether the pass over the data goes on.
-    fn ends(&mut self, epoch: &Unfinished, state: &State, more: bool) -> bool {
-        let settings = self.settings;
-        let Some(steps) = settings.steps_per_epoch else {
-            return !more || settings.max_steps == Some(state.step);
-        };
-        if epoch.steps >= steps || settings.max_steps == Some(state.step) {
-            return true;
-        }
-        let short = !more && !settings.repeat;
-        if short && !self.warned {
+    /// Takes note that an epoch has no more steps, and warns of one that was cut short.
+    fn end_epoch(&mut self, state: &State, epoch: &Unfinished, progress: &mut Progress) {
+        progress.end_epoch(epoch.steps);
+        let wanted = self.settings.steps_per_epoch.unwrap_or(0);
+        let cut_short = epoch.steps < wanted && self.settings.max_steps != Some(state.step);
+        if cut_short && !self.warned {
             self.warned = true;
             self.warn(format!(
-                "epoch {} ends after {} of {steps} steps, as the rows have run out: set repeat to go \
-                 on with the first ones, or lower stepsPerEpoch",
+                "epoch {} ends after {} of {wanted} steps, as the rows have run out: set repeat to \
+                 go on with the first ones, or lower stepsPerEpoch",
                 state.epochs + 1,
                 epoch.steps,
             ));
         }
-        short
     }
 
     /// Says how many rows are left out, once the first pass is over.
@@ -226,18 +225,15 @@ impl FitLoop<'_> {
     }
 
     /// Leaves a checkpoint within an epoch where it is time for one.
-    fn checkpoint(&mut self, state: &mut State, epoch: &Unfinished) -> Result<(), Error> {
+    fn checkpoint(&mut self, state: &State) -> Result<(), Error> {
         let every = self.settings.checkpoint_every_steps;
-        let Some(artifacts) = &mut self.artifacts else {
+        let (Some(artifacts), Some(epoch)) = (&mut self.artifacts, &state.unfinished) else {
             return Ok(());
         };
-        if every == 0 || !state.step.is_multiple_of(every) {
+        if every == 0 || !state.step.is_multiple_of(every) || epoch.trained {
             return Ok(());
         }
-        state.unfinished = Some(epoch.clone());
-        let written = artifacts.checkpoint(self.trainer, state);
-        state.unfinished = None;
-        written
+        artifacts.checkpoint(self.trainer, state)
     }
 
     /// Training means of the epoch, and validation means where any rank has validation rows.
@@ -254,13 +250,8 @@ impl FitLoop<'_> {
     }
 
     /// Rank 0 tells how the epoch goes.
-    fn report(
-        &mut self,
-        epoch: &Unfinished,
-        state: &State,
-        progress: &mut Progress,
-    ) -> Result<(), Error> {
-        let Some(artifacts) = &mut self.artifacts else {
+    fn report(&mut self, state: &State, progress: &mut Progress) -> Result<(), Error> {
+        let (Some(artifacts), Some(epoch)) = (&mut self.artifacts, &state.unfinished) else {
             return Ok(());
         };
         let trainer = &self.trainer;

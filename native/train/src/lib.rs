@@ -9,6 +9,7 @@
 pub mod artifacts;
 pub mod batch;
 pub mod batches;
+mod before;
 mod binding;
 pub mod block;
 pub mod columns;
@@ -27,6 +28,7 @@ mod ranks;
 pub mod resume;
 pub mod session;
 mod share;
+mod soundness;
 pub mod step;
 mod summaries;
 

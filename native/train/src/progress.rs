@@ -123,7 +123,10 @@ mod tests {
             rows: steps as f64 * 10.0,
             metrics: Vec::new(),
         };
-        Unfinished { steps, totals }
+        Unfinished {
+            steps,
+            ..Unfinished::new(totals)
+        }
     }
 
     #[test]

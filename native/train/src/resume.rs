@@ -4,10 +4,11 @@
 //! data, rank and step, a fit that goes on from a checkpoint ends with the same bits as one that was
 //! never interrupted, also in the middle of an epoch.
 
+use crate::config;
 use crate::dataset::Cursor;
 use crate::error::Error;
 use crate::event::{History, Logs};
-use crate::step::{Totals, Trainer};
+use crate::step::{Stepped, Totals, Trainer};
 use flambeau_formats::array::Array;
 use flambeau_formats::checkpoint::Checkpoint;
 use flambeau_keras::VariableStore;
@@ -50,6 +51,20 @@ pub struct Unfinished {
     pub steps: u64,
     /// Their sums over all ranks.
     pub totals: Totals,
+    /// Whether the epoch has no more steps, but may yet have to be validated.
+    #[serde(default)]
+    pub trained: bool,
+}
+
+impl Unfinished {
+    /// An epoch that begins, given the sums of nothing.
+    pub fn new(nothing: Totals) -> Self {
+        Self {
+            steps: 0,
+            totals: nothing,
+            trained: false,
+        }
+    }
 }
 
 impl State {
@@ -82,23 +97,27 @@ impl State {
         )))
     }
 
-    /// Takes down a step of the epoch that had come to `epoch`.
-    pub fn step(&mut self, epoch: &mut Unfinished, totals: &Totals) {
+    /// Takes down a step of the epoch that is not over, and what ends with it.
+    pub fn step(&mut self, stepped: &Stepped, settings: &config::Fit) {
         self.step += 1;
         self.cursor.batches += 1;
-        epoch.steps += 1;
-        epoch.totals.add(totals);
-    }
-
-    /// Takes down that a pass over the data is over.
-    pub fn end_pass(&mut self) {
-        self.cursor.passes += 1;
-        self.cursor.batches = 0;
+        if !stepped.more {
+            self.cursor = Cursor {
+                passes: self.cursor.passes + 1,
+                batches: 0,
+            };
+        }
+        if let Some(epoch) = &mut self.unfinished {
+            epoch.steps += 1;
+            epoch.totals.add(&stepped.totals);
+            epoch.trained = settings.ends_epoch(epoch.steps, self.step, stepped.more);
+        }
     }
 
     /// Takes down an epoch.
     pub fn end_epoch(&mut self, logs: &Logs, rows: u64) {
         self.epochs += 1;
+        self.unfinished = None;
         self.rows.push(rows);
         for (name, value) in logs {
             let values = self
@@ -173,16 +192,16 @@ impl State {
         Ok(state)
     }
 
-    /// Brings every rank to the state of rank 0, whose `state` is the one that counts.
+    /// Brings every rank to the state of rank `root`, whose `state` is the one that counts.
     ///
     /// # Errors
     /// [`Error::Collective`].
-    pub fn broadcast(self, trainer: &mut Trainer) -> Result<Self, Error> {
+    pub fn broadcast(self, root: usize, trainer: &mut Trainer) -> Result<Self, Error> {
         let counts = counts(trainer.optimizer());
         let json = serde_json::to_vec(&Self { counts, ..self }).map_err(unreadable)?;
-        let json = trainer.communicator_mut().broadcast_bytes(json)?;
+        let json = trainer.communicator_mut().broadcast_bytes(root, json)?;
         let state: Self = serde_json::from_slice(&json).map_err(unreadable)?;
-        trainer.broadcast_values(&state.counts)?;
+        trainer.broadcast_values(root, &state.counts)?;
         Ok(state)
     }
 }

@@ -98,8 +98,8 @@ impl Decoders {
 
 impl Fit {
     /// Checks model, settings and columns, and starts the trainer thread, which meets the other
-    /// ranks while rows are fed. `kept` is what [`reached`](Self::reached) gave for the micro-batch
-    /// before, where the rows are a stream's.
+    /// ranks while rows are fed. `kept` is what [`reached`](Self::reached) gave for the attempt before,
+    /// or for the micro-batch before where the rows are a stream's.
     ///
     /// # Errors
     /// [`Error::Keras`], [`Error::Config`] and [`Error::Data`] for what can be seen without rows.
@@ -242,7 +242,8 @@ impl Fit {
         }
     }
 
-    /// The state that training on a micro-batch has come to, once it is done.
+    /// The state that this process keeps, once there is one: of a stream's micro-batch that is done,
+    /// or of a fit that failed and may be tried again.
     pub fn reached(&self) -> Option<Arc<Checkpoint>> {
         self.reached.get().cloned()
     }

@@ -20,6 +20,7 @@
 //! that does not count, to take part in them.
 
 use crate::batch::{Batch, BatchShape};
+use crate::before::Before;
 use crate::block::Block;
 use crate::dataset::random;
 use crate::error::Error;
@@ -47,6 +48,7 @@ pub struct Trainer {
     seed: u64,
     /// What the second exchange adds up.
     share: Share,
+    before: Before,
     /// One row of the last batch, for steps without rows in a model that sums over ranks.
     stand_in: Option<Vec<Value>>,
 }
@@ -120,6 +122,7 @@ impl Trainer {
         seed: u64,
     ) -> Self {
         let share = Share::zeros(&model, &optimizer);
+        let before = Before::new(&model);
         Self {
             model,
             objective,
@@ -127,6 +130,7 @@ impl Trainer {
             communicator,
             seed,
             share,
+            before,
             stand_in: None,
         }
     }
@@ -161,20 +165,24 @@ impl Trainer {
         &mut self.communicator
     }
 
-    /// Overwrites weights, moving statistics and optimizer state with those of rank 0, whose
+    /// Overwrites weights, moving statistics and optimizer state with those of rank `root`, whose
     /// optimizer has the whole numbers `counts`.
     ///
     /// # Errors
     /// [`Error::Collective`].
-    pub fn broadcast_values(&mut self, counts: &BTreeMap<String, i64>) -> Result<(), Error> {
+    pub fn broadcast_values(
+        &mut self,
+        root: usize,
+        counts: &BTreeMap<String, i64>,
+    ) -> Result<(), Error> {
         let communicator = &mut self.communicator;
-        communicator.broadcast(self.model.trainable_mut().as_mut_slice())?;
-        communicator.broadcast(self.model.non_trainable_mut().as_mut_slice())?;
+        communicator.broadcast(root, self.model.trainable_mut().as_mut_slice())?;
+        communicator.broadcast(root, self.model.non_trainable_mut().as_mut_slice())?;
         let variables = self.optimizer.variables();
         let keys: Vec<String> = variables.into_iter().map(|variable| variable.key).collect();
         for (key, value) in keys.iter().zip(self.optimizer.values_mut()) {
             match value {
-                OptimizerValueMut::Float32(values) => communicator.broadcast(values)?,
+                OptimizerValueMut::Float32(values) => communicator.broadcast(root, values)?,
                 OptimizerValueMut::Int64(count) => {
                     *count = counts.get(key).copied().unwrap_or(*count);
                 }
@@ -219,12 +227,26 @@ impl Trainer {
     }
 
     /// Takes part in one step, with rows or without. Every rank must call this, and every rank
-    /// returns the same.
+    /// returns the same. If ranks do not come to an end of it, everything is as it was before.
     ///
     /// # Errors
     /// [`Error::Numeric`], on all ranks alike, if the loss is not finite; [`Error::Collective`]
     /// if a rank is lost; [`Error::Keras`].
     pub fn step(
+        &mut self,
+        batch: Option<&Batch>,
+        more: bool,
+        at: Position,
+    ) -> Result<Stepped, Error> {
+        self.before.take_down(&self.model);
+        let stepped = self.try_step(batch, more, at);
+        if stepped.is_err() {
+            self.before.bring_back(&mut self.model);
+        }
+        stepped
+    }
+
+    fn try_step(
         &mut self,
         batch: Option<&Batch>,
         more: bool,

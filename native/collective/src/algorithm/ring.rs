@@ -111,10 +111,11 @@ impl Ring {
         Ok(blocks)
     }
 
-    /// Fills `data` on every rank with that of rank 0. All must give the same length.
+    /// Fills `data` on every rank with that of rank `root`. All must give the same length.
     pub(crate) fn broadcast<T: Element>(
         &mut self,
         operation: Operation,
+        root: usize,
         data: &mut [T],
     ) -> Result<(), LinkError> {
         let data = bytes_mut(data);
@@ -123,26 +124,34 @@ impl Ring {
             let Some(piece) = segment(&whole, SEGMENT_BYTES, round) else {
                 break;
             };
-            self.pass_on(operation, &mut data[piece])?;
+            self.pass_on(operation, root, &mut data[piece])?;
         }
         Ok(())
     }
 
-    /// Gives every rank the bytes of rank 0; what others pass in is ignored.
+    /// Gives every rank the bytes of rank `root`; what others pass in is ignored.
     pub(crate) fn broadcast_bytes(
         &mut self,
         operation: Operation,
+        root: usize,
         mut data: Vec<u8>,
     ) -> Result<Vec<u8>, LinkError> {
         let mut announced = wire_length(data.len());
-        self.pass_on(operation, &mut announced)?;
+        self.pass_on(operation, root, &mut announced)?;
         let whole = 0..local_length(announced);
         for round in 0.. {
             let Some(piece) = segment(&whole, SEGMENT_BYTES, round) else {
                 break;
             };
-            data.resize(if self.rank == 0 { whole.end } else { piece.end }, 0);
-            self.pass_on(operation, &mut data[piece])?;
+            data.resize(
+                if self.rank == root {
+                    whole.end
+                } else {
+                    piece.end
+                },
+                0,
+            );
+            self.pass_on(operation, root, &mut data[piece])?;
         }
         data.truncate(whole.end);
         Ok(data)
@@ -176,12 +185,17 @@ impl Ring {
         Ok(())
     }
 
-    /// One piece on its way from rank 0 along the ring to the last rank.
-    fn pass_on(&mut self, operation: Operation, piece: &mut [u8]) -> Result<(), LinkError> {
-        if self.rank != 0 {
+    /// One piece on its way from rank `root` along the ring to the rank before it.
+    fn pass_on(
+        &mut self,
+        operation: Operation,
+        root: usize,
+        piece: &mut [u8],
+    ) -> Result<(), LinkError> {
+        if self.rank != root {
             self.previous.receive(operation, piece)?;
         }
-        if self.rank + 1 != self.world_size {
+        if (self.rank + 1) % self.world_size != root {
             self.next.send(operation, piece)?;
         }
         Ok(())

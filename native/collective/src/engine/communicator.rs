@@ -151,28 +151,28 @@ impl Communicator {
         )
     }
 
-    /// Replaces `data` by that of rank 0. All ranks give the same length.
+    /// Replaces `data` by that of rank `root`. All ranks give the same length.
     ///
     /// # Errors
     /// As [`Error`] describes; `data` is then of no use.
-    pub fn broadcast(&mut self, data: &mut [f32]) -> Result<(), Error> {
+    pub fn broadcast(&mut self, root: usize, data: &mut [f32]) -> Result<(), Error> {
         self.operate(
             Kind::Broadcast,
             size_of_val(data),
             |ring, operation| match ring {
-                Some(ring) => ring.broadcast(operation, data),
+                Some(ring) => ring.broadcast(operation, root, data),
                 None => Ok(()),
             },
         )
     }
 
-    /// Returns the `bytes` of rank 0; those of the other ranks are ignored.
+    /// Returns the `bytes` of rank `root`; those of the other ranks are ignored.
     ///
     /// # Errors
     /// As [`Error`] describes.
-    pub fn broadcast_bytes(&mut self, bytes: Vec<u8>) -> Result<Vec<u8>, Error> {
+    pub fn broadcast_bytes(&mut self, root: usize, bytes: Vec<u8>) -> Result<Vec<u8>, Error> {
         self.operate(Kind::Broadcast, bytes.len(), |ring, operation| match ring {
-            Some(ring) => ring.broadcast_bytes(operation, bytes),
+            Some(ring) => ring.broadcast_bytes(operation, root, bytes),
             None => Ok(bytes),
         })
     }

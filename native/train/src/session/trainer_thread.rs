@@ -31,9 +31,9 @@ pub(crate) struct Caller {
     pub(crate) events: Sender<Event>,
     pub(crate) stop: Stop,
     pub(crate) opened: Instant,
-    /// The state after the micro-batch before, where this process has kept it.
+    /// The state that this process has kept of the attempt or the micro-batch before.
     pub(crate) kept: Option<Arc<Checkpoint>>,
-    /// The state after this one, once it is over.
+    /// The state to keep for the next one.
     pub(crate) reached: Arc<OnceLock<Arc<Checkpoint>>>,
 }
 
@@ -188,16 +188,9 @@ fn train(
     caller: &Caller,
 ) -> Result<FitResult, Error> {
     let (settings, events) = (&config.fit, &caller.events);
-    let state = agreed_state(trainer, config, caller.kept.as_deref())?;
+    let mut state = agreed_state(trainer, config, caller.kept.as_deref())?;
     let mut artifacts = if config.rank == 0 {
-        Some(Artifacts::start(
-            config.local_dir.clone(),
-            settings.keep_checkpoints,
-            settings.export_formats.clone(),
-            trainer.model(),
-            config.micro_batch.is_none(),
-            events.clone(),
-        )?)
+        Some(Artifacts::start(config, trainer.model(), events.clone())?)
     } else {
         None
     };
@@ -213,7 +206,7 @@ fn train(
         folder: config.local_dir.clone(),
     });
     let shape = trainer.batch_shape();
-    let state = FitLoop {
+    let trained = FitLoop {
         trainer,
         batches: Batches::new(dataset, rows, shape),
         settings,
@@ -223,11 +216,19 @@ fn train(
         warned: false,
         may_be_empty: config.micro_batch.is_some(),
     }
-    .run(state)?;
-    if config.micro_batch.is_some() {
+    .run(&mut state);
+    // For the next micro-batch; or for the next attempt, which goes on from the newest state that any
+    // rank has.
+    let to_keep = match &trained {
+        Ok(()) => config.micro_batch.is_some(),
+        Err(Error::Diverged { .. }) => false,
+        Err(error) => !error.is_deterministic() && config.micro_batch.is_none(),
+    };
+    if to_keep {
         let checkpoint = state.checkpoint(trainer)?;
         caller.reached.set(Arc::new(checkpoint)).ok();
     }
+    trained?;
     trainer.finalize()?;
     match artifacts {
         Some(artifacts) => artifacts.finish(trainer, &state),
@@ -235,38 +236,42 @@ fn train(
     }
 }
 
-/// What all ranks start from: the checkpoint that rank 0 is given, or what this process has kept of
-/// the stream, or the model as it is.
+/// What all ranks start from: the newest of the checkpoint that rank 0 is given and of the states
+/// that processes have kept of the attempt or the micro-batch before; else the model as it is on
+/// rank 0.
 fn agreed_state(
     trainer: &mut Trainer,
     config: &FitSession,
     kept: Option<&Checkpoint>,
 ) -> Result<State, Error> {
-    let own = match (&config.resume, kept) {
-        (Some(path), _) => {
-            let checkpoint = checkpoint::read(path).map_err(|source| Error::Storage {
-                what: "cannot resume from",
-                path: path.clone(),
-                source: source.into(),
-            })?;
-            State::restore(&checkpoint, trainer)?
-        }
-        (None, Some(checkpoint)) => State::restore(checkpoint, trainer)?,
-        (None, None) => State::default(),
+    let resumed = config.resume.as_ref().map(|path| {
+        checkpoint::read(path).map_err(|source| Error::Storage {
+            what: "cannot resume from",
+            path: path.clone(),
+            source: source.into(),
+        })
+    });
+    let resumed = resumed.transpose()?;
+    let newest = resumed.iter().chain(kept).max_by_key(|state| state.step);
+    let own = match newest {
+        Some(checkpoint) => State::restore(checkpoint, trainer)?,
+        None => State::default(),
     };
-    let mut lacking = [if config.resume.is_none() && kept.is_some() {
-        0.0
-    } else {
-        1.0
-    }];
-    if config.micro_batch.is_some() {
-        trainer.communicator_mut().allreduce_f64(&mut lacking)?;
-    }
-    // What everybody has kept of the same micro-batch is the same.
-    let mut state = if lacking == [0.0] {
+    // Of each rank one more than the steps done in what it has, 0 if it has nothing.
+    let steps = newest.map_or(0, |state| state.step + 1);
+    let steps = trainer.communicator_mut().allgather(&steps.to_le_bytes())?;
+    let steps = steps.iter().map(|bytes| {
+        let number = <[u8; 8]>::try_from(bytes.as_slice()).unwrap_or_default();
+        u64::from_le_bytes(number)
+    });
+    let steps: Vec<u64> = steps.collect();
+    let most = steps.iter().max().copied().unwrap_or(0);
+    // States of one run after as many steps are the same on every rank.
+    let mut state = if most > 0 && steps.iter().all(|&held| held == most) {
         own
     } else {
-        own.broadcast(trainer)?
+        let root = steps.iter().position(|&held| held == most);
+        own.broadcast(root.unwrap_or(0), trainer)?
     };
     state.first_step = state.step + 1;
     match &config.micro_batch {

@@ -6,4 +6,5 @@ mod failures;
 mod hostility;
 mod passes;
 mod ranks;
+mod recovery;
 mod streams;

@@ -33,12 +33,16 @@ pub(crate) struct Job {
     pub(crate) validation: Vec<RecordBatch>,
     /// The micro-batch of a stream that the rows are.
     pub(crate) micro_batch: Option<u64>,
-    /// What the processes of the ranks have kept of the stream.
+    /// What the processes of the ranks have kept of the stream, or of the attempt before.
     pub(crate) kept: Arc<Mutex<HashMap<usize, Arc<Checkpoint>>>>,
     /// What the user was warned of.
     pub(crate) warnings: Arc<Mutex<Vec<String>>>,
     /// What a null does.
     pub(crate) null_policy: &'static str,
+    /// Which attempt it is.
+    pub(crate) attempt: u64,
+    /// A rank whose task is killed, and when.
+    pub(crate) killed: Option<(usize, Duration)>,
     /// How long a rank takes to make each of its batches.
     pub(crate) pauses: Vec<Duration>,
     pub(crate) run_id: String,
@@ -76,6 +80,8 @@ impl Job {
             kept: Arc::default(),
             warnings: Arc::default(),
             null_policy: "error",
+            attempt: 0,
+            killed: None,
             pauses: Vec::new(),
             run_id,
         }
@@ -86,7 +92,7 @@ impl Job {
             "rank": rank, "threads": 1, "local_dir": directory.join(rank.to_string()),
             "cache_bytes": self.cache_bytes,
             "collective": {
-                "run_id": self.run_id, "stage_id": 1, "stage_attempt": 0, "rank": rank,
+                "run_id": self.run_id, "stage_id": 1, "stage_attempt": self.attempt, "rank": rank,
                 "world_size": world_size, "hosts": vec!["127.0.0.1"; world_size],
                 "bind_host": "127.0.0.1", "port": 39100, "port_retries": 64,
                 "rendezvous_timeout_ms": 60_000,
@@ -127,6 +133,30 @@ impl Job {
             Fit::open(config, &schema, files, Secret::new([5; 32]), kept)
         };
         let fit = fit.map_err(Arc::new)?;
+        let outcome = std::thread::scope(|scope| {
+            if let Some((_, after)) = self.killed.filter(|(killed, _)| *killed == rank) {
+                let fit = &fit;
+                scope.spawn(move || {
+                    std::thread::sleep(after);
+                    fit.cancel();
+                });
+            }
+            self.follow(&fit, started, pause, batches)
+        });
+        fit.close();
+        if let Some(reached) = fit.reached() {
+            self.kept.lock().unwrap().insert(rank, reached);
+        }
+        outcome
+    }
+
+    fn follow(
+        &self,
+        fit: &Fit,
+        started: Instant,
+        pause: Duration,
+        batches: &[RecordBatch],
+    ) -> Outcome {
         let alive = || assert!(started.elapsed() < DEADLINE, "the fit hangs");
         let room = || loop {
             alive();
@@ -159,10 +189,6 @@ impl Job {
         loop {
             alive();
             if let Some(result) = done {
-                if let Some(reached) = fit.reached() {
-                    self.kept.lock().unwrap().insert(rank, reached);
-                }
-                fit.close();
                 return Ok(result);
             }
             match fit.poll(Duration::from_millis(50))? {

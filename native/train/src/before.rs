@@ -1,0 +1,43 @@
+//! What a step changes before it is sure to succeed: a forward pass assigns moving statistics, and
+//! the ranks may then fail to exchange their gradients. Weights and optimizer change last, after
+//! everything that needs other ranks.
+
+use flambeau_keras::Model;
+use std::ops::Range;
+
+/// The moving statistics as they were before a step.
+#[derive(Debug)]
+pub(crate) struct Before {
+    /// Where they lie in the store of non-trainable variables.
+    spans: Vec<Range<usize>>,
+    values: Vec<f32>,
+}
+
+impl Before {
+    pub(crate) fn new(model: &Model) -> Self {
+        let spans = model.non_trainable().spans();
+        let moving = model.moving().iter().map(|&index| spans[index].clone());
+        Self {
+            spans: moving.collect(),
+            values: Vec::new(),
+        }
+    }
+
+    pub(crate) fn take_down(&mut self, model: &Model) {
+        let store = model.non_trainable().as_slice();
+        self.values.clear();
+        for span in &self.spans {
+            self.values.extend_from_slice(&store[span.clone()]);
+        }
+    }
+
+    pub(crate) fn bring_back(&self, model: &mut Model) {
+        let store = model.non_trainable_mut().as_mut_slice();
+        let mut rest = self.values.as_slice();
+        for span in &self.spans {
+            let (values, after) = rest.split_at(span.len());
+            store[span.clone()].copy_from_slice(values);
+            rest = after;
+        }
+    }
+}

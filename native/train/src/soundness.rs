@@ -1,0 +1,64 @@
+//! Whether weights are sound: numbers, and the same on every rank.
+//!
+//! A gradient that overflows shows in the loss of the step after it, but the last step has none
+//! after it. And ranks that have drifted apart, by a fault of memory or a processor, would go on to
+//! train models of their own without anybody noticing.
+
+use crate::error::Error;
+use crate::step::Trainer;
+use flambeau_keras::Model;
+
+/// Checks trainable variables and moving statistics; every rank calls this, and every rank comes to
+/// the same result. `step` is the last that was done.
+///
+/// # Errors
+/// [`Error::NotFinite`], [`Error::Diverged`], [`Error::Collective`].
+pub(crate) fn check(trainer: &mut Trainer, step: u64) -> Result<(), Error> {
+    let not_finite = not_finite(trainer.model());
+    let mine = [
+        fingerprint(trainer.model()).to_le_bytes(),
+        u32::from(not_finite.is_some()).to_le_bytes(),
+    ];
+    let all = trainer.communicator_mut().allgather(&mine.concat())?;
+    // A rank whose weights alone are no numbers has diverged.
+    if let Some(rank) = all.iter().position(|other| *other != all[0]) {
+        return Err(Error::Diverged { rank, step });
+    }
+    match not_finite {
+        Some((variable, value)) => Err(Error::NotFinite {
+            variable,
+            value,
+            step,
+        }),
+        None => Ok(()),
+    }
+}
+
+/// The path of a variable with a value that is not finite, and that value.
+fn not_finite(model: &Model) -> Option<(String, f32)> {
+    let trainable = model.trainable();
+    let moving = model.non_trainable();
+    let all = trainable.variables().iter();
+    let all = all.map(|variable| (variable, trainable));
+    let moved = model.moving().iter();
+    let moved = moved.map(|&index| (&moving.variables()[index], moving));
+    all.chain(moved).find_map(|(variable, store)| {
+        let values = &store.as_slice()[variable.span()];
+        let value = values.iter().find(|value| !value.is_finite())?;
+        Some((variable.path.clone(), *value))
+    })
+}
+
+/// CRC-32C of all variables as little-endian numbers.
+fn fingerprint(model: &Model) -> u32 {
+    let mut crc = 0;
+    let mut bytes = Vec::new();
+    for store in [model.trainable(), model.non_trainable()] {
+        for values in store.as_slice().chunks(4096) {
+            bytes.clear();
+            bytes.extend(values.iter().flat_map(|value| value.to_le_bytes()));
+            crc = crc32c::crc32c_append(crc, &bytes);
+        }
+    }
+    crc
+}
