@@ -26,7 +26,8 @@ class Executor:
     def ranks(self) -> list[int]:
         """The ranks that train in it now, by their native threads."""
         names = [_read(task / "comm").strip() for task in Path(f"/proc/{self.pid}/task").glob("*")]
-        ranks = [re.fullmatch(r"flambeau-(\d+)", name) for name in names]
+        # The system keeps the first fifteen characters of a thread's name.
+        ranks = [re.fullmatch(r"flambeau-(\d+) t\w*", name) for name in names]
         return [int(rank[1]) for rank in ranks if rank]
 
     def kill(self) -> None:

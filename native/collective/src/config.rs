@@ -100,6 +100,13 @@ impl Config {
         Ok(())
     }
 
+    /// The name of one of this rank's threads, by which its lines in a log are known.
+    #[must_use]
+    pub fn thread_name(&self, role: &str) -> String {
+        let run = self.run_id.replace('\0', "");
+        format!("flambeau-{} {role} of run {run}", self.rank)
+    }
+
     pub(crate) fn ports(&self) -> RangeInclusive<u16> {
         self.port..=self.port.saturating_add(self.port_retries)
     }

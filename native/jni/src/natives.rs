@@ -7,6 +7,7 @@
 use crate::error::Error;
 use crate::import::{BatchAddresses, with_batch};
 use crate::lent;
+use crate::logger;
 use crate::session::{self, Inputs, Session};
 use crate::sessions;
 use crate::streams;
@@ -34,6 +35,7 @@ pub extern "system" fn Java_io_flambeau_jni_Native_version<'l>(
     _class: JClass<'l>,
 ) -> JString<'l> {
     guard(env, |env| {
+        logger::install();
         let version = serde_json::json!({
             "version": env!("CARGO_PKG_VERSION"),
             "build": option_env!("FLAMBEAU_BUILD").unwrap_or("dev"),
@@ -248,6 +250,34 @@ pub extern "system" fn Java_io_flambeau_jni_Native_close<'l>(
             session.close();
         }
         Ok(())
+    })
+}
+
+/// `boolean hasFailed(long session)`: from any thread; false for a session that is closed.
+#[unsafe(no_mangle)]
+pub extern "system" fn Java_io_flambeau_jni_Native_hasFailed<'l>(
+    env: EnvUnowned<'l>,
+    _class: JClass<'l>,
+    session: jlong,
+) -> jboolean {
+    guard(env, |_| {
+        Ok(sessions::get(session).is_ok_and(|session| session.has_failed()))
+    })
+}
+
+/// `String takeLog(boolean debug)`: lines as a JSON array of {level, thread, message}, or null.
+#[unsafe(no_mangle)]
+pub extern "system" fn Java_io_flambeau_jni_Native_takeLog<'l>(
+    env: EnvUnowned<'l>,
+    _class: JClass<'l>,
+    debug: jboolean,
+) -> JString<'l> {
+    guard(env, |env| {
+        let lines = logger::take(debug);
+        if lines.is_empty() {
+            return Ok(JString::null());
+        }
+        Ok(env.new_string(serde_json::to_string(&lines)?)?)
     })
 }
 

@@ -222,6 +222,10 @@ impl Session {
         }
     }
 
+    pub(crate) fn has_failed(&self) -> bool {
+        matches!(&self.work, Work::Fit { fit, .. } if fit.has_failed())
+    }
+
     pub(crate) fn cancel(&self) {
         if let Work::Fit { fit, .. } = &self.work {
             fit.cancel();

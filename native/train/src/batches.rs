@@ -42,12 +42,12 @@ impl<'a> Batches<'a> {
         }
     }
 
-    /// Gives up with [`Error::Cancelled`] if the caller has cancelled.
+    /// Gives up if the caller has cancelled or another rank has failed.
     ///
     /// # Errors
-    /// Only that.
-    pub fn check_cancelled(&self) -> Result<(), Error> {
-        self.intake.check_cancelled()
+    /// Those of [`Intake::check`].
+    pub fn check(&self) -> Result<(), Error> {
+        self.intake.check()
     }
 
     /// Rows left out of the last pass that has ended, on this rank.

@@ -19,11 +19,11 @@ use std::time::Instant;
 
 /// A rank's incoming rows.
 pub trait Intake: Blocks + std::fmt::Debug {
-    /// Gives up with [`Error::Cancelled`] if the caller has cancelled.
+    /// Gives up if the caller has cancelled or another rank has failed.
     ///
     /// # Errors
-    /// Only that.
-    fn check_cancelled(&self) -> Result<(), Error>;
+    /// [`Error::Cancelled`], or the first cause as [`Error::Collective`].
+    fn check(&self) -> Result<(), Error>;
 
     /// Rows that were left out of the last pass that has ended.
     fn left_out(&self) -> u64;
@@ -109,7 +109,7 @@ impl FitLoop<'_> {
         mut work: impl FnMut(&mut Batches<'_>) -> Result<bool, Error>,
     ) -> Result<(), Error> {
         loop {
-            self.batches.check_cancelled()?;
+            self.batches.check()?;
             let mut busy = [if work(&mut self.batches)? { 0.0 } else { 1.0 }];
             self.trainer.communicator_mut().allreduce_f64(&mut busy)?;
             if busy == [0.0] {
@@ -133,7 +133,7 @@ impl FitLoop<'_> {
                 self.end_epoch(state, &epoch, progress);
                 return Ok(Some(epoch.totals));
             }
-            self.batches.check_cancelled()?;
+            self.batches.check()?;
             self.batches.enter(state.cursor.passes)?;
             let at = Position {
                 epoch: state.epochs + 1,
@@ -242,7 +242,9 @@ impl FitLoop<'_> {
         if self.settings.mixed_validation && state.cursor.passes == 0 {
             self.together(|batches| batches.fill())?;
         }
-        let validation = self.trainer.evaluate(self.batches.validation())?;
+        let batches = &self.batches;
+        let check = || batches.check();
+        let validation = self.trainer.evaluate(batches.validation(), check)?;
         if validation.rows > 0.0 {
             logs.extend(self.trainer.logs(&validation, "val_"));
         }

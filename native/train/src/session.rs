@@ -36,6 +36,10 @@ const ROOM: usize = 8;
 /// Bytes of a block above which it takes the room of several: a few encoded images are many pixels.
 const ROOM_BYTES: usize = 8 << 20;
 
+/// How long the end of the trainer thread is waited for. What it cannot be interrupted in is at most one
+/// operation of libtorch.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// One rank's running fit.
 #[derive(Debug)]
 pub struct Fit {
@@ -47,6 +51,8 @@ pub struct Fit {
     reached: Arc<OnceLock<Arc<Checkpoint>>>,
     stop: Stop,
     thread: Mutex<Option<JoinHandle<()>>>,
+    /// Closed when the trainer thread has ended.
+    ended: Receiver<()>,
     /// Goes last.
     _memory: KeptMemory,
 }
@@ -77,6 +83,15 @@ impl Stop {
 
     fn is_cancelled(&self) -> bool {
         self.cancelled.load(Ordering::Acquire)
+    }
+
+    /// Gives up if the caller has cancelled or the job has failed anywhere, with the first cause; for
+    /// a rank that meets the others only after `doing` what it does.
+    fn check(&self, doing: &str) -> Result<(), Error> {
+        if self.is_cancelled() {
+            return Err(Error::Cancelled);
+        }
+        Ok(self.abort.check(doing)?)
     }
 }
 
@@ -130,12 +145,13 @@ impl Fit {
         };
         let outcome = Arc::new(Outcome::new());
         let channel = Channel::new(incoming, room_made, stop.clone(), config.fit.reread);
-        let rank = config.rank;
+        let (ending, ended) = bounded::<()>(0);
         let thread = {
             let (outcome, stop) = (Arc::clone(&outcome), stop.clone());
             std::thread::Builder::new()
-                .name(format!("flambeau-{rank}"))
+                .name(config.collective.thread_name("trainer"))
                 .spawn(move || {
+                    let _ending = ending;
                     let run = || setup.run(&config, &secret, channel, &caller);
                     let result = trainer_thread::guarded(run, &stop);
                     outcome.set(result.map_err(Arc::new)).ok();
@@ -155,6 +171,7 @@ impl Fit {
             reached,
             stop,
             thread: Mutex::new(Some(thread)),
+            ended,
             _memory: memory,
         })
     }
@@ -232,6 +249,9 @@ impl Fit {
     /// # Errors
     /// The session's failure, after the last event before it.
     pub fn poll(&self, timeout: Duration) -> Result<Option<Event>, Arc<Error>> {
+        if let Some(message) = self.stop.abort.take_warning() {
+            return Ok(Some(Event::Warning { message }));
+        }
         match self.events.recv_timeout(timeout) {
             Ok(event) => Ok(Some(event)),
             Err(RecvTimeoutError::Timeout) => Ok(None),
@@ -254,7 +274,13 @@ impl Fit {
         self.stop.cancel();
     }
 
-    /// Ends the fit if it still runs, and waits for its thread.
+    /// Whether the fit has failed, so that any call would say why; from any thread.
+    pub fn has_failed(&self) -> bool {
+        self.outcome.get().is_some_and(Result::is_err)
+    }
+
+    /// Ends the fit if it still runs, and waits for its thread, but not for long: one that is busy with
+    /// something that cannot be interrupted ends by itself when that is done.
     pub fn close(&self) {
         if self.outcome.get().is_none() {
             self.cancel();
@@ -268,6 +294,11 @@ impl Fit {
 
     fn wait(&self) {
         if let Some(thread) = lock(&self.thread).take() {
+            if self.ended.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
+                let name = thread.thread().name().unwrap_or_default().to_owned();
+                log::error!("{name} is still busy after {PATIENCE:?}: it is left to itself");
+                return;
+            }
             // The thread catches its own panics, so there is nothing to learn from the result.
             thread.join().ok();
             // The rows went with it.

@@ -286,13 +286,14 @@ impl Trainer {
     }
 
     /// Loss and metrics over the rows of all ranks' `blocks`, without training: those that Keras
-    /// has on all of them as one batch.
+    /// has on all of them as one batch. Calls `check` every few rows.
     ///
     /// # Errors
-    /// [`Error::Collective`], [`Error::Keras`], and those of the blocks.
+    /// [`Error::Collective`], [`Error::Keras`], those of the blocks and of `check`.
     pub fn evaluate<'a>(
         &mut self,
         blocks: impl Iterator<Item = Result<Cow<'a, Block>, Error>>,
+        check: impl Fn() -> Result<(), Error>,
     ) -> Result<Totals, Error> {
         let shape = self.batch_shape();
         let mut exchange = Exchange::zeros(&self.objective);
@@ -301,6 +302,7 @@ impl Trainer {
             for block in blocks {
                 let block = block?;
                 for start in (0..block.rows).step_by(MICRO_BATCH) {
+                    check()?;
                     let end = block.rows.min(start + MICRO_BATCH);
                     let Some(batch) = shape.slice(&block, start, end)? else {
                         continue;

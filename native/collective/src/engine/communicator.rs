@@ -76,7 +76,7 @@ impl Communicator {
         let (ending, ended) = mpsc::channel::<()>();
         let (job, shared) = (Arc::clone(&self.job), Arc::clone(&self.shared));
         let thread = thread::Builder::new()
-            .name(format!("flambeau-control-{}", self.job.rank()))
+            .name(self.job.config.thread_name("control"))
             .spawn(move || {
                 let _ending = ending;
                 runtime.block_on(rendezvous::serve(job, shared, ready));

@@ -306,3 +306,6 @@ fn to_json(message: &Message) -> io::Result<Vec<u8>> {
 fn invalid(what: String) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what)
 }
+
+#[cfg(test)]
+mod tests;

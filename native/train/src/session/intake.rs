@@ -57,6 +57,9 @@ impl Channel {
 impl Blocks for Channel {
     fn next_block(&mut self, deadline: Option<Instant>) -> Result<Arrival, Error> {
         while !self.ended {
+            // Not only where there is nothing to receive: a rank may be fed for long before it has a
+            // batch and meets the others.
+            self.check()?;
             let until = Instant::now() + TICK;
             let until = deadline.map_or(until, |deadline| deadline.min(until));
             match self.incoming.recv_deadline(until) {
@@ -73,12 +76,10 @@ impl Blocks for Channel {
                     self.ended = !self.reread;
                     break;
                 }
-                Err(RecvTimeoutError::Timeout) => {
-                    self.check_cancelled()?;
-                    if deadline == Some(until) {
-                        return Ok(Arrival::Late);
-                    }
+                Err(RecvTimeoutError::Timeout) if deadline == Some(until) => {
+                    return Ok(Arrival::Late);
                 }
+                Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return Err(Error::Cancelled),
             }
         }
@@ -91,12 +92,7 @@ impl Intake for Channel {
         self.left_out
     }
 
-    /// A failure anywhere in the job counts too; the next collective call says which.
-    fn check_cancelled(&self) -> Result<(), Error> {
-        if self.stop.is_cancelled() {
-            Err(Error::Cancelled)
-        } else {
-            Ok(())
-        }
+    fn check(&self) -> Result<(), Error> {
+        self.stop.check("work of its own between operations")
     }
 }

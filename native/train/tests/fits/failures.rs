@@ -85,6 +85,44 @@ fn a_rank_that_still_receives_rows_hears_of_another_ranks_failure() {
     );
 }
 
+/// Blocks of single rows come all the time, but it takes four thousand before there is a batch.
+#[test]
+fn a_rank_with_a_trickle_of_rows_hears_of_another_ranks_failure() {
+    let mut job = Job::new(perceptron(), json!({"shuffle_buffer": 4096}));
+    job.pauses = vec![Duration::from_millis(10), Duration::ZERO];
+    let label: ArrayRef = Arc::new(Int32Array::from(vec![0, 1, 2]));
+    let bad = replace(&rows(0, 3), "label", label);
+    let trickle = (0..9_000).map(|row| rows(row, 1)).collect();
+    // It takes a minute and a half until all rows are there, and the test fails after a third of it.
+    let errors = fail(&job, &[trickle, vec![rows(0, 10), bad]]);
+    let peer = errors[0].to_string();
+    assert!(
+        peer.contains("rank 1 (127.0.0.1) failed: label 2"),
+        "{peer}"
+    );
+}
+
+/// Rank 0 evaluates for a minute while rank 1 waits for it and is cancelled.
+#[test]
+fn a_rank_that_evaluates_hears_that_another_was_cancelled() {
+    let wide = json!([
+        dense("hidden", 3_000, "relu"),
+        dense("deep", 3_000, "relu"),
+        dense("logits", 2, "linear")
+    ]);
+    let mut job = Job::new(wide, json!({"epochs": 1}));
+    job.validation_of = vec![partition(0, 100_000), vec![rows(0, 1)]];
+    job.cancel_in_evaluation = Some(1);
+    let errors = fail(&job, &[partition(0, 32), partition(32, 32)]);
+    assert!(matches!(*errors[1], Error::Cancelled), "{}", errors[1]);
+    let peer = errors[0].to_string();
+    assert!(
+        peer.contains("rank 1 (127.0.0.1) failed: its task was cancelled"),
+        "{peer}"
+    );
+    assert!(!errors[0].is_deterministic());
+}
+
 #[test]
 fn a_loss_that_is_no_number_ends_all_ranks_at_the_same_step() {
     let column: ArrayRef = Arc::new(Float32Array::from(vec![f32::NAN; 10]));

@@ -31,6 +31,10 @@ pub(crate) struct Job {
     pub(crate) progress_timeout_ms: u64,
     /// Rows that every rank validates with, fed before the others.
     pub(crate) validation: Vec<RecordBatch>,
+    /// Rows that a rank validates with instead of those.
+    pub(crate) validation_of: Vec<Vec<RecordBatch>>,
+    /// A rank whose caller cancels it once all its rows are used, before it has validated.
+    pub(crate) cancel_in_evaluation: Option<usize>,
     /// The micro-batch of a stream that the rows are.
     pub(crate) micro_batch: Option<u64>,
     /// What the processes of the ranks have kept of the stream, or of the attempt before.
@@ -76,6 +80,8 @@ impl Job {
             cache_bytes: u64::MAX,
             progress_timeout_ms: 60_000,
             validation: Vec::new(),
+            validation_of: Vec::new(),
+            cancel_in_evaluation: None,
             micro_batch: None,
             kept: Arc::default(),
             warnings: Arc::default(),
@@ -167,7 +173,7 @@ impl Job {
         // As a task does: rows that come anew in each pass come until the fit is done.
         let mut done = None;
         loop {
-            for batch in &self.validation {
+            for batch in self.validation_of.get(rank).unwrap_or(&self.validation) {
                 fit.feed(room()?, Stream::Validation, batch);
             }
             for batch in batches {
@@ -185,6 +191,10 @@ impl Job {
             if done.is_some() || self.fit["reread"] != true {
                 break;
             }
+        }
+        if self.cancel_in_evaluation == Some(rank) {
+            std::thread::sleep(Duration::from_secs(2));
+            fit.cancel();
         }
         loop {
             alive();
