@@ -186,9 +186,9 @@ impl Fit {
     /// Whether an epoch ends with its step number `done`, which is `step` of the fit; `more` says
     /// whether the pass over the data goes on.
     pub(crate) fn ends_epoch(&self, done: u64, step: u64, more: bool) -> bool {
-        let ran_out = !more && !(self.repeat && self.steps_per_epoch.is_some());
+        let repeats = self.repeat && self.steps_per_epoch.is_some();
         let enough = self.steps_per_epoch.is_some_and(|steps| done >= steps);
-        ran_out || enough || self.max_steps == Some(step)
+        (!more && !repeats) || enough || self.max_steps == Some(step)
     }
 
     /// Whether rows are drawn again after a pass.

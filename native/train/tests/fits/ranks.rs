@@ -127,7 +127,6 @@ impl Job {
         let started = Instant::now();
         let rank = config.rank;
         let kept = self.kept.lock().unwrap().get(&rank).cloned();
-        let pause = self.pauses.get(config.rank).copied().unwrap_or_default();
         std::fs::create_dir_all(&config.local_dir).unwrap();
         let model = self.model.to_string();
         let schema = rows(0, 1).schema();
@@ -147,7 +146,7 @@ impl Job {
                     fit.cancel();
                 });
             }
-            self.follow(&fit, started, pause, batches)
+            self.follow(&fit, rank, started, batches)
         });
         fit.close();
         if let Some(reached) = fit.reached() {
@@ -156,13 +155,8 @@ impl Job {
         outcome
     }
 
-    fn follow(
-        &self,
-        fit: &Fit,
-        started: Instant,
-        pause: Duration,
-        batches: &[RecordBatch],
-    ) -> Outcome {
+    fn follow(&self, fit: &Fit, rank: usize, started: Instant, batches: &[RecordBatch]) -> Outcome {
+        let pause = self.pauses.get(rank).copied().unwrap_or_default();
         let alive = || assert!(started.elapsed() < DEADLINE, "the fit hangs");
         let room = || loop {
             alive();
