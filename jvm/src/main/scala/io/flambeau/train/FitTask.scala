@@ -88,6 +88,7 @@ private[train] final case class FitTask(
       ("rank" -> rank) ~
       ("threads" -> context.cpus()) ~
       ("local_dir" -> localDir.toString) ~
+      ("model_dir" -> modelDir.isDefined) ~
       ("cache_bytes" -> cluster.cacheBytes) ~
       ("collective" ->
         ("run_id" -> runId) ~
