@@ -20,7 +20,7 @@ mod secret;
 mod topology;
 mod transport;
 
-pub use config::{Config, Security};
+pub use config::{Config, Security, Transports};
 pub use engine::communicator::Communicator;
 pub use error::{Error, Scene};
 pub use failure::abort::{AbortHandle, AbortReason};

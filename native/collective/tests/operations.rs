@@ -157,7 +157,7 @@ fn different_calls_are_a_protocol_error_that_names_both() {
     for error in errors {
         assert!(matches!(error, Error::Protocol { .. }), "{error}");
         let text = error.to_string();
-        assert!(text.contains("allreduce 1 frame 0 of 20 bytes"), "{text}");
-        assert!(text.contains("allreduce 1 frame 0 of 24 bytes"), "{text}");
+        assert!(text.contains("allreduce 1 of 40 bytes"), "{text}");
+        assert!(text.contains("allreduce 1 of 48 bytes"), "{text}");
     }
 }

@@ -1,19 +1,23 @@
 //! One rank among the ranks of a job.
 
-use std::fmt;
 use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
+use std::{fmt, io};
 
-use crate::algorithm::ring::Ring;
+use crate::algorithm::choice::World;
 use crate::config::Config;
 use crate::error::{Error, Scene};
 use crate::failure::abort::{AbortHandle, AbortReason, Departure, Shared};
 use crate::failure::cause::Cause;
 use crate::membership::job::Job;
-use crate::membership::rendezvous::{self, Neighbours};
+use crate::membership::rendezvous::{self, Connection, Met};
 use crate::secret::Secret;
-use crate::transport::tcp::{Fault, Kind, Link, LinkError, Operation};
+use crate::transport::frame::{Kind, Operation};
+use crate::transport::links::Links;
+use crate::transport::shared::SharedLink;
+use crate::transport::tcp::TcpLink;
+use crate::transport::{Fault, LinkError};
 
 /// A broken data connection only shows that a neighbour is gone or has given up; the control plane
 /// knows why. It is given so long to say so before the neighbour is blamed.
@@ -29,7 +33,7 @@ pub struct Communicator {
     job: Arc<Job>,
     shared: Arc<Shared>,
     /// None in a world of one, which opens no sockets.
-    ring: Option<Ring>,
+    data: Option<(World, Links)>,
     control: Option<ControlThread>,
 }
 
@@ -53,7 +57,7 @@ impl Communicator {
         let mut communicator = Self {
             job,
             shared,
-            ring: None,
+            data: None,
             control: None,
         };
         if config.world_size > 1 {
@@ -85,27 +89,60 @@ impl Communicator {
             })
             .map_err(|source| local("start the control thread", source, &self.job))?;
         self.control = Some(ControlThread { thread, ended });
-        let neighbours = outcome.recv().unwrap_or_else(|_ended| {
+        let met = outcome.recv().unwrap_or_else(|_ended| {
             let source = std::io::Error::other("the control thread ended; see its panic message");
             Err(local("meet the other ranks", source, &self.job))
         })?;
-        let ring = self.form_ring(neighbours);
-        self.ring = Some(ring.map_err(|source| local("set the data links up", source, &self.job))?);
+        let data = self.link(met);
+        self.data = Some(data.map_err(|source| local("set the data links up", source, &self.job))?);
         Ok(())
     }
 
-    fn form_ring(&self, Neighbours { next, previous }: Neighbours) -> std::io::Result<Ring> {
+    fn link(&self, met: Met) -> io::Result<(World, Links)> {
+        let (job, config) = (&self.job, &self.job.config);
+        let inbox = met.inbox.map(Arc::new);
+        let sockets = met.connections.values().map(|one| one.stream.try_clone());
         self.shared
-            .guard_sockets(vec![next.try_clone()?, previous.try_clone()?]);
-        let progress_timeout = self.job.config.progress_timeout();
-        let next = Link::new(next, self.job.next_rank(), progress_timeout)?;
-        let previous = Link::new(previous, self.job.previous_rank(), progress_timeout)?;
-        Ok(Ring::new(
-            self.job.rank(),
-            self.job.world_size(),
-            next,
-            previous,
-        ))
+            .guard_links(sockets.collect::<io::Result<_>>()?, inbox.clone());
+        let group = met.groups.of(job.rank());
+        // Only a guess at who shares this host's cores, where they do not share memory.
+        let named_alike = config
+            .hosts
+            .iter()
+            .filter(|host| **host == config.hosts[job.rank()]);
+        let on_this_host = group.len().max(named_alike.count());
+        let mut links = Links::new(
+            job.world_size(),
+            inbox.clone(),
+            self.shared.stopped(),
+            config.progress_timeout(),
+            thread::available_parallelism().is_ok_and(|cores| cores.get() >= on_this_host),
+        );
+        let place = |rank: usize| group.iter().position(|member| *member == rank).unwrap_or(0);
+        if let Some(own) = inbox {
+            for (rank, theirs) in met.inboxes {
+                let (own, places) = (Arc::clone(&own), (place(job.rank()), place(rank)));
+                let link = SharedLink::new(own, theirs, places, group.len());
+                links.add(rank, Box::new(link), Some(places.1));
+            }
+        }
+        for (
+            rank,
+            Connection {
+                stream,
+                key,
+                dialled,
+            },
+        ) in met.connections
+        {
+            let (outgoing, incoming) = key.seals(&job.key, config.security, dialled)?;
+            links.add(
+                rank,
+                Box::new(TcpLink::new(stream, outgoing, incoming)?),
+                None,
+            );
+        }
+        Ok((World::new(job.rank(), job.world_size(), met.groups), links))
     }
 
     /// This rank, from 0.
@@ -129,9 +166,10 @@ impl Communicator {
         self.operate(
             Kind::Allreduce,
             size_of_val(data),
-            |ring, operation| match ring {
-                Some(ring) => ring.allreduce(operation, data),
-                None => Ok(()),
+            |data_plane, operation| {
+                data_plane.map_or(Ok(()), |(world, links)| {
+                    world.allreduce(links, operation, data)
+                })
             },
         )
     }
@@ -144,9 +182,10 @@ impl Communicator {
         self.operate(
             Kind::AllreduceF64,
             size_of_val(data),
-            |ring, operation| match ring {
-                Some(ring) => ring.allreduce(operation, data),
-                None => Ok(()),
+            |data_plane, operation| {
+                data_plane.map_or(Ok(()), |(world, links)| {
+                    world.allreduce(links, operation, data)
+                })
             },
         )
     }
@@ -159,9 +198,10 @@ impl Communicator {
         self.operate(
             Kind::Broadcast,
             size_of_val(data),
-            |ring, operation| match ring {
-                Some(ring) => ring.broadcast(operation, data),
-                None => Ok(()),
+            |data_plane, operation| {
+                data_plane.map_or(Ok(()), |(world, links)| {
+                    world.broadcast(links, operation, data)
+                })
             },
         )
     }
@@ -171,10 +211,14 @@ impl Communicator {
     /// # Errors
     /// As [`Error`] describes.
     pub fn broadcast_bytes(&mut self, bytes: Vec<u8>) -> Result<Vec<u8>, Error> {
-        self.operate(Kind::Broadcast, bytes.len(), |ring, operation| match ring {
-            Some(ring) => ring.broadcast_bytes(operation, bytes),
-            None => Ok(bytes),
-        })
+        self.operate(
+            Kind::Broadcast,
+            bytes.len(),
+            |data_plane, operation| match data_plane {
+                Some((world, links)) => world.broadcast_bytes(links, operation, bytes),
+                None => Ok(bytes),
+            },
+        )
     }
 
     /// Returns the `bytes` of every rank, in rank order. Lengths may differ.
@@ -182,10 +226,14 @@ impl Communicator {
     /// # Errors
     /// As [`Error`] describes.
     pub fn allgather(&mut self, bytes: &[u8]) -> Result<Vec<Vec<u8>>, Error> {
-        self.operate(Kind::Allgather, bytes.len(), |ring, operation| match ring {
-            Some(ring) => ring.allgather(operation, bytes),
-            None => Ok(vec![bytes.to_vec()]),
-        })
+        self.operate(
+            Kind::Allgather,
+            bytes.len(),
+            |data_plane, operation| match data_plane {
+                Some((world, links)) => world.allgather(links, operation, bytes),
+                None => Ok(vec![bytes.to_vec()]),
+            },
+        )
     }
 
     /// Stays until all ranks have called `close`, so that none mistakes the end of another for a
@@ -196,7 +244,7 @@ impl Communicator {
     pub fn close(mut self) -> Result<(), Error> {
         let started = Instant::now();
         let scene = || self.scene("close".to_owned(), started);
-        if self.ring.is_none() {
+        if self.data.is_none() {
             let cause = self.shared.cause();
             return cause.map_or(Ok(()), |cause| Err(cause.into_error(&self.job, scene())));
         }
@@ -217,13 +265,13 @@ impl Communicator {
         &mut self,
         kind: Kind,
         bytes: usize,
-        run: impl FnOnce(Option<&mut Ring>, Operation) -> Result<R, LinkError>,
+        run: impl FnOnce(Option<&mut (World, Links)>, Operation) -> Result<R, LinkError>,
     ) -> Result<R, Error> {
         let started = Instant::now();
         let number = self.shared.begin_operation();
         let failed = match self.shared.cause() {
             Some(cause) => Err(cause),
-            None => run(self.ring.as_mut(), Operation { number, kind })
+            None => run(self.data.as_mut(), Operation { number, kind })
                 .map_err(|error| self.first_cause(error)),
         };
         failed.map_err(|cause| {
@@ -303,7 +351,8 @@ impl Drop for Communicator {
             }));
             self.join_control();
         }
-        self.shared.release_sockets();
+        self.data = None;
+        self.shared.release_links();
     }
 }
 
