@@ -10,9 +10,10 @@ use crate::algorithm::pipeline::run;
 use crate::element::{Element, bytes};
 use crate::transport::LinkError;
 use crate::transport::links::Links;
+use crate::wire::Encoding;
 
 /// Sums `data` over `members`, of which this rank is the one at `place`; all have links to all.
-pub(crate) fn allreduce<T: Element>(
+pub(crate) fn allreduce<T: Element, E: Encoding<T>>(
     links: &mut Links,
     (members, place): (&[usize], usize),
     data: &mut [T],
@@ -29,7 +30,7 @@ pub(crate) fn allreduce<T: Element>(
         pieces: &pieces,
         mesh: true,
     };
-    run(links, &gather, &mut all)?;
+    run::<T, E>(links, &gather, &mut all)?;
     data.copy_from_slice(&all[..length]);
     for piece in pieces.into_iter().skip(1) {
         T::add(data, bytes(&all[piece]));

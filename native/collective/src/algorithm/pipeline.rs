@@ -8,17 +8,18 @@
 use std::ops::Range;
 
 use crate::algorithm::{Action, Plan, Step};
-use crate::element::{Element, bytes, bytes_mut};
+use crate::element::{Element, bytes};
 use crate::transport::links::Links;
 use crate::transport::{LinkError, Progress, SEGMENT_BYTES};
+use crate::wire::Encoding;
 
 /// Carries out `plan` on `data`, as part of the operation that `links` have begun.
-pub(crate) fn run<T: Element>(
+pub(crate) fn run<T: Element, E: Encoding<T>>(
     links: &mut Links,
     plan: &dyn Plan,
     data: &mut [T],
 ) -> Result<(), LinkError> {
-    let block = block_length(data.len(), plan.parts(), SEGMENT_BYTES / size_of::<T>());
+    let block = block_length(data.len(), plan.parts(), SEGMENT_BYTES / E::BYTES);
     let (blocks, stages) = (data.len().div_ceil(block), plan.stages());
     let mut round = Round::default();
     let mut steps = Vec::new();
@@ -28,8 +29,8 @@ pub(crate) fn run<T: Element>(
             let start = (number - stage) * block;
             plan.steps(stage, start..data.len().min(start + block), &mut steps);
         }
-        round.fill(&mut steps);
-        round.run(links, data)?;
+        round.fill::<T, E>(&mut steps, data);
+        round.run::<T, E>(links, data)?;
     }
     Ok(())
 }
@@ -44,13 +45,16 @@ fn block_length(length: usize, parts: usize, segment: usize) -> usize {
 #[derive(Default)]
 struct Round {
     sends: Vec<Step>,
+    /// What the sends send, if that is not as it lies in memory: for each its range in here.
+    encoded: Vec<u8>,
+    places: Vec<(Range<usize>, usize)>,
     receives: Vec<Step>,
     /// Ranks whose links are full.
     full: Vec<usize>,
 }
 
 impl Round {
-    fn fill(&mut self, steps: &mut Vec<Step>) {
+    fn fill<T: Element, E: Encoding<T>>(&mut self, steps: &mut Vec<Step>, data: &mut [T]) {
         self.sends.clear();
         self.receives.clear();
         for step in steps.drain(..).filter(|step| !step.range.is_empty()) {
@@ -61,12 +65,24 @@ impl Round {
         }
         // Taken from the end, as the first one left.
         self.receives.reverse();
+        self.encoded.clear();
+        self.places.clear();
+        for Step { range, .. } in self.sends.iter().filter(|_| !E::AS_IT_IS) {
+            if self.places.iter().all(|(encoded, _)| encoded != range) {
+                self.places.push((range.clone(), self.encoded.len()));
+                E::encode(&mut data[range.clone()], &mut self.encoded);
+            }
+        }
     }
 
-    fn run<T: Element>(&mut self, links: &mut Links, data: &mut [T]) -> Result<(), LinkError> {
+    fn run<T: Element, E: Encoding<T>>(
+        &mut self,
+        links: &mut Links,
+        data: &mut [T],
+    ) -> Result<(), LinkError> {
         loop {
-            let sent = self.send(links, data)?;
-            let received = self.receive(links, data)?;
+            let sent = self.send::<T, E>(links, data)?;
+            let received = self.receive::<T, E>(links, data)?;
             if self.sends.is_empty() && self.receives.is_empty() {
                 links.progressed();
                 return Ok(());
@@ -80,15 +96,24 @@ impl Round {
     }
 
     /// Sends what the links take. Whether anything moved.
-    fn send<T: Element>(&mut self, links: &mut Links, data: &[T]) -> Result<bool, LinkError> {
+    fn send<T: Element, E: Encoding<T>>(
+        &mut self,
+        links: &mut Links,
+        data: &[T],
+    ) -> Result<bool, LinkError> {
         let mut moved = false;
         self.full.clear();
         for step in &mut self.sends {
-            let segment = (links.segment_bytes(step.peer) / size_of::<T>()).max(1);
+            let segment = (links.segment_bytes(step.peer) / E::BYTES).max(1);
             // Frames to one rank keep their order.
             while !step.range.is_empty() && !self.full.contains(&step.peer) {
                 let frame = first(&step.range, segment);
-                let sent = links.try_send(step.peer, bytes(&data[frame.clone()]))?;
+                let payload = if E::AS_IT_IS {
+                    bytes(&data[frame.clone()])
+                } else {
+                    encoded(&self.places, &self.encoded, &frame, E::BYTES)
+                };
+                let sent = links.try_send(step.peer, payload)?;
                 moved |= sent != Progress::Nothing;
                 if sent == Progress::Done {
                     step.range.start = frame.end;
@@ -102,16 +127,16 @@ impl Round {
     }
 
     /// Takes what has come and is due. Whether anything moved.
-    fn receive<T: Element>(
+    fn receive<T: Element, E: Encoding<T>>(
         &mut self,
         links: &mut Links,
         data: &mut [T],
     ) -> Result<bool, LinkError> {
         let mut moved = false;
         while let Some(step) = self.receives.last_mut() {
-            let segment = (links.segment_bytes(step.peer) / size_of::<T>()).max(1);
+            let segment = (links.segment_bytes(step.peer) / E::BYTES).max(1);
             let frame = first(&step.range, segment);
-            match links.try_receive(step.peer, frame.len() * size_of::<T>())? {
+            match links.try_receive(step.peer, frame.len() * E::BYTES)? {
                 Progress::Nothing => break,
                 Progress::Some => {
                     moved = true;
@@ -119,11 +144,20 @@ impl Round {
                 }
                 Progress::Done => {}
             }
-            if self.sends.iter().any(|send| overlap(&send.range, &frame)) {
+            if E::AS_IT_IS && self.sends.iter().any(|send| overlap(&send.range, &frame)) {
                 break;
             }
             let into = &mut data[frame.clone()];
-            links.take(step.peer, |pieces| apply(step.action, into, pieces))?;
+            links.take(step.peer, |pieces| {
+                let split = into.len().min(pieces[0].len() / E::BYTES);
+                let (front, back) = into.split_at_mut(split);
+                for (part, piece) in [(front, pieces[0]), (back, pieces[1])] {
+                    match step.action {
+                        Action::Add => E::add(part, piece),
+                        _ => E::store(part, piece),
+                    }
+                }
+            })?;
             moved = true;
             step.range.start = frame.end;
             if step.range.is_empty() {
@@ -134,17 +168,19 @@ impl Round {
     }
 }
 
-fn apply<T: Element>(action: Action, into: &mut [T], pieces: [&[u8]; 2]) {
-    let split = into.len().min(pieces[0].len() / size_of::<T>());
-    let (front, back) = into.split_at_mut(split);
-    for (part, piece) in [(front, pieces[0]), (back, pieces[1])] {
-        if action == Action::Add {
-            T::add(part, piece);
-        } else {
-            let length = size_of_val(part).min(piece.len());
-            bytes_mut(part)[..length].copy_from_slice(&piece[..length]);
-        }
-    }
+/// The bytes of `frame`, which is inside one of the encoded ranges.
+fn encoded<'a>(
+    places: &[(Range<usize>, usize)],
+    bytes: &'a [u8],
+    frame: &Range<usize>,
+    width: usize,
+) -> &'a [u8] {
+    let inside =
+        |(range, _): &&(Range<usize>, usize)| range.start <= frame.start && frame.end <= range.end;
+    places.iter().find(inside).map_or(&[], |(range, place)| {
+        let start = place + (frame.start - range.start) * width;
+        &bytes[start..start + frame.len() * width]
+    })
 }
 
 fn first(range: &Range<usize>, length: usize) -> Range<usize> {

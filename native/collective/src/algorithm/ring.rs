@@ -25,11 +25,14 @@ use crate::topology::chunks::chunk;
 pub(crate) struct Ring<'a> {
     pub(crate) members: &'a [usize],
     pub(crate) place: usize,
+    /// Whether all shall have all sums. Else the member at place `p` has that of chunk `p + 1`.
+    pub(crate) gather: bool,
 }
 
 impl Plan for Ring<'_> {
     fn stages(&self) -> usize {
-        2 * (self.members.len() - 1)
+        let once = self.members.len() - 1;
+        if self.gather { 2 * once } else { once }
     }
 
     fn parts(&self) -> usize {

@@ -20,11 +20,13 @@ use crate::topology::chunks::chunk;
 pub(crate) struct Scatter<'a> {
     pub(crate) members: &'a [usize],
     pub(crate) place: usize,
+    /// Whether all shall have all sums, and not only each its own chunk.
+    pub(crate) gather: bool,
 }
 
 impl Plan for Scatter<'_> {
     fn stages(&self) -> usize {
-        2
+        if self.gather { 2 } else { 1 }
     }
 
     fn parts(&self) -> usize {

@@ -19,13 +19,21 @@ pub(crate) enum Kind {
     AllreduceF64 = 2,
     Broadcast = 3,
     Allgather = 4,
+    ReduceScatter = 5,
+    Barrier = 6,
+    AllreduceBfloat16 = 7,
+    AllreduceFloat16 = 8,
 }
 
-const KINDS: [Kind; 4] = [
+const KINDS: [Kind; 8] = [
     Kind::Allreduce,
     Kind::AllreduceF64,
     Kind::Broadcast,
     Kind::Allgather,
+    Kind::ReduceScatter,
+    Kind::Barrier,
+    Kind::AllreduceBfloat16,
+    Kind::AllreduceFloat16,
 ];
 
 impl fmt::Display for Kind {
@@ -35,6 +43,10 @@ impl fmt::Display for Kind {
             Kind::AllreduceF64 => "allreduce_f64",
             Kind::Broadcast => "broadcast",
             Kind::Allgather => "allgather",
+            Kind::ReduceScatter => "reduce_scatter",
+            Kind::Barrier => "barrier",
+            Kind::AllreduceBfloat16 => "allreduce in bfloat16",
+            Kind::AllreduceFloat16 => "allreduce in float16",
         })
     }
 }

@@ -37,8 +37,8 @@ pub(crate) struct TcpLink {
 }
 
 impl TcpLink {
-    /// Takes over a connection whose directions `outgoing` and `incoming` protect.
-    pub(crate) fn new(stream: TcpStream, outgoing: Seal, incoming: Seal) -> io::Result<Self> {
+    /// Takes over a connection with what protects the frames it sends, and those it receives.
+    pub(crate) fn new(stream: TcpStream, (outgoing, incoming): (Seal, Seal)) -> io::Result<Self> {
         stream.set_nonblocking(true)?;
         Ok(Self {
             stream,

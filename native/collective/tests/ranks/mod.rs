@@ -45,6 +45,13 @@ pub(crate) fn job(world_size: usize) -> Config {
     }
 }
 
+/// Every way that data may take between the ranks of one process.
+pub(crate) const TRANSPORTS: [Transports; 2] = [Transports::Auto, Transports::Tcp];
+
+pub(crate) fn over(transports: Transports, job: Config) -> Config {
+    Config { transports, ..job }
+}
+
 pub(crate) fn with_rank(job: &Config, rank: usize) -> Config {
     Config {
         rank,
