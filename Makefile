@@ -11,7 +11,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := build
 .DELETE_ON_ERROR:
-.PHONY: setup build mnist packages flights tfos check test test-native test-jvm test-python fuzz parity matrix wheel bench bench-keras bench-feed bench-memory clean FORCE
+.PHONY: setup build mnist packages flights tfos check test test-native test-jvm test-python fuzz parity matrix wheel bench bench-keras bench-feed bench-memory bench-collective clean FORCE
 
 # Where rustup puts cargo, for shells that have not read its profile.
 export PATH := $(PATH):$(HOME)/.cargo/bin
@@ -101,6 +101,10 @@ bench-memory: $(JAR)
 # Feeding rows and reading TFRecords beside Spark's and TensorFlow's own ways, on one core.
 bench-feed: $(JAR)
 	tests/bench/feed/run.sh
+
+# Allreduce between processes of this host beside gloo and Open MPI.
+bench-collective: | setup
+	tests/bench/collective/run.sh
 
 clean:
 	cargo clean

@@ -1,8 +1,8 @@
-//! Measures allreduce between processes on this host: MB/s and microseconds per call.
+//! Measures allreduce between processes on this host, as one JSON line for each size.
 //!
-//! `cargo run --release --example allreduce_bench -- [ranks] [bytes ...]`; the defaults are 2 ranks
-//! and 4 kB, 64 kB, 1.4 MB (the gradients of a small convolutional network) and 16 MB. The rate is
-//! that of the vector reduced. CPU time is user and system time of rank 0.
+//! `cargo run --release --example allreduce_bench -- RANKS TRANSPORTS SECURITY BYTES...`, for
+//! example `2 auto auth 1000 100000000`. Every line has the microseconds per call, the median over
+//! some rounds on rank 0, and the CPU time of rank 0 per call.
 
 use std::error::Error;
 use std::fs;
@@ -11,81 +11,86 @@ use std::net::TcpListener;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use flambeau_collective::{AbortHandle, Communicator, Config, Secret, Security};
+use flambeau_collective::{AbortHandle, Communicator, Config, Secret};
 
 type Outcome = Result<(), Box<dyn Error>>;
 
+const ROUNDS: usize = 5;
+/// What a rank is told to do when it has been started by this program.
+const RANK: &str = "FLAMBEAU_BENCH_RANK";
+
 fn main() -> Outcome {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if let [role, rank, world_size, port, sizes @ ..] = arguments.as_slice()
-        && role == "rank"
-    {
-        return measure(rank.parse()?, world_size.parse()?, port.parse()?, sizes);
-    }
-    let world_size = arguments.first().map_or("2", String::as_str);
-    let defaults = ["4000", "64000", "1400000", "16000000"].map(String::from);
-    let sizes = if arguments.len() > 1 {
-        &arguments[1..]
-    } else {
-        &defaults
+    let [world_size, transports, security, sizes @ ..] = arguments.as_slice() else {
+        return Err("give RANKS TRANSPORTS SECURITY BYTES...".into());
     };
-    let port = TcpListener::bind(("127.0.0.1", 0))?
-        .local_addr()?
-        .port()
-        .to_string();
-    let mut ranks = Vec::new();
-    for rank in 0..world_size.parse::<usize>()? {
-        let mut command = Command::new(std::env::current_exe()?);
-        command
-            .args(["rank", &rank.to_string(), world_size, &port])
-            .args(sizes);
-        ranks.push(command.spawn()?);
+    let world_size: usize = world_size.parse()?;
+    if let Ok(place) = std::env::var(RANK) {
+        let (rank, port) = place.split_once(' ').ok_or("rank and port")?;
+        let config: Config = serde_json::from_value(serde_json::json!({
+            "run_id": "allreduce_bench",
+            "stage_id": 0,
+            "stage_attempt": 0,
+            "rank": rank.parse::<usize>()?,
+            "world_size": world_size,
+            "hosts": vec!["127.0.0.1"; world_size],
+            "bind_host": "127.0.0.1",
+            "port": port.parse::<u16>()?,
+            "port_retries": 32,
+            "rendezvous_timeout_ms": 30_000,
+            "progress_timeout_ms": 30_000,
+            "transports": transports,
+            "security": security,
+        }))?;
+        return measure(&config, sizes);
     }
-    for mut rank in ranks {
-        rank.wait()?;
+    let free = TcpListener::bind(("127.0.0.1", 0))?;
+    let port = free.local_addr()?.port();
+    drop(free);
+    let ranks: Vec<_> = (0..world_size)
+        .map(|rank| {
+            Command::new(std::env::current_exe()?)
+                .args(&arguments)
+                .env(RANK, format!("{rank} {port}"))
+                .spawn()
+        })
+        .collect();
+    for rank in ranks {
+        rank?.wait()?;
     }
     Ok(())
 }
 
-fn measure(rank: usize, world_size: usize, port: u16, sizes: &[String]) -> Outcome {
-    let config = Config {
-        run_id: "allreduce_bench".to_owned(),
-        stage_id: 0,
-        stage_attempt: 0,
-        rank,
-        world_size,
-        hosts: vec!["127.0.0.1".to_owned(); world_size],
-        bind_host: "127.0.0.1".to_owned(),
-        port,
-        port_retries: 16,
-        rendezvous_timeout_ms: 30_000,
-        progress_timeout_ms: 30_000,
-        heartbeat_ms: 1_000,
-        dead_after_ms: 10_000,
-        security: Security::default(),
-    };
-    let mut ranks = Communicator::connect(&config, &Secret::new([1; 32]), &AbortHandle::new())?;
+fn measure(config: &Config, sizes: &[String]) -> Outcome {
+    let mut ranks = Communicator::connect(config, &Secret::new([1; 32]), &AbortHandle::new())?;
     for size in sizes {
-        let bytes: u32 = size.parse()?;
-        let mut data = vec![0.0f32; bytes as usize / size_of::<f32>()];
-        // About a second of work, the same number of calls on all ranks.
-        let calls = (1_000_000_000 / bytes.max(100_000)).clamp(20, 5_000);
-        for _ in 0..calls.div_ceil(10) {
-            ranks.allreduce(&mut data)?;
+        let bytes: usize = size.parse()?;
+        let mut data = vec![0.0f32; bytes / size_of::<f32>()];
+        let mut call = || ranks.allreduce(&mut data);
+        // As many calls as take some tenths of a second, the same number on all ranks.
+        let calls = (60_000_000 / bytes.max(20_000)).clamp(2, 2_000);
+        for _ in 0..calls.div_ceil(4) {
+            call()?;
         }
-        let (started, cpu) = (Instant::now(), cpu_time()?);
-        for _ in 0..calls {
-            ranks.allreduce(&mut data)?;
+        let cpu = cpu_time()?;
+        let mut rounds = Vec::new();
+        for _ in 0..ROUNDS {
+            let started = Instant::now();
+            for _ in 0..calls {
+                call()?;
+            }
+            rounds.push(started.elapsed().as_secs_f64() * 1e6 / calls as f64);
         }
-        let (wall, cpu) = (started.elapsed() / calls, (cpu_time()? - cpu) / calls);
-        if rank == 0 {
-            writeln!(
-                stdout(),
-                "{bytes:>10} bytes, {world_size} ranks: {:>8.0} MB/s, {:>8.1} us, {:>8.1} us CPU",
-                f64::from(bytes) / wall.as_secs_f64() / 1e6,
-                wall.as_secs_f64() * 1e6,
-                cpu.as_secs_f64() * 1e6
-            )?;
+        rounds.sort_by(f64::total_cmp);
+        let cpu = (cpu_time()? - cpu).as_secs_f64() * 1e6 / (calls * ROUNDS) as f64;
+        if config.rank == 0 {
+            let line = serde_json::json!({
+                "ranks": config.world_size,
+                "bytes": bytes,
+                "us": (rounds[ROUNDS / 2] * 10.0).round() / 10.0,
+                "cpu_us": (cpu * 10.0).round() / 10.0,
+            });
+            writeln!(stdout(), "{line}")?;
         }
     }
     ranks.close()?;

@@ -21,6 +21,17 @@ pub enum Security {
     Off,
 }
 
+/// Over what data travels between two ranks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Transports {
+    /// Shared memory between ranks that prove to have some in common, TCP between the others.
+    #[default]
+    Auto,
+    /// TCP between all.
+    Tcp,
+}
+
 const A_WEEK_IN_MS: u64 = 7 * 24 * 3600 * 1000;
 
 /// Who this rank is, where rank 0 is to be found, and how long to wait.
@@ -58,6 +69,9 @@ pub struct Config {
     /// How the bytes of data connections are protected; the same on all ranks.
     #[serde(default)]
     pub security: Security,
+    /// Over what data travels; the same on all ranks.
+    #[serde(default)]
+    pub transports: Transports,
 }
 
 fn default_heartbeat_ms() -> u64 {

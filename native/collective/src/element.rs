@@ -11,7 +11,7 @@ use std::slice;
 compile_error!("the wire is little-endian, and numbers go over it as they lie in memory");
 
 /// A number that any bytes of the right size are a valid value of, without padding.
-pub(crate) trait Element: Copy {
+pub(crate) trait Element: Copy + Default + Send + 'static {
     /// Adds the little-endian numbers in `bytes` to `sums`, one by one.
     fn add(sums: &mut [Self], bytes: &[u8]);
 }

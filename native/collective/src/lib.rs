@@ -19,9 +19,12 @@ mod membership;
 mod secret;
 mod topology;
 mod transport;
+mod wire;
 
-pub use config::{Config, Security};
+pub use config::{Config, Security, Transports};
 pub use engine::communicator::Communicator;
+pub use engine::ticket::Ticket;
 pub use error::{Error, Scene};
 pub use failure::abort::{AbortHandle, AbortReason};
 pub use secret::Secret;
+pub use wire::Wire;

@@ -2,9 +2,12 @@
 
 mod ranks;
 
-use flambeau_collective::{AbortHandle, AbortReason, Communicator, Error};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use flambeau_collective::{AbortHandle, AbortReason, Communicator, Error, Wire};
 use proptest::prelude::*;
-use ranks::{DEADLINE, job, run_ranks, secret};
+use ranks::{DEADLINE, TRANSPORTS, job, over, run_ranks, secret};
 
 /// Integers in floats: their sum is exact in any order.
 fn element(rank: usize, index: usize) -> f32 {
@@ -24,11 +27,12 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(16))]
     #[test]
     fn allreduce_equals_the_serial_sum(
-        world_size in 1usize..=5,
-        lengths in prop::collection::vec(prop_oneof![0usize..8, 1usize..5_000], 1..9),
+        world_size in 1usize..=8,
+        lengths in prop::collection::vec(prop_oneof![0usize..8, 1usize..50_000], 1..9),
+        transports in prop::sample::select(TRANSPORTS.to_vec()),
     ) {
         let given = lengths.clone();
-        let sums = run_ranks(&job(world_size), DEADLINE, move |communicator, _| {
+        let sums = run_ranks(&over(transports, job(world_size)), DEADLINE, move |communicator, _| {
             let mut communicator = communicator.unwrap();
             let mut sums = Vec::new();
             for length in &given {
@@ -67,44 +71,162 @@ fn a_vector_of_many_segments_is_summed() {
 
 #[test]
 fn rounding_is_the_same_on_every_rank_and_in_every_run() {
-    let run = || {
-        run_ranks(&job(4), DEADLINE, |communicator, _| {
+    let run = |world_size, length, wire, transports| {
+        let job = over(transports, job(world_size));
+        run_ranks(&job, DEADLINE, move |communicator, _| {
             let mut communicator = communicator.unwrap();
-            let mut bits = u32::try_from(communicator.rank()).unwrap() * 77_777 + 1;
-            let mut data: Vec<f32> = (0..10_001)
-                .map(|_| {
-                    bits = bits.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-                    f32::from_bits(bits >> 9 | 0x3f00_0000) - 0.7
-                })
-                .collect();
-            communicator.allreduce(&mut data).unwrap();
+            let mut data = fractions(communicator.rank(), length);
+            communicator.allreduce_as(&mut data, wire).unwrap();
             communicator.close().unwrap();
             data.into_iter().map(f32::to_bits).collect::<Vec<u32>>()
         })
     };
-    let (first, second) = (run(), run());
-    assert!(first.iter().all(|bits| *bits == first[0]));
-    assert_eq!(first, second);
+    for (world_size, length) in [(4, 100_001), (8, 30), (2, 7_001), (17, 20_000), (18, 900)] {
+        for wire in [Wire::Float32, Wire::Bfloat16, Wire::Float16] {
+            let first = run(world_size, length, wire, TRANSPORTS[0]);
+            assert!(
+                first.iter().all(|bits| *bits == first[0]),
+                "{world_size} {wire:?}"
+            );
+            let second = run(world_size, length, wire, TRANSPORTS[1]);
+            assert_eq!(first, second, "{world_size} {wire:?}");
+        }
+    }
+}
+
+/// Numbers whose sums are rounded.
+fn fractions(rank: usize, length: usize) -> Vec<f32> {
+    let mut bits = u32::try_from(rank).expect("a small rank") * 77_777 + 1;
+    let number = |_| {
+        bits = bits.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        f32::from_bits(bits >> 9 | 0x3f00_0000) - 0.7
+    };
+    (0..length).map(number).collect()
 }
 
 #[test]
-fn broadcast_gives_every_rank_the_data_of_one() {
-    run_ranks(&job(4), DEADLINE, |communicator, _| {
-        let mut communicator = communicator.unwrap();
-        for root in 0..4 {
-            let mut data = contribution(communicator.rank(), 200_003);
-            communicator.broadcast(root, &mut data).unwrap();
-            assert_eq!(data, contribution(root, 200_003));
-            for length in [0, 1, 1_000_000] {
-                let mine = if communicator.rank() == root {
-                    vec![5; length]
-                } else {
-                    vec![6; 3]
-                };
-                let bytes = communicator.broadcast_bytes(root, mine).unwrap();
-                assert_eq!(bytes, vec![5; length]);
-            }
+fn sixteen_bits_on_the_way_cost_the_precision_of_sixteen_bits() {
+    for (wire, precision) in [(Wire::Bfloat16, 1.0 / 128.0), (Wire::Float16, 1.0 / 1024.0)] {
+        let sums = run_ranks(&job(3), DEADLINE, move |communicator, _| {
+            let mut communicator = communicator.unwrap();
+            let mut data: Vec<f32> = (0..50_000)
+                .map(|index| 1.0 + index as f32 / 25_000.0)
+                .collect();
+            communicator.allreduce_as(&mut data, wire).unwrap();
+            communicator.close().unwrap();
+            data
+        });
+        for (index, sum) in sums[1].iter().enumerate() {
+            let exact = 3.0 * (1.0 + index as f32 / 25_000.0);
+            assert!(
+                (sum - exact).abs() <= exact * precision,
+                "{wire:?} {sum} {exact}"
+            );
         }
+    }
+}
+
+#[test]
+fn started_operations_run_in_order_and_give_their_data_back() {
+    for transports in TRANSPORTS {
+        run_ranks(&over(transports, job(3)), DEADLINE, |communicator, _| {
+            let mut communicator = communicator.unwrap();
+            let rank = communicator.rank();
+            let lengths = [5, 100_000, 0, 3_000, 70_001];
+            let tickets = lengths.map(|length| {
+                let data = contribution(rank, length);
+                communicator.start_allreduce(data, Wire::Float32).unwrap()
+            });
+            // Comes after them, though it is called before they are waited for.
+            let mut last = contribution(rank, 10);
+            communicator.allreduce(&mut last).unwrap();
+            assert_eq!(last, serial_sum(3, 10));
+            for (length, ticket) in lengths.into_iter().zip(tickets) {
+                assert_eq!(ticket.wait().unwrap(), serial_sum(3, length));
+            }
+            // Nobody needs to wait for a ticket for the ranks to end well.
+            drop(
+                communicator
+                    .start_allreduce(vec![1.0; 100_000], Wire::Float32)
+                    .unwrap(),
+            );
+            communicator.close().unwrap();
+        });
+    }
+}
+
+#[test]
+fn a_started_operation_fails_with_the_job() {
+    let errors = run_ranks(&job(3), DEADLINE, |communicator, abort| {
+        let mut communicator = communicator.unwrap();
+        communicator.barrier().unwrap();
+        if communicator.rank() == 1 {
+            abort.abort(AbortReason {
+                deterministic: true,
+                message: "no rows".to_owned(),
+            });
+        }
+        let ticket = communicator.start_allreduce(vec![0.0; 1_000_000], Wire::Float32);
+        ticket.unwrap().wait().unwrap_err().to_string()
+    });
+    assert!(
+        errors.iter().all(|error| error.contains("no rows")),
+        "{errors:?}"
+    );
+}
+
+#[test]
+fn reduce_scatter_gives_each_rank_its_part_of_the_sum() {
+    for (world_size, length) in [(1, 9), (3, 100_001), (5, 3), (18, 30_000)] {
+        let parts = run_ranks(&job(world_size), DEADLINE, move |communicator, _| {
+            let mut communicator = communicator.unwrap();
+            let mut data = contribution(communicator.rank(), length);
+            let part = communicator.reduce_scatter(&mut data).unwrap();
+            communicator.close().unwrap();
+            data[part].to_vec()
+        });
+        assert!(
+            parts
+                .iter()
+                .all(|part| part.len() - length / world_size <= 1)
+        );
+        assert_eq!(parts.concat(), serial_sum(world_size, length));
+    }
+}
+
+#[test]
+fn nobody_passes_a_barrier_before_all_have_come() {
+    for world_size in [3, 17] {
+        let came = Arc::new(AtomicUsize::new(0));
+        run_ranks(&job(world_size), DEADLINE, move |communicator, _| {
+            let mut communicator = communicator.unwrap();
+            for round in 1..4 {
+                came.fetch_add(1, Ordering::SeqCst);
+                communicator.barrier().unwrap();
+                assert!(came.load(Ordering::SeqCst) >= round * world_size);
+                communicator.barrier().unwrap();
+            }
+            communicator.close().unwrap();
+        });
+    }
+}
+
+#[test]
+fn any_rank_may_be_the_root_of_a_broadcast() {
+    run_ranks(&job(5), DEADLINE, |communicator, _| {
+        let mut communicator = communicator.unwrap();
+        for (root, length) in [(3, 200_003), (4, 10), (0, 1)] {
+            let mut data = contribution(communicator.rank(), length);
+            communicator.broadcast(root, &mut data).unwrap();
+            assert_eq!(data, contribution(root, length));
+            let own = vec![u8::try_from(communicator.rank()).unwrap(); length];
+            let bytes = communicator.broadcast_bytes(root, own).unwrap();
+            assert_eq!(bytes, vec![u8::try_from(root).unwrap(); length]);
+        }
+        assert!(matches!(
+            communicator.broadcast(5, &mut []),
+            Err(Error::Config { .. })
+        ));
         communicator.close().unwrap();
     });
 }
@@ -158,7 +280,7 @@ fn different_calls_are_a_protocol_error_that_names_both() {
     for error in errors {
         assert!(matches!(error, Error::Protocol { .. }), "{error}");
         let text = error.to_string();
-        assert!(text.contains("allreduce 1 frame 0 of 20 bytes"), "{text}");
-        assert!(text.contains("allreduce 1 frame 0 of 24 bytes"), "{text}");
+        assert!(text.contains("allreduce 1 of 40 bytes"), "{text}");
+        assert!(text.contains("allreduce 1 of 48 bytes"), "{text}");
     }
 }

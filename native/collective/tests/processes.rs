@@ -120,6 +120,7 @@ fn to_json(config: &Config) -> String {
         "heartbeat_ms": config.heartbeat_ms,
         "dead_after_ms": config.dead_after_ms,
         "security": config.security,
+        "transports": config.transports,
     })
     .to_string()
 }

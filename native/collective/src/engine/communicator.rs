@@ -1,35 +1,36 @@
 //! One rank among the ranks of a job.
 
 use std::fmt;
+use std::ops::Range;
 use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crate::algorithm::ring::Ring;
 use crate::config::Config;
-use crate::error::{Error, Scene};
-use crate::failure::abort::{AbortHandle, AbortReason, Departure, Shared};
+use crate::engine::data_plane::DataPlane;
+use crate::engine::operation::{Operations, Plane, lock};
+use crate::engine::ticket::{Ticket, Worker};
+use crate::error::Error;
+use crate::failure::abort::{AbortHandle, AbortReason, Departure};
 use crate::failure::cause::Cause;
 use crate::membership::job::Job;
-use crate::membership::rendezvous::{self, Neighbours};
+use crate::membership::rendezvous;
 use crate::secret::Secret;
-use crate::transport::tcp::{Fault, Kind, Link, LinkError, Operation};
-
-/// A broken data connection only shows that a neighbour is gone or has given up; the control plane
-/// knows why. It is given so long to say so before the neighbour is blamed.
-const ROOT_CAUSE_PATIENCE: Duration = Duration::from_secs(1);
+use crate::transport::LinkError;
+use crate::transport::frame::{Kind, Operation};
+use crate::wire::{Plain, Wire};
 
 /// After the end of a job its control thread takes a second to tell it, at most.
 const CONTROL_PATIENCE: Duration = Duration::from_secs(3);
 
 /// One rank's end of the collective operations. All ranks must make the same calls in the same
-/// order. Every call blocks until this rank's part is done, the job fails anywhere, or its
+/// order. Every call but `start_allreduce` blocks until this rank's part is done, the job fails anywhere, or its
 /// deadline passes; after an error every further call returns the same first cause.
 pub struct Communicator {
-    job: Arc<Job>,
-    shared: Arc<Shared>,
-    /// None in a world of one, which opens no sockets.
-    ring: Option<Ring>,
+    operations: Arc<Operations>,
+    plane: Plane,
+    /// Once an operation has been started.
+    worker: Option<Worker>,
     control: Option<ControlThread>,
 }
 
@@ -51,9 +52,9 @@ impl Communicator {
         // A handle is of one communicator: it has not been set before.
         shared.job.set(Arc::clone(&job)).ok();
         let mut communicator = Self {
-            job,
-            shared,
-            ring: None,
+            operations: Arc::new(Operations { job, shared }),
+            plane: Plane::default(),
+            worker: None,
             control: None,
         };
         if config.world_size > 1 {
@@ -63,7 +64,8 @@ impl Communicator {
     }
 
     fn open(&mut self) -> Result<(), Error> {
-        let local = |what: &str, source, job: &Job| Error::Local {
+        let Operations { job, shared } = &*self.operations;
+        let local = |what: &str, source| Error::Local {
             what: what.to_owned(),
             source,
             scene: job.rendezvous_scene(),
@@ -71,53 +73,73 @@ impl Communicator {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
-            .map_err(|source| local("start the control plane", source, &self.job))?;
+            .map_err(|source| local("start the control plane", source))?;
         let (ready, outcome) = mpsc::channel();
         let (ending, ended) = mpsc::channel::<()>();
-        let (job, shared) = (Arc::clone(&self.job), Arc::clone(&self.shared));
+        let (job_there, shared_there) = (Arc::clone(job), Arc::clone(shared));
         let thread = thread::Builder::new()
-            .name(self.job.config.thread_name("control"))
+            .name(job.config.thread_name("control"))
             .spawn(move || {
                 let _ending = ending;
-                runtime.block_on(rendezvous::serve(job, shared, ready));
+                runtime.block_on(rendezvous::serve(job_there, shared_there, ready));
                 // A name look-up may still be under way: it is not worth waiting for.
                 runtime.shutdown_background();
             })
-            .map_err(|source| local("start the control thread", source, &self.job))?;
+            .map_err(|source| local("start the control thread", source))?;
         self.control = Some(ControlThread { thread, ended });
-        let neighbours = outcome.recv().unwrap_or_else(|_ended| {
+        let met = outcome.recv().unwrap_or_else(|_ended| {
             let source = std::io::Error::other("the control thread ended; see its panic message");
-            Err(local("meet the other ranks", source, &self.job))
+            Err(local("meet the other ranks", source))
         })?;
-        let ring = self.form_ring(neighbours);
-        self.ring = Some(ring.map_err(|source| local("set the data links up", source, &self.job))?);
+        let plane = DataPlane::new(met, job, shared);
+        let plane = plane.map_err(|source| local("set the data links up", source))?;
+        *lock(&self.plane) = Some(plane);
         Ok(())
     }
 
-    fn form_ring(&self, Neighbours { next, previous }: Neighbours) -> std::io::Result<Ring> {
-        self.shared
-            .guard_sockets(vec![next.try_clone()?, previous.try_clone()?]);
-        let progress_timeout = self.job.config.progress_timeout();
-        let next = Link::new(next, self.job.next_rank(), progress_timeout)?;
-        let previous = Link::new(previous, self.job.previous_rank(), progress_timeout)?;
-        Ok(Ring::new(
-            self.job.rank(),
-            self.job.world_size(),
-            next,
-            previous,
-        ))
+    /// Runs one operation in this thread, after all that have been started.
+    fn run<R>(
+        &mut self,
+        kind: Kind,
+        bytes: usize,
+        run: impl FnOnce(Option<&mut DataPlane>, Operation) -> Result<R, LinkError>,
+    ) -> Result<R, Error> {
+        if let Some(worker) = &self.worker {
+            worker.wait_until_idle();
+        }
+        self.operations.run(&self.plane, kind, bytes, run)
+    }
+
+    fn worker(&mut self) -> Result<&Worker, Error> {
+        let worker = match self.worker.take() {
+            Some(worker) => worker,
+            None => Worker::new(&self.operations).map_err(|source| Error::Local {
+                what: "start the communication thread".to_owned(),
+                source,
+                scene: self.operations.scene("start".to_owned(), Instant::now()),
+            })?,
+        };
+        Ok(self.worker.insert(worker))
+    }
+
+    fn check_root(&self, root: usize) -> Result<(), Error> {
+        if root < self.world_size() {
+            return Ok(());
+        }
+        let what = format!("root {root} of {} ranks", self.world_size());
+        Err(Error::Config { what })
     }
 
     /// This rank, from 0.
     #[must_use]
     pub fn rank(&self) -> usize {
-        self.job.rank()
+        self.operations.job.rank()
     }
 
     /// Number of ranks.
     #[must_use]
     pub fn world_size(&self) -> usize {
-        self.job.world_size()
+        self.operations.job.world_size()
     }
 
     /// Replaces `data` by its sum over all ranks, with the same bits on each. All ranks give the
@@ -126,14 +148,40 @@ impl Communicator {
     /// # Errors
     /// As [`Error`] describes; `data` is then of no use.
     pub fn allreduce(&mut self, data: &mut [f32]) -> Result<(), Error> {
-        self.operate(
-            Kind::Allreduce,
-            size_of_val(data),
-            |ring, operation| match ring {
-                Some(ring) => ring.allreduce(operation, data),
-                None => Ok(()),
-            },
-        )
+        self.allreduce_as(data, Wire::Float32)
+    }
+
+    /// [`allreduce`](Self::allreduce) with numbers that travel as `wire` says, the same on all ranks.
+    /// Sums are made in float32.
+    ///
+    /// # Errors
+    /// As [`Error`] describes; `data` is then of no use.
+    pub fn allreduce_as(&mut self, data: &mut [f32], wire: Wire) -> Result<(), Error> {
+        self.run(kind_of(wire), size_of_val(data), |plane, operation| {
+            plane.map_or(Ok(()), |plane| plane.allreduce(operation, data, wire))
+        })
+    }
+
+    /// Begins an [`allreduce_as`](Self::allreduce_as) in the communicator's own thread, which owns
+    /// `data` until the ticket gives it back. Operations run in the order in which they were started.
+    ///
+    /// # Errors
+    /// [`Error::Local`] if there can be no such thread; what fails later the ticket says.
+    pub fn start_allreduce<B>(&mut self, mut data: B, wire: Wire) -> Result<Ticket<B>, Error>
+    where
+        B: AsMut<[f32]> + Send + 'static,
+    {
+        let (kind, bytes) = (kind_of(wire), size_of_val(data.as_mut()));
+        let (operations, plane) = (Arc::clone(&self.operations), Arc::clone(&self.plane));
+        let worker = self.worker()?;
+        Ok(worker.start(move || {
+            let done = operations.run(&plane, kind, bytes, |plane, operation| {
+                plane.map_or(Ok(()), |plane| {
+                    plane.allreduce(operation, data.as_mut(), wire)
+                })
+            });
+            done.map(|()| data)
+        }))
     }
 
     /// [`allreduce`](Self::allreduce) in double precision.
@@ -141,12 +189,26 @@ impl Communicator {
     /// # Errors
     /// As [`Error`] describes; `data` is then of no use.
     pub fn allreduce_f64(&mut self, data: &mut [f64]) -> Result<(), Error> {
-        self.operate(
-            Kind::AllreduceF64,
+        self.run(Kind::AllreduceF64, size_of_val(data), |plane, operation| {
+            plane.map_or(Ok(()), |DataPlane { world, links }| {
+                world.allreduce::<f64, Plain>(links, operation, data)
+            })
+        })
+    }
+
+    /// Sums `data` over all ranks, of which each keeps one part: returns which elements of `data` are
+    /// this rank's sums. The parts are of about the same length, in the order of ranks; the other
+    /// elements of `data` are of no use any more. All ranks give the same length.
+    ///
+    /// # Errors
+    /// As [`Error`] describes; `data` is then of no use.
+    pub fn reduce_scatter(&mut self, data: &mut [f32]) -> Result<Range<usize>, Error> {
+        self.run(
+            Kind::ReduceScatter,
             size_of_val(data),
-            |ring, operation| match ring {
-                Some(ring) => ring.allreduce(operation, data),
-                None => Ok(()),
+            |plane, operation| match plane {
+                Some(DataPlane { world, links }) => world.reduce_scatter(links, operation, data),
+                None => Ok(0..data.len()),
             },
         )
     }
@@ -156,14 +218,12 @@ impl Communicator {
     /// # Errors
     /// As [`Error`] describes; `data` is then of no use.
     pub fn broadcast(&mut self, root: usize, data: &mut [f32]) -> Result<(), Error> {
-        self.operate(
-            Kind::Broadcast,
-            size_of_val(data),
-            |ring, operation| match ring {
-                Some(ring) => ring.broadcast(operation, root, data),
-                None => Ok(()),
-            },
-        )
+        self.check_root(root)?;
+        self.run(Kind::Broadcast, size_of_val(data), |plane, operation| {
+            plane.map_or(Ok(()), |DataPlane { world, links }| {
+                world.broadcast(links, operation, root, data)
+            })
+        })
     }
 
     /// Returns the `bytes` of rank `root`; those of the other ranks are ignored.
@@ -171,10 +231,17 @@ impl Communicator {
     /// # Errors
     /// As [`Error`] describes.
     pub fn broadcast_bytes(&mut self, root: usize, bytes: Vec<u8>) -> Result<Vec<u8>, Error> {
-        self.operate(Kind::Broadcast, bytes.len(), |ring, operation| match ring {
-            Some(ring) => ring.broadcast_bytes(operation, root, bytes),
-            None => Ok(bytes),
-        })
+        self.check_root(root)?;
+        self.run(
+            Kind::Broadcast,
+            bytes.len(),
+            |plane, operation| match plane {
+                Some(DataPlane { world, links }) => {
+                    world.broadcast_bytes(links, operation, root, bytes)
+                }
+                None => Ok(bytes),
+            },
+        )
     }
 
     /// Returns the `bytes` of every rank, in rank order. Lengths may differ.
@@ -182,9 +249,25 @@ impl Communicator {
     /// # Errors
     /// As [`Error`] describes.
     pub fn allgather(&mut self, bytes: &[u8]) -> Result<Vec<Vec<u8>>, Error> {
-        self.operate(Kind::Allgather, bytes.len(), |ring, operation| match ring {
-            Some(ring) => ring.allgather(operation, bytes),
-            None => Ok(vec![bytes.to_vec()]),
+        self.run(
+            Kind::Allgather,
+            bytes.len(),
+            |plane, operation| match plane {
+                Some(DataPlane { world, links }) => world.allgather(links, operation, bytes),
+                None => Ok(vec![bytes.to_vec()]),
+            },
+        )
+    }
+
+    /// Returns once all ranks have called it.
+    ///
+    /// # Errors
+    /// As [`Error`] describes.
+    pub fn barrier(&mut self) -> Result<(), Error> {
+        self.run(Kind::Barrier, 0, |plane, operation| {
+            plane.map_or(Ok(()), |DataPlane { world, links }| {
+                world.allreduce::<u8, Plain>(links, operation, &mut [0])
+            })
         })
     }
 
@@ -195,88 +278,24 @@ impl Communicator {
     /// As [`Error`] describes: a job that failed before all ranks came here has not ended well.
     pub fn close(mut self) -> Result<(), Error> {
         let started = Instant::now();
-        let scene = || self.scene("close".to_owned(), started);
-        if self.ring.is_none() {
-            let cause = self.shared.cause();
-            return cause.map_or(Ok(()), |cause| Err(cause.into_error(&self.job, scene())));
-        }
-        let patience = self.job.config.progress_timeout();
-        let cause = match self.shared.leave(patience) {
-            Departure::Agreed => {
-                self.join_control();
-                return Ok(());
+        self.worker = None;
+        let Operations { job, shared } = &*self.operations;
+        let cause = if self.control.is_none() {
+            shared.cause()
+        } else {
+            let patience = job.config.progress_timeout();
+            match shared.leave(patience) {
+                Departure::Agreed => None,
+                Departure::Failed(cause) => Some(cause),
+                Departure::TimedOut => Some(shared.fail(self.operations.stalled(0, patience))),
             }
-            Departure::Failed(cause) => cause,
-            Departure::TimedOut => self.shared.fail(self.stalled(0, patience)),
         };
-        Err(cause.into_error(&self.job, scene()))
-    }
-
-    /// Runs one operation, and finds the first cause of its failure.
-    fn operate<R>(
-        &mut self,
-        kind: Kind,
-        bytes: usize,
-        run: impl FnOnce(Option<&mut Ring>, Operation) -> Result<R, LinkError>,
-    ) -> Result<R, Error> {
-        let started = Instant::now();
-        let number = self.shared.begin_operation();
-        let failed = match self.shared.cause() {
-            Some(cause) => Err(cause),
-            None => run(self.ring.as_mut(), Operation { number, kind })
-                .map_err(|error| self.first_cause(error)),
-        };
-        failed.map_err(|cause| {
-            let name = format!("{kind} {number} ({})", in_bytes(bytes));
-            cause.into_error(&self.job, self.scene(name, started))
-        })
-    }
-
-    fn first_cause(&self, LinkError { rank, fault }: LinkError) -> Cause {
-        self.shared.fail(match fault {
-            Fault::Wrong(what) => Cause::Protocol { rank, what },
-            Fault::Stalled(waited) => self.stalled(rank, waited),
-            Fault::Broken(error) => {
-                if let Some(cause) = self.shared.wait_for_cause(ROOT_CAUSE_PATIENCE) {
-                    return cause;
-                }
-                Cause::Lost {
-                    rank,
-                    how: format!("its data connection broke: {error}"),
-                }
-            }
-        })
-    }
-
-    /// Blames the rank furthest behind, as far as known, else the one waited for.
-    fn stalled(&self, waited_for: usize, waited: Duration) -> Cause {
-        let operations = self.shared.operations();
-        let behind = self
-            .shared
-            .furthest_behind()
-            .filter(|rank| rank.operations < operations);
-        let waited = waited.as_secs_f64();
-        match behind {
-            Some(behind) => Cause::Stalled {
-                rank: behind.rank,
-                how: format!(
-                    "waited {waited:.1} s for it in operation {operations}, it began {}",
-                    behind.operations
-                ),
-            },
-            None => Cause::Stalled {
-                rank: waited_for,
-                how: format!("waited {waited:.1} s for it"),
-            },
+        let scene = self.operations.scene("close".to_owned(), started);
+        let outcome = cause.map_or(Ok(()), |cause| Err(cause.into_error(job, scene)));
+        if outcome.is_ok() {
+            self.join_control();
         }
-    }
-
-    fn scene(&self, operation: String, started: Instant) -> Box<Scene> {
-        Box::new(Scene {
-            rank: self.rank(),
-            operation,
-            elapsed: started.elapsed(),
-        })
+        outcome
     }
 
     /// The control thread ends by itself, soon after the job has ended or failed. If it does not it is
@@ -296,14 +315,18 @@ impl Communicator {
 impl Drop for Communicator {
     /// Without `close` this is a failure, of which the peers are told.
     fn drop(&mut self) {
+        let shared = Arc::clone(&self.operations.shared);
         if self.control.is_some() {
-            self.shared.fail(Cause::Own(AbortReason {
+            shared.fail(Cause::Own(AbortReason {
                 deterministic: false,
                 message: "it ended before all ranks were done; its own log says why".to_owned(),
             }));
             self.join_control();
         }
-        self.shared.release_sockets();
+        // Ends what has been started: it hears of the failure, if it has not been done.
+        self.worker = None;
+        *lock(&self.plane) = None;
+        shared.release_links();
     }
 }
 
@@ -316,10 +339,10 @@ impl fmt::Debug for Communicator {
     }
 }
 
-fn in_bytes(count: usize) -> String {
-    match count {
-        0..1_000 => format!("{count} B"),
-        1_000..1_000_000 => format!("{:.1} kB", count as f64 / 1e3),
-        _ => format!("{:.1} MB", count as f64 / 1e6),
+fn kind_of(wire: Wire) -> Kind {
+    match wire {
+        Wire::Float32 => Kind::Allreduce,
+        Wire::Bfloat16 => Kind::AllreduceBfloat16,
+        Wire::Float16 => Kind::AllreduceFloat16,
     }
 }

@@ -1,12 +1,13 @@
 //! Stopping: the state that the caller, its abort handle and the control thread share.
 //!
 //! The first cause wins and stays. Setting it wakes everybody at once: the control thread through
-//! a `Notify`, a caller in the exit barrier through a `Condvar`, a caller blocked on a data socket
-//! by shutting that socket down.
+//! a `Notify`, a caller in the exit barrier through a `Condvar`, a caller that waits for data by
+//! shutting its sockets down and ringing the doorbell of its inbox.
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::net::{Shutdown, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -16,6 +17,7 @@ use tokio::sync::Notify;
 use crate::error::{Error, Scene};
 use crate::failure::cause::Cause;
 use crate::membership::job::Job;
+use crate::transport::inbox::Inbox;
 
 /// Warnings that wait for a caller who may never ask for them.
 const WARNINGS: usize = 8;
@@ -118,12 +120,14 @@ pub(crate) struct Shared {
     pub(crate) job: OnceLock<Arc<Job>>,
     changed: Condvar,
     notify: Notify,
+    stopped: Arc<AtomicBool>,
 }
 
 #[derive(Default)]
 struct State {
     cause: Option<Cause>,
     sockets: Vec<TcpStream>,
+    inbox: Option<Arc<Inbox>>,
     operations: u64,
     furthest_behind: Option<Position>,
     leaving: bool,
@@ -144,25 +148,34 @@ impl Shared {
     pub(crate) fn fail(&self, cause: Cause) -> Cause {
         let mut state = self.lock();
         let first = state.cause.get_or_insert(cause).clone();
-        shut_down(&state.sockets);
+        self.stopped.store(true, Ordering::Release);
+        state.cut_off();
         drop(state);
         self.changed.notify_all();
         self.notify.notify_one();
         first
     }
 
-    /// Has these sockets shut down when the communicator fails, or now if it has.
-    pub(crate) fn guard_sockets(&self, sockets: Vec<TcpStream>) {
+    /// Has whoever waits for these sockets or this inbox stop when the communicator fails, or now
+    /// if it has.
+    pub(crate) fn guard_links(&self, sockets: Vec<TcpStream>, inbox: Option<Arc<Inbox>>) {
         let mut state = self.lock();
+        (state.sockets, state.inbox) = (sockets, inbox);
         if state.cause.is_some() {
-            shut_down(&sockets);
+            state.cut_off();
         }
-        state.sockets = sockets;
     }
 
-    /// Closes this side's copies of the data sockets.
-    pub(crate) fn release_sockets(&self) {
-        self.lock().sockets.clear();
+    /// Lets go of the data links.
+    pub(crate) fn release_links(&self) {
+        let mut state = self.lock();
+        state.sockets.clear();
+        state.inbox = None;
+    }
+
+    /// Whether the communicator has failed, for those who ask often.
+    pub(crate) fn stopped(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.stopped)
     }
 
     /// Waits up to `patience` for a cause to come in from elsewhere.
@@ -262,9 +275,14 @@ pub(crate) enum Departure {
     TimedOut,
 }
 
-fn shut_down(sockets: &[TcpStream]) {
-    for socket in sockets {
-        // The peer may have closed it before us: then there is nothing left to shut down.
-        socket.shutdown(Shutdown::Both).ok();
+impl State {
+    fn cut_off(&self) {
+        for socket in &self.sockets {
+            // The peer may have closed it before us: then there is nothing left to shut down.
+            socket.shutdown(Shutdown::Both).ok();
+        }
+        if let Some(inbox) = &self.inbox {
+            inbox.wake();
+        }
     }
 }

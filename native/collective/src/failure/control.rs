@@ -18,9 +18,24 @@ use crate::failure::peer::Peer;
 use crate::membership::handshake::{Arrival, SecureLink, SecureReader};
 use crate::membership::job::Job;
 use crate::membership::message::Message;
+use crate::topology::groups::Groups;
+use crate::transport::inbox::{Address, LARGEST_GROUP};
 
 /// The most that telling the peers and waiting for them to hang up may take.
 const LINGER: Duration = Duration::from_secs(1);
+
+/// Where a rank takes data: its port, and its inbox if it has one.
+pub(crate) type Seat = (u16, Option<Address>);
+
+/// What the control plane and the rank that meets the others through it tell each other.
+pub(crate) struct Meeting {
+    /// Receives the seats of all ranks.
+    pub(crate) table: Option<oneshot::Sender<Vec<Seat>>>,
+    /// The ranks whose inboxes this rank has found.
+    pub(crate) reached: Option<oneshot::Receiver<Vec<usize>>>,
+    /// Receives the number of each rank's group.
+    pub(crate) groups: Option<oneshot::Sender<Vec<usize>>>,
+}
 
 enum Event {
     Said(Message),
@@ -31,7 +46,10 @@ pub(crate) struct Control {
     job: Arc<Job>,
     shared: Arc<Shared>,
     peers: BTreeMap<usize, Peer>,
-    data_ports: BTreeMap<usize, u16>,
+    /// Of the ranks that have joined.
+    seats: BTreeMap<usize, Seat>,
+    /// On rank 0, whose inboxes each rank has found, until all have said so.
+    reached: BTreeMap<usize, Vec<usize>>,
     /// Ranks yet to join, on rank 0, until the table is sent.
     arrivals: Option<UnboundedReceiver<Arrival>>,
     events: UnboundedReceiver<(usize, Event)>,
@@ -40,11 +58,12 @@ pub(crate) struct Control {
 }
 
 impl Control {
-    pub(crate) fn new(job: Arc<Job>, shared: Arc<Shared>, data_port: u16) -> Self {
+    pub(crate) fn new(job: Arc<Job>, shared: Arc<Shared>, seat: Seat) -> Self {
         let (event_sender, events) = unbounded_channel();
         Self {
             peers: BTreeMap::new(),
-            data_ports: BTreeMap::from([(job.rank(), data_port)]),
+            seats: BTreeMap::from([(job.rank(), seat)]),
+            reached: BTreeMap::new(),
             arrivals: None,
             events,
             event_sender,
@@ -64,9 +83,8 @@ impl Control {
         self.peers.insert(rank, Peer::new(rank, writer));
     }
 
-    /// Serves until the job has ended, well or not. `table` receives the data ports.
-    pub(crate) async fn run(mut self, table: oneshot::Sender<Vec<u16>>) {
-        let mut table = Some(table);
+    /// Serves until the job has ended, well or not.
+    pub(crate) async fn run(mut self, mut meeting: Meeting) {
         let mut heartbeat = interval(self.job.config.heartbeat());
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut last_beat = Instant::now();
@@ -76,22 +94,19 @@ impl Control {
         while !self.left && self.shared.cause().is_none() {
             tokio::select! {
                 () = self.shared.change() => {}
-                Some((rank, event)) = self.events.recv() => self.on_event(rank, event, &mut table),
+                Some((rank, event)) = self.events.recv() => self.on_event(rank, event, &mut meeting),
                 Some(arrival) = next_arrival(&mut self.arrivals) => self.on_arrival(arrival).await,
+                ranks = own_reach(&mut meeting.reached), if meeting.reached.is_some() => {
+                    meeting.reached = None;
+                    self.on_own_reach(ranks);
+                }
                 _ = heartbeat.tick() => {
                     self.on_heartbeat(last_beat.elapsed());
                     last_beat = Instant::now();
                 }
                 () = sleep_until(deadline), if self.arrivals.is_some() => self.give_up_waiting(),
             }
-            if self.arrivals.is_some() && self.data_ports.len() == self.job.world_size() {
-                self.arrivals = None;
-                let data_ports: Vec<u16> = self.data_ports.values().copied().collect();
-                self.tell_all(&Message::Table {
-                    data_ports: data_ports.clone(),
-                });
-                table.take().map(|table| table.send(data_ports));
-            }
+            self.advance(&mut meeting);
             if self.shared.is_leaving() {
                 self.on_leaving(&mut told_leaving);
             }
@@ -99,12 +114,36 @@ impl Control {
         self.end().await;
     }
 
-    fn on_event(
-        &mut self,
-        rank: usize,
-        event: Event,
-        table: &mut Option<oneshot::Sender<Vec<u16>>>,
-    ) {
+    /// On rank 0: tells all what only it can know, once it does.
+    fn advance(&mut self, meeting: &mut Meeting) {
+        if self.arrivals.is_some() && self.seats.len() == self.job.world_size() {
+            self.arrivals = None;
+            let seats: Vec<_> = self.seats.values().copied().collect();
+            let (data_ports, inboxes) = seats.iter().copied().unzip();
+            self.tell_all(&Message::Table {
+                data_ports,
+                inboxes,
+            });
+            meeting.table.take().map(|table| table.send(seats));
+        }
+        if self.job.rank() == 0 && self.reached.len() == self.job.world_size() {
+            let reached: Vec<_> = std::mem::take(&mut self.reached).into_values().collect();
+            let ids = Groups::ids_of_mutual(&reached, LARGEST_GROUP);
+            self.tell_all(&Message::Groups { ids: ids.clone() });
+            meeting.groups.take().map(|groups| groups.send(ids));
+        }
+    }
+
+    fn on_own_reach(&mut self, ranks: Vec<usize>) {
+        if self.job.rank() == 0 {
+            self.reached.insert(0, ranks);
+        } else {
+            self.tell_all(&Message::Reached { ranks });
+        }
+    }
+
+    fn on_event(&mut self, rank: usize, event: Event, meeting: &mut Meeting) {
+        let world_size = self.job.world_size();
         let Some(peer) = self.peers.get_mut(&rank) else {
             return;
         };
@@ -114,10 +153,18 @@ impl Control {
                 peer.pace.moved_to(position, peer.heard);
             }
             Event::Said(Message::Heartbeat(position)) => self.shared.set_furthest_behind(position),
-            Event::Said(Message::Table { data_ports })
-                if rank == 0 && data_ports.len() == self.job.world_size() =>
-            {
-                table.take().map(|table| table.send(data_ports));
+            Event::Said(Message::Table {
+                data_ports,
+                inboxes,
+            }) if rank == 0 && data_ports.len() == world_size && inboxes.len() == world_size => {
+                let seats = data_ports.into_iter().zip(inboxes).collect();
+                meeting.table.take().map(|table| table.send(seats));
+            }
+            Event::Said(Message::Reached { ranks }) if self.job.rank() == 0 => {
+                self.reached.insert(rank, ranks);
+            }
+            Event::Said(Message::Groups { ids }) if rank == 0 && ids.len() == world_size => {
+                meeting.groups.take().map(|groups| groups.send(ids));
             }
             Event::Said(Message::Failed(cause)) => drop(self.shared.fail(cause)),
             Event::Said(Message::Leave) => peer.leaving = true,
@@ -135,7 +182,7 @@ impl Control {
 
     async fn on_arrival(&mut self, mut arrival: Arrival) {
         let rank = arrival.rank;
-        let Message::Join { data_port } = arrival.first else {
+        let Message::Join { data_port, inbox } = arrival.first else {
             log::warn!(
                 "rank {rank} opened a control link with {:?}: refused",
                 arrival.first
@@ -157,14 +204,14 @@ impl Control {
             timeout(LINGER, arrival.link.1.send(&refusal)).await.ok();
             return;
         }
-        self.data_ports.insert(rank, data_port);
+        self.seats.insert(rank, (data_port, inbox));
         self.add(rank, arrival.link);
     }
 
     fn give_up_waiting(&self) {
         let world = 0..self.job.world_size();
         let ranks = world
-            .filter(|rank| !self.data_ports.contains_key(rank))
+            .filter(|rank| !self.seats.contains_key(rank))
             .collect();
         let config = &self.job.config;
         let detail = format!(
@@ -285,6 +332,14 @@ async fn next_arrival(arrivals: &mut Option<UnboundedReceiver<Arrival>>) -> Opti
     match arrivals {
         Some(arrivals) => arrivals.recv().await,
         None => None,
+    }
+}
+
+/// Completes with what this rank has reached, nothing if it will not say.
+async fn own_reach(reached: &mut Option<oneshot::Receiver<Vec<usize>>>) -> Vec<usize> {
+    match reached {
+        Some(reached) => reached.await.unwrap_or_default(),
+        None => Vec::new(),
     }
 }
 

@@ -39,14 +39,6 @@ impl Job {
         self.config.world_size
     }
 
-    pub(crate) fn next_rank(&self) -> usize {
-        (self.rank() + 1) % self.world_size()
-    }
-
-    pub(crate) fn previous_rank(&self) -> usize {
-        (self.rank() + self.world_size() - 1) % self.world_size()
-    }
-
     /// The hello this rank sends to `to`.
     pub(crate) fn hello(&self, purpose: Purpose, to: usize) -> Hello {
         Hello {

@@ -4,19 +4,32 @@ use serde::{Deserialize, Serialize};
 
 use crate::failure::abort::Position;
 use crate::failure::cause::Cause;
+use crate::transport::inbox::Address;
+use crate::transport::keys::ConnectionKey;
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Message {
-    /// First word on a control connection: where the sender takes its data connection.
-    Join { data_port: u16 },
-    /// First word on a data connection.
-    Link,
+    /// First word on a control connection: where the sender takes its data connections, and its
+    /// inbox, if it has one, for ranks that can reach it.
+    Join {
+        data_port: u16,
+        inbox: Option<Address>,
+    },
+    /// First word on a data connection, of which all keys of its frames derive.
+    Link { key: ConnectionKey },
     /// The answer to a first word: the sender offers to take the connection.
     Welcome,
     /// The answer to that: both have the connection now.
     Ready,
-    /// From rank 0 once all have joined: the data port of every rank.
-    Table { data_ports: Vec<u16> },
+    /// From rank 0 once all have joined: the data port and the inbox of every rank.
+    Table {
+        data_ports: Vec<u16>,
+        inboxes: Vec<Option<Address>>,
+    },
+    /// The ranks in whose inboxes the sender has found their tokens.
+    Reached { ranks: Vec<usize> },
+    /// From rank 0 once all have said whom they reached: ranks with the same number share memory.
+    Groups { ids: Vec<usize> },
     /// The rank furthest behind among those the sender knows of.
     Heartbeat(Position),
     /// The job has failed, and why.

@@ -1,4 +1,4 @@
-//! How a vector is divided: one chunk for each rank, and each chunk into segments, one per frame.
+//! How a vector is divided among ranks.
 
 use std::ops::Range;
 
@@ -10,17 +10,11 @@ pub(crate) fn chunk(length: usize, world_size: usize, index: usize) -> Range<usi
     start..start + size + usize::from(index < longer)
 }
 
-/// Segment `index` of `range`, at most `size` elements; none when the range has ended before.
-pub(crate) fn segment(range: &Range<usize>, size: usize, index: usize) -> Option<Range<usize>> {
-    let start = range.start + index * size;
-    (start < range.end).then(|| start..range.end.min(start + size))
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
-    use super::{chunk, segment};
+    use super::chunk;
 
     proptest! {
         #[test]
@@ -36,15 +30,6 @@ mod tests {
                 end = chunk.end;
             }
             prop_assert_eq!(end, length);
-        }
-
-        #[test]
-        fn segments_cover_their_range(start in 0usize..100, length in 0usize..1000, size in 1usize..70) {
-            let range = start..start + length;
-            let segments: Vec<_> = (0..).map_while(|index| segment(&range, size, index)).collect();
-            prop_assert_eq!(segments.len(), length.div_ceil(size));
-            let covered: Vec<usize> = segments.into_iter().flatten().collect();
-            prop_assert_eq!(covered, range.collect::<Vec<_>>());
         }
     }
 }

@@ -1,3 +1,74 @@
-//! Frames between two ranks, and what goes wrong with them.
+//! Links between two ranks, whatever carries them, and what goes wrong with them.
 
+pub(crate) mod byte_ring;
+pub(crate) mod frame;
+pub(crate) mod inbox;
+pub(crate) mod keys;
+pub(crate) mod links;
+pub(crate) mod memory;
+pub(crate) mod seal;
+pub(crate) mod shared;
 pub(crate) mod tcp;
+pub(crate) mod wait;
+
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::time::Duration;
+
+use crate::transport::frame::Head;
+
+/// The largest payload of a frame in bytes: large enough to make system calls and waits rare, small
+/// enough to stay in a core's cache between the transport, the checksum and the sum.
+pub(crate) const SEGMENT_BYTES: usize = 64 << 10;
+
+/// How far a call came that never waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Progress {
+    /// The whole frame has left the caller's memory, or has come.
+    Done,
+    /// Part of it.
+    Some,
+    /// Nothing: the link is full or empty.
+    Nothing,
+}
+
+/// Both directions between this rank and one other. No call waits, so that one thread can serve
+/// many links in both directions at once.
+pub(crate) trait Link: Send {
+    /// Begins to send a frame, or goes on: a caller repeats the same arguments until it is done.
+    fn try_send(&mut self, head: &Head, payload: &[u8]) -> Result<Progress, Fault>;
+
+    /// Looks whether the frame that is due has come; one that differs is an error. Once done, it is
+    /// done again until [`release`](Self::release).
+    fn try_receive(&mut self, due: &Head) -> Result<Progress, Fault>;
+
+    /// The payload of the frame that has come, where it lies in the transport's own memory: the
+    /// second piece follows the first, and no number is split between them.
+    fn payload(&self) -> [&[u8]; 2];
+
+    /// Has done with the frame that has come.
+    fn release(&mut self);
+
+    /// The most payload bytes of a frame, the same at both ends.
+    fn segment_bytes(&self) -> usize;
+
+    /// What to wait on, unless the link rings the doorbell of this rank's inbox.
+    fn socket(&self) -> Option<BorrowedFd<'_>>;
+}
+
+/// What went wrong with the link to a rank.
+#[derive(Debug)]
+pub(crate) struct LinkError {
+    pub(crate) rank: usize,
+    pub(crate) fault: Fault,
+}
+
+#[derive(Debug)]
+pub(crate) enum Fault {
+    /// The connection ended, or the job did.
+    Broken(io::Error),
+    /// No byte moved for so long.
+    Stalled(Duration),
+    /// A frame came that is not the one due, or is damaged.
+    Wrong(String),
+}

@@ -1,246 +1,184 @@
-//! One data connection to a neighbour on the ring: checked frames over a blocking socket.
+//! A link over a TCP connection: sealed frames through a socket that never blocks.
 //!
 //! ```text
-//! 0   operation number, u64       16  payload bytes, u32
-//! 8   frame in the operation, u32 20  CRC-32C of bytes 0..20 and the payload, u32
-//! 12  kind of operation, u32      24  payload; integers are little-endian
+//! 0   head, see `frame`
+//! 28  tag, see `seal`
+//! 44  payload
 //! ```
-//! Both ends know from the operation which frame comes next, so one that differs is an error.
+//! Buffers of the socket are left to the kernel, which fits them to the network.
 
-use std::fmt;
-use std::io::{self, IoSlice, IoSliceMut, Read};
+use std::io::{self, IoSlice, Read};
 use std::net::TcpStream;
-use std::time::{Duration, Instant};
+use std::os::fd::{AsFd, BorrowedFd};
 
 use socket2::SockRef;
 
-const HEADER_BYTES: usize = 24;
-/// After so long a wait a line in the log says who is waited for.
-const PATIENCE: Duration = Duration::from_secs(30);
-/// What the kernel is asked to hold in each direction.
-const SOCKET_BUFFER_BYTES: usize = 2 << 20;
-/// The largest payload of a frame: large enough to make system calls rare, small enough to stay
-/// in a core's cache between the socket, the checksum and the sum.
-pub(crate) const SEGMENT_BYTES: usize = 128 << 10;
-/// The least the kernel must hold, so that it surely takes a whole frame: it counts its own
-/// bookkeeping against the buffer. Linux grants more than this unless it is told not to.
-const LEAST_BUFFER_BYTES: usize = 2 * SEGMENT_BYTES;
+use crate::transport::frame::{HEAD_BYTES, Head};
+use crate::transport::seal::{Seal, TAG_BYTES};
+use crate::transport::{Fault, Link, Progress, SEGMENT_BYTES};
 
-/// What a frame is part of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
-    Allreduce = 1,
-    AllreduceF64 = 2,
-    Broadcast = 3,
-    Allgather = 4,
-}
+const PREFIX_BYTES: usize = HEAD_BYTES + TAG_BYTES;
 
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Kind::Allreduce => "allreduce",
-            Kind::AllreduceF64 => "allreduce_f64",
-            Kind::Broadcast => "broadcast",
-            Kind::Allgather => "allgather",
-        })
-    }
-}
-
-/// The operation that frames belong to.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Operation {
-    pub(crate) number: u64,
-    pub(crate) kind: Kind,
-}
-
-/// What went wrong with the connection to a neighbour.
-#[derive(Debug)]
-pub(crate) struct LinkError {
-    pub(crate) rank: usize,
-    pub(crate) fault: Fault,
-}
-
-#[derive(Debug)]
-pub(crate) enum Fault {
-    /// The connection ended.
-    Broken(io::Error),
-    /// No byte moved for so long.
-    Stalled(Duration),
-    /// A frame came that is not the one due, or is damaged.
-    Wrong(String),
-}
-
-/// One direction of the ring: this rank to the next, or the previous rank to this one.
-pub(crate) struct Link {
+/// Both directions of an authenticated connection.
+pub(crate) struct TcpLink {
     stream: TcpStream,
-    rank: usize,
-    progress_timeout: Duration,
-    tick: Duration,
-    frame: u32,
-    operation: u64,
+    outgoing: Seal,
+    incoming: Seal,
+    /// Head and tag of the frame under way, and how much of all of it has been sent.
+    sending: Option<([u8; PREFIX_BYTES], usize)>,
+    /// Its payload, if that goes out encrypted.
+    sealed: Vec<u8>,
+    prefix: [u8; PREFIX_BYTES],
+    /// The payload that comes in, as long as the frame that is due.
+    payload: Vec<u8>,
+    scratch: Vec<u8>,
+    received: usize,
+    come: bool,
 }
 
-impl Link {
-    /// Takes over an authenticated connection to `rank`.
-    pub(crate) fn new(
-        stream: TcpStream,
-        rank: usize,
-        progress_timeout: Duration,
-    ) -> io::Result<Self> {
-        let socket = SockRef::from(&stream);
-        socket.set_send_buffer_size(SOCKET_BUFFER_BYTES)?;
-        socket.set_recv_buffer_size(SOCKET_BUFFER_BYTES)?;
-        let granted = socket.send_buffer_size()?;
-        if granted < LEAST_BUFFER_BYTES {
-            return Err(io::Error::other(format!(
-                "the system grants socket buffers of {granted} bytes, {LEAST_BUFFER_BYTES} are \
-                 needed: raise net.core.wmem_max"
-            )));
-        }
-        let tick = progress_timeout.min(PATIENCE);
-        stream.set_read_timeout(Some(tick))?;
-        stream.set_write_timeout(Some(tick))?;
+impl TcpLink {
+    /// Takes over a connection with what protects the frames it sends, and those it receives.
+    pub(crate) fn new(stream: TcpStream, (outgoing, incoming): (Seal, Seal)) -> io::Result<Self> {
+        stream.set_nonblocking(true)?;
         Ok(Self {
             stream,
-            rank,
-            progress_timeout,
-            tick,
-            frame: 0,
-            operation: 0,
+            outgoing,
+            incoming,
+            sending: None,
+            sealed: Vec::new(),
+            prefix: [0; PREFIX_BYTES],
+            payload: Vec::new(),
+            scratch: Vec::new(),
+            received: 0,
+            come: false,
         })
     }
 
-    /// Sends `payload` as the next frame of `operation`.
-    pub(crate) fn send(&mut self, operation: Operation, payload: &[u8]) -> Result<(), LinkError> {
-        let header = self.next_header(operation, payload.len());
-        let mut header_and_crc = [0; HEADER_BYTES];
-        header_and_crc[..20].copy_from_slice(&header);
-        let crc = crc32c::crc32c_append(crc32c::crc32c(&header), payload);
-        header_and_crc[20..].copy_from_slice(&crc.to_le_bytes());
-        let mut sent = 0;
-        while sent < HEADER_BYTES + payload.len() {
+    /// Reads what there is of prefix and payload; true when both are whole.
+    fn fill(&mut self, due: &Head, moved: &mut bool) -> Result<bool, Fault> {
+        let whole = PREFIX_BYTES + due.payload;
+        if self.payload.len() != due.payload {
+            self.payload.resize(due.payload, 0);
+        }
+        while self.received < whole {
+            let read = match self.received.checked_sub(PREFIX_BYTES) {
+                Some(filled) => self.stream.read(&mut self.payload[filled..]),
+                None => self.stream.read_vectored(&mut [
+                    io::IoSliceMut::new(&mut self.prefix[self.received..]),
+                    io::IoSliceMut::new(&mut self.payload),
+                ]),
+            };
+            let Some(count) = transferred(read)? else {
+                return Ok(false);
+            };
+            let headless = self.received < HEAD_BYTES;
+            self.received += count;
+            *moved = true;
+            // Told at once: the rest of a frame of another length may never come.
+            let (head, _) = self.prefix.split_first_chunk().unwrap_or((&due.bytes, &[]));
+            if headless && self.received >= HEAD_BYTES && *head != due.bytes {
+                return Err(Fault::Wrong(due.differs_from(head)));
+            }
+        }
+        Ok(true)
+    }
+}
+
+impl Link for TcpLink {
+    fn try_send(&mut self, head: &Head, payload: &[u8]) -> Result<Progress, Fault> {
+        let (prefix, mut sent) = match self.sending {
+            Some(sending) => sending,
+            None => {
+                let tag = self.outgoing.close(head, payload, &mut self.sealed);
+                let tag =
+                    tag.ok_or_else(|| Fault::Broken(io::Error::other("no tag for a frame")))?;
+                let mut prefix = [0; PREFIX_BYTES];
+                prefix[..HEAD_BYTES].copy_from_slice(&head.bytes);
+                prefix[HEAD_BYTES..].copy_from_slice(&tag);
+                (prefix, 0)
+            }
+        };
+        let payload = if self.sealed.is_empty() {
+            payload
+        } else {
+            &self.sealed
+        };
+        let before = sent;
+        while sent < PREFIX_BYTES + payload.len() {
             let slices = [
-                IoSlice::new(&header_and_crc[sent.min(HEADER_BYTES)..]),
-                IoSlice::new(&payload[sent.saturating_sub(HEADER_BYTES)..]),
+                IoSlice::new(&prefix[sent.min(PREFIX_BYTES)..]),
+                IoSlice::new(&payload[sent.saturating_sub(PREFIX_BYTES)..]),
             ];
             // Without the flag a closed connection raises SIGPIPE in a process that does not
             // ignore it.
-            sent += self.wait(|stream| {
-                SockRef::from(stream).send_vectored_with_flags(&slices, libc::MSG_NOSIGNAL)
-            })?;
+            let socket = SockRef::from(&self.stream);
+            let Some(count) =
+                transferred(socket.send_vectored_with_flags(&slices, libc::MSG_NOSIGNAL))?
+            else {
+                self.sending = Some((prefix, sent));
+                let moved = sent > before;
+                return Ok(if moved {
+                    Progress::Some
+                } else {
+                    Progress::Nothing
+                });
+            };
+            sent += count;
         }
-        Ok(())
+        self.sending = None;
+        Ok(Progress::Done)
     }
 
-    /// Receives the next frame of `operation` into `payload`, which it must fill.
-    pub(crate) fn receive(
-        &mut self,
-        operation: Operation,
-        payload: &mut [u8],
-    ) -> Result<(), LinkError> {
-        let due = self.next_header(operation, payload.len());
-        let mut header = [0; HEADER_BYTES];
-        let mut received = 0;
-        while received < HEADER_BYTES {
-            received += self.wait(|mut stream| {
-                stream.read_vectored(&mut [
-                    IoSliceMut::new(&mut header[received..]),
-                    IoSliceMut::new(payload),
-                ])
-            })?;
+    fn try_receive(&mut self, due: &Head) -> Result<Progress, Fault> {
+        if self.come {
+            return Ok(Progress::Done);
         }
-        if header[..20] != due {
-            return Err(self.fault(Fault::Wrong(format!(
-                "{} is due, but {} came: all ranks must make the same calls in the same order, \
-                 with data of the same length",
-                describe(&due),
-                describe(&header)
-            ))));
+        let mut moved = false;
+        if !self.fill(due, &mut moved)? {
+            return Ok(if moved {
+                Progress::Some
+            } else {
+                Progress::Nothing
+            });
         }
-        let mut filled = received - HEADER_BYTES;
-        while filled < payload.len() {
-            filled += self.wait(|mut stream| stream.read(&mut payload[filled..]))?;
+        let tag = &self.prefix[HEAD_BYTES..];
+        if !self
+            .incoming
+            .open(due, &mut self.payload, &mut self.scratch, tag)
+        {
+            return Err(Fault::Wrong(format!(
+                "{due} came damaged, or not as it was sent: its tag is wrong"
+            )));
         }
-        let crc = crc32c::crc32c_append(crc32c::crc32c(&due), payload);
-        if header[20..] != crc.to_le_bytes() {
-            let what = format!("{} came damaged (CRC-32C differs)", describe(&due));
-            return Err(self.fault(Fault::Wrong(what)));
-        }
-        Ok(())
+        self.come = true;
+        Ok(Progress::Done)
     }
 
-    fn next_header(&mut self, operation: Operation, length: usize) -> [u8; 20] {
-        if self.operation != operation.number {
-            self.operation = operation.number;
-            self.frame = 0;
-        }
-        // A segment is a fraction of a socket buffer, far from 4 GiB.
-        let length = u32::try_from(length).unwrap_or(u32::MAX);
-        let mut header = [0; 20];
-        header[..8].copy_from_slice(&operation.number.to_le_bytes());
-        header[8..12].copy_from_slice(&self.frame.to_le_bytes());
-        header[12..16].copy_from_slice(&(operation.kind as u32).to_le_bytes());
-        header[16..].copy_from_slice(&length.to_le_bytes());
-        self.frame = self.frame.wrapping_add(1);
-        header
+    fn payload(&self) -> [&[u8]; 2] {
+        [if self.come { &self.payload } else { &[] }, &[]]
     }
 
-    /// Makes one system call, again for as long as it only timed out. The socket's own timeout
-    /// does the waiting, so a call that moves data costs nothing beyond itself.
-    fn wait(
-        &self,
-        mut call: impl FnMut(&TcpStream) -> io::Result<usize>,
-    ) -> Result<usize, LinkError> {
-        let mut waiting_since = None;
-        loop {
-            match call(&self.stream) {
-                Ok(0) => {
-                    return Err(self.fault(Fault::Broken(io::ErrorKind::UnexpectedEof.into())));
-                }
-                Ok(count) => return Ok(count),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    let now = Instant::now();
-                    let since = *waiting_since.get_or_insert(now - self.tick);
-                    let waited = now - since;
-                    if waited >= self.progress_timeout {
-                        return Err(self.fault(Fault::Stalled(waited)));
-                    }
-                    log::warn!(
-                        "waiting {:.0} s for rank {} in operation {}",
-                        waited.as_secs_f64(),
-                        self.rank,
-                        self.operation
-                    );
-                }
-                Err(error) => return Err(self.fault(Fault::Broken(error))),
-            }
-        }
+    fn release(&mut self) {
+        self.come = false;
+        self.received = 0;
     }
 
-    fn fault(&self, fault: Fault) -> LinkError {
-        LinkError {
-            rank: self.rank,
-            fault,
-        }
+    fn segment_bytes(&self) -> usize {
+        SEGMENT_BYTES
+    }
+
+    fn socket(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.stream.as_fd())
     }
 }
 
-fn describe(header: &[u8]) -> String {
-    let number = |bytes: &[u8]| bytes.iter().rev().fold(0, |n, b| n << 8 | u64::from(*b));
-    let kind = [
-        Kind::Allreduce,
-        Kind::AllreduceF64,
-        Kind::Broadcast,
-        Kind::Allgather,
-    ]
-    .into_iter()
-    .find(|kind| *kind as u64 == number(&header[12..16]))
-    .map_or_else(|| "unknown operation".to_owned(), |kind| kind.to_string());
-    format!(
-        "{kind} {} frame {} of {} bytes",
-        number(&header[..8]),
-        number(&header[8..12]),
-        number(&header[16..20])
-    )
+/// How many bytes a call moved; none if it would have had to wait.
+fn transferred(result: io::Result<usize>) -> Result<Option<usize>, Fault> {
+    match result {
+        Ok(0) => Err(Fault::Broken(io::ErrorKind::UnexpectedEof.into())),
+        Ok(count) => Ok(Some(count)),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(Some(0)),
+        Err(error) => Err(Fault::Broken(error)),
+    }
 }

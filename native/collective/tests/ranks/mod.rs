@@ -11,7 +11,7 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use flambeau_collective::{AbortHandle, Communicator, Config, Error, Secret, Security};
+use flambeau_collective::{AbortHandle, Communicator, Config, Error, Secret, Security, Transports};
 
 /// A deadline generous enough for a busy machine.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
@@ -40,8 +40,16 @@ pub(crate) fn job(world_size: usize) -> Config {
         progress_timeout_ms: 20_000,
         heartbeat_ms: 200,
         dead_after_ms: 5_000,
+        transports: Transports::Auto,
         security: Security::default(),
     }
+}
+
+/// Every way that data may take between the ranks of one process.
+pub(crate) const TRANSPORTS: [Transports; 2] = [Transports::Auto, Transports::Tcp];
+
+pub(crate) fn over(transports: Transports, job: Config) -> Config {
+    Config { transports, ..job }
 }
 
 pub(crate) fn with_rank(job: &Config, rank: usize) -> Config {

@@ -9,7 +9,7 @@ use tokio::net::TcpListener;
 use tokio::time::timeout;
 
 use super::*;
-use crate::config::{Config, Security};
+use crate::config::{Config, Security, Transports};
 use crate::secret::Secret;
 
 fn job(rank: usize, secret: u8, attempt: u64) -> Job {
@@ -28,6 +28,7 @@ fn job(rank: usize, secret: u8, attempt: u64) -> Job {
         heartbeat_ms: 100,
         dead_after_ms: 1_000,
         security: Security::default(),
+        transports: Transports::default(),
     };
     Job::new(&config, &Secret::new([secret; 32]))
 }
@@ -100,7 +101,10 @@ type Ends = (Result<(), Refusal>, Result<usize, Refusal>);
 async fn meet(initiator: &Job, responder: &Job, flip: Option<(Side, usize)>) -> (Ends, Vec<u8>) {
     let (caller, near) = connection().await;
     let (far, called) = connection().await;
-    let first = Message::Join { data_port: 7 };
+    let first = Message::Join {
+        data_port: 7,
+        inbox: None,
+    };
     let calls = async {
         let link = initiate(caller, initiator, Purpose::Control, 0, &first).await;
         link.map(drop)
@@ -223,7 +227,10 @@ proptest! {
         let linked = run(async {
             let (caller, mut called) = connection().await;
             let initiator = job(1, 9, 0);
-            let first = Message::Join { data_port: 7 };
+            let first = Message::Join {
+                data_port: 7,
+                inbox: None,
+            };
             let calls = initiate(caller, &initiator, Purpose::Control, 0, &first);
             let answers = async move {
                 called.write_all(&words).await.ok();

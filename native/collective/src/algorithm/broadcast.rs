@@ -1,0 +1,66 @@
+//! Broadcast from the first member.
+//!
+//! ```text
+//!   a small vector, a tree                a large one, a chain: segment behind segment
+//!   stage 0   0 ──> 1                       0 ──> 1 ──> 2 ──> 3
+//!   stage 1   0 ──> 2   1 ──> 3             stage k   member k sends to member k + 1
+//!   stage 2   0 ──> 4   1 ──> 5 ...
+//! ```
+//! The tree is done after `log2 n` rounds; on the chain everybody sends the vector once at most.
+
+use std::ops::Range;
+
+use crate::algorithm::{Plan, Step, send, store};
+
+/// The plan of the member at `place` among `members`, along a tree.
+#[derive(Debug)]
+pub(crate) struct Tree<'a> {
+    pub(crate) members: &'a [usize],
+    pub(crate) place: usize,
+}
+
+impl Plan for Tree<'_> {
+    fn stages(&self) -> usize {
+        self.members.len().next_power_of_two().ilog2() as usize
+    }
+
+    fn parts(&self) -> usize {
+        1
+    }
+
+    fn steps(&self, stage: usize, block: Range<usize>, steps: &mut Vec<Step>) {
+        let distance = 1 << stage;
+        if self.place < distance {
+            if let Some(other) = self.members.get(self.place + distance) {
+                steps.push(send(*other, block));
+            }
+        } else if self.place < 2 * distance {
+            steps.push(store(self.members[self.place - distance], block));
+        }
+    }
+}
+
+/// The plan of the member at `place` among `members`, along a chain.
+#[derive(Debug)]
+pub(crate) struct Chain<'a> {
+    pub(crate) members: &'a [usize],
+    pub(crate) place: usize,
+}
+
+impl Plan for Chain<'_> {
+    fn stages(&self) -> usize {
+        self.members.len() - 1
+    }
+
+    fn parts(&self) -> usize {
+        1
+    }
+
+    fn steps(&self, stage: usize, block: Range<usize>, steps: &mut Vec<Step>) {
+        if stage == self.place {
+            steps.push(send(self.members[self.place + 1], block));
+        } else if stage + 1 == self.place {
+            steps.push(store(self.members[self.place - 1], block));
+        }
+    }
+}

@@ -1,0 +1,284 @@
+//! Which plan an operation takes: by the length of the vector and by what all ranks know of the
+//! world, so that all choose the same.
+
+use std::ops::Range;
+
+use crate::algorithm::broadcast::{Chain, Tree};
+use crate::algorithm::direct;
+use crate::algorithm::doubling::Doubling;
+use crate::algorithm::gather::Gather;
+use crate::algorithm::halving::Halving;
+use crate::algorithm::hierarchical::Hierarchical;
+use crate::algorithm::pipeline::run;
+use crate::algorithm::ring::Ring;
+use crate::algorithm::scatter::Scatter;
+use crate::algorithm::{Plan, Step};
+use crate::element::Element;
+use crate::topology::chunks::chunk;
+use crate::topology::groups::Groups;
+use crate::topology::partners::MESH;
+use crate::transport::frame::Operation;
+use crate::transport::links::Links;
+use crate::transport::{LinkError, SEGMENT_BYTES};
+use crate::wire::{Encoding, Plain};
+
+/// Vectors that everybody sends to everybody: all bytes that a rank sends are at most so many.
+const DIRECT_BYTES: usize = 32 << 10;
+/// Vectors that cross the network whole in each of a few rounds.
+const DOUBLING_BYTES: usize = 16 << 10;
+/// From so many bytes for each member on, a ring costs no more than halving: its rounds are more,
+/// but every one of them goes to the same neighbour.
+const RING_BYTES: usize = 256 << 10;
+
+/// The ranks of a job as one of them sees them.
+#[derive(Debug)]
+pub(crate) struct World {
+    rank: usize,
+    all: Vec<usize>,
+    groups: Groups,
+    leaders: Vec<usize>,
+}
+
+impl World {
+    pub(crate) fn new(rank: usize, world_size: usize, groups: Groups) -> Self {
+        Self {
+            rank,
+            all: (0..world_size).collect(),
+            leaders: groups.leaders(),
+            groups,
+        }
+    }
+
+    /// Sums `data` over all ranks, with the same bits on each.
+    pub(crate) fn allreduce<T: Element, E: Encoding<T>>(
+        &self,
+        links: &mut Links,
+        operation: Operation,
+        data: &mut [T],
+    ) -> Result<(), LinkError> {
+        let (n, bytes) = (self.all.len(), size_of_val(data));
+        links.begin(operation, bytes);
+        if n <= MESH && bytes * (n - 1) <= DIRECT_BYTES {
+            return direct::allreduce::<T, E>(links, (&self.all, self.rank), data);
+        }
+        if !self.groups.are_mixed() {
+            let plan = flat(&self.all, self.rank, bytes);
+            return finish::<T, E>(links, &*plan, data);
+        }
+        let group = self.groups.of(self.rank);
+        // Ranks that do not lead only count the stages among leaders, as many wherever one stands.
+        let place = self.leaders.iter().position(|leader| *leader == group[0]);
+        let among_leaders = flat(&self.leaders, place.unwrap_or_default(), bytes);
+        let plan = Hierarchical {
+            group,
+            rank: self.rank,
+            among_leaders: &*among_leaders,
+        };
+        finish::<T, E>(links, &plan, data)
+    }
+
+    /// Sums the chunks of `data` over all ranks, each on one of them; returns which elements of
+    /// `data` are this rank's sums. The others are of no use any more.
+    pub(crate) fn reduce_scatter<T: Element>(
+        &self,
+        links: &mut Links,
+        operation: Operation,
+        data: &mut [T],
+    ) -> Result<Range<usize>, LinkError> {
+        let (members, place, n) = (self.all.as_slice(), self.rank, self.all.len());
+        links.begin(operation, size_of_val(data));
+        // One block, so that each rank's sums are side by side.
+        let gather = false;
+        if n <= MESH {
+            let plan = Scatter {
+                members,
+                place,
+                gather,
+            };
+            run::<T, Plain>(links, &OneBlock(&plan), data)?;
+        } else {
+            let place = (place + n - 1) % n;
+            let turned: Vec<_> = (1..=n).map(|rank| rank % n).collect();
+            let plan = Ring {
+                members: &turned,
+                place,
+                gather,
+            };
+            run::<T, Plain>(links, &OneBlock(&plan), data)?;
+        }
+        Ok(chunk(data.len(), n, place))
+    }
+
+    /// Fills `data` on every rank with that of `root`.
+    pub(crate) fn broadcast<T: Element>(
+        &self,
+        links: &mut Links,
+        operation: Operation,
+        root: usize,
+        data: &mut [T],
+    ) -> Result<(), LinkError> {
+        links.begin(operation, size_of_val(data));
+        // Ranks in turn from the root on: distances, and so links, are the same.
+        let n = self.all.len();
+        let members: Vec<_> = (0..n).map(|place| (root + place) % n).collect();
+        let (members, place) = (&members, (self.rank + n - root) % n);
+        if size_of_val(data) <= SEGMENT_BYTES {
+            run::<T, Plain>(links, &Tree { members, place }, data)
+        } else {
+            run::<T, Plain>(links, &Chain { members, place }, data)
+        }
+    }
+
+    /// Gives every rank the block of each, in rank order. Blocks may differ in length.
+    pub(crate) fn allgather(
+        &self,
+        links: &mut Links,
+        operation: Operation,
+        block: &[u8],
+    ) -> Result<Vec<Vec<u8>>, LinkError> {
+        let (members, place) = (self.all.as_slice(), self.rank);
+        let mesh = members.len() <= MESH;
+        let mut lengths = vec![0u8; 8 * members.len()];
+        lengths[8 * place..8 * (place + 1)].copy_from_slice(&(block.len() as u64).to_le_bytes());
+        let pieces: Vec<_> = members
+            .iter()
+            .map(|rank| 8 * rank..8 * (rank + 1))
+            .collect();
+        let pieces = &pieces;
+        links.begin(operation, lengths.len());
+        run::<u8, Plain>(
+            links,
+            &Gather {
+                members,
+                place,
+                pieces,
+                mesh,
+            },
+            &mut lengths,
+        )?;
+
+        let mut end = 0usize;
+        let pieces: Vec<_> = lengths
+            .as_chunks()
+            .0
+            .iter()
+            .map(|length| {
+                let start = end;
+                end = end.saturating_add(local_length(*length));
+                start..end
+            })
+            .collect();
+        let mut all = Vec::new();
+        if all.try_reserve_exact(end).is_err() {
+            return Err(too_long(self.rank, end));
+        }
+        all.resize(end, 0u8);
+        all[pieces[place].clone()].copy_from_slice(block);
+        let pieces = &pieces;
+        links.begin(operation, end);
+        run::<u8, Plain>(
+            links,
+            &Gather {
+                members,
+                place,
+                pieces,
+                mesh,
+            },
+            &mut all,
+        )?;
+        Ok(pieces
+            .iter()
+            .map(|piece| all[piece.clone()].to_vec())
+            .collect())
+    }
+
+    /// Gives every rank the bytes of `root`; what others pass in is ignored.
+    pub(crate) fn broadcast_bytes(
+        &self,
+        links: &mut Links,
+        operation: Operation,
+        root: usize,
+        mut data: Vec<u8>,
+    ) -> Result<Vec<u8>, LinkError> {
+        let mut announced = (data.len() as u64).to_le_bytes();
+        self.broadcast(links, operation, root, &mut announced)?;
+        let length = local_length(announced);
+        if self.rank != root {
+            data.clear();
+            if data.try_reserve_exact(length).is_err() {
+                return Err(too_long(root, length));
+            }
+            data.resize(length, 0);
+        }
+        self.broadcast(links, operation, root, &mut data)?;
+        Ok(data)
+    }
+}
+
+/// The plan among `members` that all stand alone on the network, or all share memory.
+fn flat(members: &[usize], place: usize, bytes: usize) -> Box<dyn Plan + '_> {
+    let (n, gather) = (members.len(), true);
+    if n > MESH && bytes <= DOUBLING_BYTES {
+        Box::new(Doubling { members, place })
+    } else if n <= MESH {
+        Box::new(Scatter {
+            members,
+            place,
+            gather,
+        })
+    } else if bytes / n >= RING_BYTES {
+        Box::new(Ring {
+            members,
+            place,
+            gather,
+        })
+    } else {
+        Box::new(Halving { members, place })
+    }
+}
+
+/// A plan that takes the vector as one block.
+struct OneBlock<'a>(&'a dyn Plan);
+
+impl Plan for OneBlock<'_> {
+    fn stages(&self) -> usize {
+        self.0.stages()
+    }
+
+    fn parts(&self) -> usize {
+        usize::MAX
+    }
+
+    fn steps(&self, stage: usize, block: Range<usize>, steps: &mut Vec<Step>) {
+        self.0.steps(stage, block, steps);
+    }
+}
+
+/// Carries `plan` out, after which sums that were not sent are rounded like those that were.
+fn finish<T: Element, E: Encoding<T>>(
+    links: &mut Links,
+    plan: &dyn Plan,
+    data: &mut [T],
+) -> Result<(), LinkError> {
+    run::<T, E>(links, plan, data)?;
+    if !E::AS_IT_IS {
+        let mut unused = Vec::new();
+        for piece in data.chunks_mut(SEGMENT_BYTES) {
+            unused.clear();
+            E::encode(piece, &mut unused);
+        }
+    }
+    Ok(())
+}
+
+fn local_length(length: [u8; 8]) -> usize {
+    usize::try_from(u64::from_le_bytes(length)).unwrap_or(usize::MAX)
+}
+
+/// Every rank announces lengths of its own data, so one beyond memory is nonsense.
+fn too_long(rank: usize, length: usize) -> LinkError {
+    LinkError {
+        rank,
+        fault: crate::transport::Fault::Wrong(format!("data of {length} bytes was announced")),
+    }
+}
