@@ -92,6 +92,7 @@ impl Control {
         let patience = self.job.config.rendezvous_timeout();
         let deadline = Instant::from_std(self.job.started) + patience;
         while !self.left && self.shared.cause().is_none() {
+            let silent_until = self.silent_until();
             tokio::select! {
                 () = self.shared.change() => {}
                 Some((rank, event)) = self.events.recv() => self.on_event(rank, event, &mut meeting),
@@ -101,9 +102,10 @@ impl Control {
                     self.on_own_reach(ranks);
                 }
                 _ = heartbeat.tick() => {
-                    self.on_heartbeat(last_beat.elapsed());
+                    self.on_heartbeat();
                     last_beat = Instant::now();
                 }
+                () = sleep_until(silent_until) => self.on_silence(last_beat.elapsed()),
                 () = sleep_until(deadline), if self.arrivals.is_some() => self.give_up_waiting(),
             }
             self.advance(&mut meeting);
@@ -224,7 +226,7 @@ impl Control {
         self.shared.fail(Cause::Missing { ranks, detail });
     }
 
-    fn on_heartbeat(&mut self, since_last: Duration) {
+    fn on_heartbeat(&mut self) {
         let own = Position {
             operations: self.shared.operations(),
             rank: self.job.rank(),
@@ -240,9 +242,17 @@ impl Control {
         }
         let sent = if self.job.rank() == 0 { furthest } else { own };
         self.tell_all(&Message::Heartbeat(sent));
+    }
 
+    /// When the peer that was heard least lately has been silent for too long.
+    fn silent_until(&self) -> Instant {
+        let heard = self.peers.values().map(|peer| peer.heard).min();
+        heard.unwrap_or_else(Instant::now) + self.job.config.dead_after()
+    }
+
+    fn on_silence(&mut self, since_last_beat: Duration) {
         let dead_after = self.job.config.dead_after();
-        if since_last > dead_after / 2 {
+        if since_last_beat > dead_after / 2 {
             // This process itself was frozen: what the peers said meanwhile is still unread.
             self.peers
                 .values_mut()
@@ -250,7 +260,7 @@ impl Control {
         }
         for (rank, peer) in &self.peers {
             let silence = peer.heard.elapsed();
-            if silence > dead_after {
+            if silence >= dead_after {
                 let how = format!(
                     "no heartbeat for {:.1} s: its process or host is frozen, or the network is cut",
                     silence.as_secs_f64()
