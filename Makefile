@@ -3,6 +3,7 @@
 # make tfos    the files of TensorFlowOnSpark's examples in both of its input modes
 # make test    every check and test
 # make matrix  a small job with every version of Spark that is promised
+# make drill   ranks and executors killed, frozen, cut off and lied to, hundreds of times
 # make fuzz    damaged files and configs, for FLAMBEAU_FUZZ_SECONDS (300) each
 # make parity  every layer and operation with every option, against TensorFlow
 # See README.md. cargo and Maven decide what is out of date inside native/ and jvm/.
@@ -11,7 +12,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := build
 .DELETE_ON_ERROR:
-.PHONY: setup build mnist packages flights tfos check test test-native test-jvm test-python fuzz parity matrix wheel bench bench-keras bench-feed bench-memory bench-collective clean FORCE
+.PHONY: setup build mnist packages flights tfos check test test-native test-jvm test-python fuzz parity matrix wheel bench bench-keras bench-feed bench-memory bench-collective drill clean FORCE
 
 # Where rustup puts cargo, for shells that have not read its profile.
 export PATH := $(PATH):$(HOME)/.cargo/bin
@@ -83,6 +84,12 @@ parity: | setup
 # A small job with every version of Spark that is promised: 450 MB each, kept in build/spark.
 matrix: $(JAR)
 	FLAMBEAU_MATRIX=all $(VENV)/pytest tests/matrix
+
+# Every fault, many times, in minutes: a table, and build/bench/drill.json. DRILL="--short" or names of
+# drills choose; partitions between network namespaces need root and are skipped without it.
+drill: $(JAR)
+	cargo build --locked --release --package flambeau-collective --example drill
+	$(VENV)/python tests/drill/run.py $(DRILL)
 
 wheel: $(JAR)
 	cd python && ../$(VENV)/python -m hatchling build --target wheel

@@ -318,7 +318,8 @@ fn kill_in_rendezvous(random: &mut Random, _: bool) -> Try {
     let killed = Instant::now();
     job.signal(victim, "-KILL")?;
     let patience = Duration::from_secs(8);
-    let seen = all_fail(&job, &[victim], &[victim], &plan, killed, patience)?;
+    // Rank 0 may have given up for that before a rank came that then finds no rank 0.
+    let seen = all_fail(&job, &[victim], &[victim, 0], &plan, killed, patience)?;
     drop(job);
     recovered(&plan)?;
     Ok(Some(seen))
@@ -361,8 +362,10 @@ fn proxied(steps: usize) -> Plan {
     plan
 }
 
-/// Ranks on one host would not use the network.
-fn only_tcp(_plan: &mut Plan) {}
+/// Ranks on one host might not use the network otherwise.
+fn only_tcp(plan: &mut Plan) {
+    plan.set("transports", "tcp");
+}
 
 fn proxy(plan: &Plan, harm: Harm, after: u64) -> Result<Proxy, String> {
     let range = plan.port..=plan.port + 8;

@@ -10,6 +10,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use flambeau_collective::Config;
 use serde_json::{Value, json};
 
 use crate::rank;
@@ -69,6 +70,15 @@ impl Plan {
             config.extend(settings.clone());
         }
         config
+    }
+
+    /// Sets one key of the configuration, where there is one of that name.
+    pub(crate) fn set(&mut self, key: &str, value: &str) {
+        let mut config = self.config(0, 0);
+        config[key] = value.into();
+        if serde_json::from_value::<Config>(config).is_ok() {
+            self.settings[key] = value.into();
+        }
     }
 
     /// Starts all ranks.
