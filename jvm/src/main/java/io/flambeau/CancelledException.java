@@ -14,4 +14,10 @@ public final class CancelledException extends FlambeauException {
   public CancelledException(String message, Throwable cause) {
     super(message, cause);
   }
+
+  /** Yes: whoever ended the task decides what becomes of the job. */
+  @Override
+  public boolean isRetryable() {
+    return true;
+  }
 }

@@ -14,4 +14,10 @@ public final class CollectiveException extends FlambeauException {
   public CollectiveException(String message, Throwable cause) {
     super(message, cause);
   }
+
+  /** Yes: the rank may be there again. */
+  @Override
+  public boolean isRetryable() {
+    return true;
+  }
 }

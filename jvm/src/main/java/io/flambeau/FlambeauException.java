@@ -8,6 +8,7 @@ public class FlambeauException extends RuntimeException {
 
   private int rank = NO_RANK;
   private String source = "";
+  private String fromSpark = "";
 
   /** A failure described by {@code message}. */
   public FlambeauException(String message) {
@@ -19,9 +20,23 @@ public class FlambeauException extends RuntimeException {
     super(message, cause);
   }
 
+  /**
+   * Whether a new attempt on the same rows may succeed, so that Spark is left to make one. Everything
+   * that decides about retries asks this.
+   */
+  public boolean isRetryable() {
+    return false;
+  }
+
   /** Records the rank it happened on; the message then starts with it. */
   public final FlambeauException onRank(int rank) {
     this.rank = rank;
+    return this;
+  }
+
+  /** Records what Spark knows of its own about the end of a rank; the message then ends with it. */
+  public final FlambeauException withWordsOfSpark(String words) {
+    this.fromSpark = words;
     return this;
   }
 
@@ -34,6 +49,8 @@ public class FlambeauException extends RuntimeException {
   @Override
   public final String getMessage() {
     String where = rank == NO_RANK ? "" : "rank " + rank + ": ";
-    return where + super.getMessage() + (source.isEmpty() ? "" : " (rows of " + source + ")");
+    String rows = source.isEmpty() ? "" : " (rows of " + source + ")";
+    return where + super.getMessage() + rows + (fromSpark.isEmpty() ? "" : ". Spark says: " + fromSpark);
   }
+
 }

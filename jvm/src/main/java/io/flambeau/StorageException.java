@@ -14,4 +14,10 @@ public final class StorageException extends FlambeauException {
   public StorageException(String message, Throwable cause) {
     super(message, cause);
   }
+
+  /** Yes: another executor, or later, there may be space. */
+  @Override
+  public boolean isRetryable() {
+    return true;
+  }
 }

@@ -78,6 +78,20 @@ final class Native {
   /** Whether this process has kept the model that micro-batch {@code number} of a stream goes on from. */
   static native boolean holds(String stream, long number);
 
+  /**
+   * Whether the session has failed, so that its next call would throw; from any thread, and false once
+   * it is closed.
+   */
+  static native boolean hasFailed(long session);
+
+  /**
+   * Lines that native code has logged since the last call, as a JSON array of {level, thread, message},
+   * or null if there are none.
+   *
+   * @param debug whether lines of that level are kept from now on
+   */
+  static native String takeLog(boolean debug);
+
   /** Ends running calls within 2 s; may be called from any thread. */
   static native void cancel(long session);
 

@@ -29,7 +29,8 @@ final class Session private (handle: Long, interrupted: () => Boolean) extends A
   /** The next event, if one comes in time. */
   def poll(timeoutMillis: Int): Option[JValue] = {
     endIfInterrupted()
-    Option(Native.poll(handle, timeoutMillis)).map(parse(_))
+    try Option(Native.poll(handle, timeoutMillis)).map(parse(_))
+    finally NativeLog.take()
   }
 
   /** The result of one batch, as its kind defines it. */
@@ -48,13 +49,20 @@ final class Session private (handle: Long, interrupted: () => Boolean) extends A
     Option(plainly(Native.decode(handle, bytes, length))).map(DecodedBatch.of)
   }
 
+  /** Whether its next call would throw: because it has failed, or Spark ends the task; from any thread. */
+  def isOver: Boolean = interrupted() || (!closed.get && Native.hasFailed(handle))
+
   /** Ends running calls; from any thread. */
   def cancel(): Unit = if (!closed.get) Native.cancel(handle)
 
-  override def close(): Unit = if (closed.compareAndSet(false, true)) Native.close(handle)
+  override def close(): Unit = if (closed.compareAndSet(false, true)) {
+    try Native.close(handle)
+    finally NativeLog.take()
+  }
 
   private def endIfInterrupted(): Unit =
     if (interrupted()) {
+      NativeLog.take()
       cancel()
       throw new TaskKilledException
     }

@@ -15,13 +15,15 @@ import io.flambeau.ConfigException
  * @param rendezvousTimeoutMs how long all ranks may take to meet
  * @param progressTimeoutMs how long a living peer may stand still
  * @param cacheBytes memory for one rank's rows
+ * @param security how the ranks protect what they exchange
  */
 private[train] final case class ClusterSettings(
     port: Int,
     portRetries: Int,
     rendezvousTimeoutMs: Long,
     progressTimeoutMs: Long,
-    cacheBytes: Long)
+    cacheBytes: Long,
+    security: LinkSecurity)
 
 private[train] object ClusterSettings {
   private val MiB = 1L << 20
@@ -43,7 +45,8 @@ private[train] object ClusterSettings {
       setting("spark.flambeau.progressTimeout", "600s")(JavaUtils.timeStringAsSec(_) * 1000),
       cacheBytes(
         setting("spark.flambeau.cache.memory", s"${defaultCacheMiB(sc.getConf, sc.isLocal)}m")(JavaUtils.byteStringAsBytes),
-        ranksPerExecutor(sc)))
+        ranksPerExecutor(sc)),
+      LinkSecurity.of(spark.conf.getOption(_)))
   }
 
   /** A rank's share of an executor's memory for rows: at least a mebibyte. */

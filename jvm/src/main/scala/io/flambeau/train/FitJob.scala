@@ -2,7 +2,6 @@
 package io.flambeau.train
 
 import java.io.PrintStream
-import java.security.SecureRandom
 import java.util.UUID
 
 import org.apache.spark.rdd.RDD
@@ -18,8 +17,6 @@ import io.flambeau.jni.DriverCheck
  * stage that gives a job's result, so the stage is followed by an exchange to one partition.
  */
 object FitJob {
-  private val SecretBytes = 32
-
   /**
    * @param progress where to print a line per step or epoch, if anywhere
    * @throws io.flambeau.FlambeauException the failure that came first, on any rank
@@ -35,21 +32,25 @@ object FitJob {
     val (sources, schema) = sourcesOf(data, spec)
 
     val accumulator = sc.collectionAccumulator[String]("flambeau progress")
-    val files = sc.broadcast(spec.files)
+    // Arrays of bytes, which every serializer takes.
+    val model = sc.broadcast(spec.files.model)
+    val weights = sc.broadcast(Option(spec.files.weights).getOrElse(Array.emptyByteArray))
     val task = FitTask(
       runId, spec.columns, schema, spec.training, ClusterSettings.of(spark), spec.modelDir,
-      spec.keepCheckpoints, spec.microBatch, secret(), files, hadoop, accumulator)
+      spec.keepCheckpoints, spec.microBatch, JobSecret.create(), model, weights, hadoop, accumulator)
     val printer = progress.map(out => new ProgressReport.Listener(accumulator, new ProgressPrinter(out).show))
     printer.foreach(sc.addSparkListener(_))
     try {
-      val outcomes = new TaskFailures(runId).watch(sc) {
-        sources.barrier().mapPartitions(own => task.run(own.next())).repartition(1).collect()
+      val outcomes = TaskFailures.of(runId, sc).watch(sc) {
+        val ended = sources.barrier().mapPartitions(own => task.run(own.next()).map(OutcomeBytes.encode))
+        sc.runJob(ended.repartition(1), OutcomeBytes.join(_: Iterator[Array[Byte]])).toSeq
       }
       printer.foreach(_.finish())
-      Outcome.resultOf(outcomes.toSeq)
+      Outcome.resultOf(outcomes.flatMap(OutcomeBytes.split))
     } finally {
       printer.foreach(sc.removeSparkListener(_))
-      files.destroy()
+      model.destroy()
+      weights.destroy()
     }
   }
 
@@ -59,11 +60,5 @@ object FitJob {
       val input = FitInput.of(data, spec)
       (input.rows.mapPartitions(rows => Iterator[RankSource](new StreamedRows(rows))), input.schema)
     case InputMode.Direct => DirectInput.of(data, spec)
-  }
-
-  private def secret(): Array[Byte] = {
-    val bytes = new Array[Byte](SecretBytes)
-    new SecureRandom().nextBytes(bytes)
-    bytes
   }
 }

@@ -21,6 +21,8 @@ import io.flambeau.jni.{Columns, NativeLibrary, Session}
  * done. Rank 0 also copies its files to the model directory.
  *
  * @param schema the session's columns; each row has one more field, true for validation rows
+ * @param model Keras JSON (UTF-8), .keras or .h5 bytes
+ * @param weights the files of initial weights one after the other, or none
  */
 private[train] final case class FitTask(
     runId: String,
@@ -31,8 +33,9 @@ private[train] final case class FitTask(
     modelDir: Option[String],
     keepCheckpoints: Int,
     microBatch: Option[MicroBatch],
-    secret: Array[Byte],
-    files: Broadcast[ModelFiles],
+    secret: JobSecret,
+    model: Broadcast[Array[Byte]],
+    weights: Broadcast[Array[Byte]],
     hadoop: SerializableConfiguration,
     progress: CollectionAccumulator[String]) {
   import FitTask._
@@ -73,7 +76,7 @@ private[train] final case class FitTask(
     val localDir = SparkInternals.createLocalDir()
     context.addTaskCompletionListener[Unit](_ => SparkInternals.deleteLocalDir(localDir))
     val document = config(context, localDir, resumed(context, localDir))
-    val session = Session.open(document, ArrowSchema.message(schema), files.value.model, secret, files.value.weights)
+    val session = Session.open(document, ArrowSchema.message(schema), model.value, secret.key(), weights.value)
     try {
       val events = new RankEvents(session, directory, new ProgressReport(progress, context.stageAttemptNumber()), started)
       val result = feed(source, session, events, context)
@@ -101,7 +104,8 @@ private[train] final case class FitTask(
           ("port" -> cluster.port) ~
           ("port_retries" -> cluster.portRetries) ~
           ("rendezvous_timeout_ms" -> cluster.rendezvousTimeoutMs) ~
-          ("progress_timeout_ms" -> cluster.progressTimeoutMs)) ~
+          ("progress_timeout_ms" -> cluster.progressTimeoutMs) ~
+          ("security" -> cluster.security.name)) ~
       ("columns" -> columns.json) ~
       ("fit" -> parse(training)) ~
       ("micro_batch" -> microBatch.map(part => ("stream" -> part.stream) ~ ("number" -> part.number))) ~
@@ -136,7 +140,7 @@ private[train] object FitTask {
   private val log = LoggerFactory.getLogger(classOf[FitTask])
   private implicit val formats: Formats = DefaultFormats
 
-  /** "host:port" of a task as Spark gives it; an IPv6 host keeps its brackets. */
+  /** "host:port" of a task as Spark gives it; an IPv6 host keeps its brackets, which native code takes. */
   private def hostOf(address: String): String = address.substring(0, address.lastIndexOf(':'))
 
   private def resultOf(result: JValue, withModel: Boolean): FitResult = {

@@ -18,7 +18,7 @@ private[train] object LeaveTogether {
 
   /** Whether what the peers met decides what becomes of the error: they may know its cause. */
   def waitsForPeers(error: FlambeauException): Boolean =
-    Outcome.isDeterministic(error) || error.isInstanceOf[CollectiveException]
+    !error.isRetryable || error.isInstanceOf[CollectiveException]
 
   /** Gives `outcome` back if this attempt counts; else throws what Spark is to retry. */
   def settle(outcome: Outcome, context: BarrierTaskContext): Outcome = {
@@ -34,7 +34,7 @@ private[train] object LeaveTogether {
   }
 
   private def verdict(outcome: Outcome): String = outcome match {
-    case Failed(_, error) => if (Outcome.isDeterministic(error)) Deterministic else Retryable
+    case Failed(_, error) => if (error.isRetryable) Retryable else Deterministic
     case Trained(_) | Followed => Fine
   }
 }

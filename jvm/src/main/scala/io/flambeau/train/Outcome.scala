@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 package io.flambeau.train
 
-import io.flambeau._
+import io.flambeau.{FlambeauException, PeerFailedException}
 
 /** How one rank ended: a value, as Spark must not retry what a retry cannot mend. */
-private[train] sealed trait Outcome extends Serializable
+private[train] sealed trait Outcome
 
 /** Rank 0 trained to the end. */
 private[train] final case class Trained(result: FitResult) extends Outcome
@@ -15,13 +15,6 @@ private[train] case object Followed extends Outcome
 private[train] final case class Failed(rank: Int, error: FlambeauException) extends Outcome
 
 private[train] object Outcome {
-
-  /** Whether a retry would meet the failure again. */
-  def isDeterministic(error: FlambeauException): Boolean = error match {
-    case _: ConfigException | _: DataException | _: NumericException | _: NativeLoadException => true
-    case _: PeerFailedException => true
-    case _ => false
-  }
 
   /** Rank 0's result, or the failure that came first: one that no other failure explains. */
   def resultOf(outcomes: Seq[Outcome]): FitResult = {
@@ -38,6 +31,6 @@ private[train] object Outcome {
   /** From the cause: peers report it, or merely lost the rank that had it. */
   private def distance(error: FlambeauException): Int = error match {
     case _: PeerFailedException => 1
-    case other => if (isDeterministic(other)) 0 else 2
+    case other => if (other.isRetryable) 2 else 0
   }
 }

@@ -6,6 +6,7 @@ import org.apache.spark.sql.flambeau.{ArrowBatcher, SparkInternals}
 import org.apache.spark.sql.types.StructType
 import org.apache.spark.unsafe.types.UTF8String
 
+import io.flambeau.FlambeauException
 import io.flambeau.jni.Session
 
 /**
@@ -14,6 +15,7 @@ import io.flambeau.jni.Session
  * @param schema the session's columns; each row has one more field, true for validation rows
  */
 private[train] final class RowFeed(session: Session, events: RankEvents, schema: StructType) extends AutoCloseable {
+  private val watch = new FeedWatch(session)
   private val training = new ArrowBatcher(schema)
   private val validation = new ArrowBatcher(schema)
   private val validates = schema.length
@@ -23,11 +25,20 @@ private[train] final class RowFeed(session: Session, events: RankEvents, schema:
 
   /** Takes rows until there are no more or the fit is done. Whether it wants more. */
   def take(rows: Iterator[InternalRow]): Boolean = {
-    while (!events.isDone && rows.hasNext) {
-      val row = rows.next()
-      if (row.getBoolean(validates)) add(row, validation, Session.ValidationStream)
-      else add(row, training, Session.TrainingStream)
-    }
+    watch.setWaiting(true)
+    try
+      while (!events.isDone && !watch.isOver && rows.hasNext) {
+        val row = rows.next()
+        if (row.getBoolean(validates)) add(row, validation, Session.ValidationStream)
+        else add(row, training, Session.TrainingStream)
+      }
+    catch {
+      // Rows that are interrupted fail in ways of their own; why they were is what counts.
+      case error: Throwable if watch.isOver && !error.isInstanceOf[FlambeauException] =>
+        events.handlePending()
+        throw error
+    } finally watch.setWaiting(false)
+    if (watch.isOver) events.handlePending()
     !events.isDone
   }
 
@@ -38,11 +49,13 @@ private[train] final class RowFeed(session: Session, events: RankEvents, schema:
   def endPass(): Unit = {
     flush(validation, Session.ValidationStream)
     flush(training, Session.TrainingStream)
+    watch.setWaiting(false)
     session.finish()
     events.handlePending()
   }
 
   override def close(): Unit = {
+    watch.close()
     training.close()
     validation.close()
   }
@@ -58,9 +71,11 @@ private[train] final class RowFeed(session: Session, events: RankEvents, schema:
   }
 
   private def flush(batcher: ArrowBatcher, stream: Int): Unit = if (!batcher.isEmpty) {
+    watch.setWaiting(false)
     batcher.lend(session.feed(stream, _))
     fed = gathered
     gathered = Set(file)
     events.handlePending()
+    watch.setWaiting(true)
   }
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 package org.apache.spark.sql.flambeau
 
+import java.nio.charset.StandardCharsets.UTF_8
 import java.nio.file.Path
 
 import scala.annotation.tailrec
@@ -28,6 +29,12 @@ object SparkInternals {
 
   /** Where this process may keep scratch files: the first local directory that Spark itself could use. */
   def localRoot: Path = SparkEnv.get.blockManager.diskBlockManager.localDirs.head.toPath.getParent
+
+  /** What Spark's processes of this application prove themselves with, where `spark.authenticate` is on. */
+  def applicationSecret: Option[Array[Byte]] = {
+    val security = SparkEnv.get.securityManager
+    Option.when(security.isAuthenticationEnabled())(security.getSecretKey().getBytes(UTF_8))
+  }
 
   /** The file of the row that this thread has read last; empty where rows come from elsewhere. */
   def inputFile: UTF8String = InputFileBlockHolder.getInputFilePath
