@@ -30,14 +30,27 @@ class Executor:
         ranks = [re.fullmatch(r"flambeau-(\d+) t\w*", name) for name in names]
         return [int(rank[1]) for rank in ranks if rank]
 
+    @property
+    def runs(self) -> bool:
+        """Whether it has not ended."""
+        return "CoarseGrainedExecutorBackend" in _read(Path(f"/proc/{self.pid}/cmdline"))
+
     def kill(self) -> None:
         """End it as `kill -9` does."""
         os.kill(self.pid, signal.SIGKILL)
 
+    def terminate(self) -> None:
+        """End it as `kill` does, with the JVM's own way out."""
+        os.kill(self.pid, signal.SIGTERM)
+
 
 def executors(spark: SparkSession) -> set[Executor]:
     """Every executor of the session that runs now."""
-    application = spark.sparkContext.applicationId
+    return executors_of(spark.sparkContext.applicationId)
+
+
+def executors_of(application: str) -> set[Executor]:
+    """Every executor of the application that runs now."""
     return {
         Executor(int(process.name))
         for process in Path("/proc").glob("[0-9]*")

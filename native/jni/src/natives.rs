@@ -82,7 +82,7 @@ pub extern "system" fn Java_io_flambeau_jni_Native_open<'l>(
         let schema = bytes(env, &schema)?;
         let model = bytes(env, &model)?;
         let weights = bytes(env, &weights)?;
-        let secret = bytes(env, &secret)?;
+        let secret = session::secret(bytes(env, &secret)?)?;
         let session = Session::open(
             &config,
             Inputs {

@@ -7,6 +7,7 @@ use crate::streams;
 use crate::transform::{Drain, Encode};
 use arrow_array::RecordBatch;
 use arrow_schema::Schema;
+use flambeau_collective::Secret;
 use flambeau_formats::columnar::RecordType;
 use flambeau_train::config::{self, Columns, FitSession, MicroBatch, ModelFiles, PredictSession};
 use flambeau_train::event::Event;
@@ -88,8 +89,8 @@ pub(crate) struct Inputs {
     pub(crate) model: Vec<u8>,
     /// The files of the initial weights, one after the other.
     pub(crate) weights: Vec<u8>,
-    /// The job's secret.
-    pub(crate) secret: Vec<u8>,
+    /// What the ranks of a fit share.
+    pub(crate) secret: Option<Secret>,
 }
 
 impl Session {
@@ -97,7 +98,9 @@ impl Session {
         let schema = read_schema(&inputs.schema)?;
         let work = match serde_json::from_str(config)? {
             Config::Fit(config) => {
-                let secret = secret(&inputs.secret)?;
+                let secret = inputs.secret.ok_or_else(|| {
+                    flambeau_train::Error::Config("a fit without a secret".to_owned())
+                })?;
                 let files = ModelFiles {
                     model: &inputs.model,
                     weights: &inputs.weights,
@@ -265,12 +268,19 @@ fn read_schema(message: &[u8]) -> Result<Schema, Error> {
         .map_err(|error| Error::Batch(format!("schema: {error}")))
 }
 
-fn secret(bytes: &[u8]) -> Result<flambeau_collective::Secret, Error> {
-    let bytes: [u8; 32] = bytes.try_into().map_err(|_| {
+/// The secret in `bytes`, which are wiped; none if there are none.
+pub(crate) fn secret(mut bytes: Vec<u8>) -> Result<Option<Secret>, Error> {
+    if bytes.is_empty() {
+        return Ok(None);
+    }
+    let secret = <[u8; 32]>::try_from(bytes.as_slice()).map(Secret::new);
+    bytes.fill(0);
+    // Keeps the compiler from leaving the wipe out as a store that nobody reads.
+    std::hint::black_box(&bytes);
+    secret.map(Some).map_err(|_| {
         let reason = format!("the job secret has {} bytes, 32 expected", bytes.len());
-        flambeau_train::Error::Config(reason)
-    })?;
-    Ok(flambeau_collective::Secret::new(bytes))
+        flambeau_train::Error::Config(reason).into()
+    })
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
