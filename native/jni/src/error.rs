@@ -31,6 +31,9 @@ pub(crate) enum Error {
     /// The session's own failure.
     #[error(transparent)]
     Train(#[from] std::sync::Arc<flambeau_train::Error>),
+    /// The JVM ends, and this call came too late.
+    #[error("this process is ending")]
+    Ending,
     /// The JVM refused a call.
     #[error("JNI: {0}")]
     Jni(#[from] jni::errors::Error),

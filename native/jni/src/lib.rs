@@ -7,6 +7,7 @@
 //! Native threads never call into the JVM.
 
 mod attempts;
+mod ending;
 mod error;
 mod import;
 mod lent;

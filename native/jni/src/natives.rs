@@ -4,6 +4,7 @@
 #![expect(unsafe_code, reason = "exported symbols, and addresses from the JVM")]
 #![expect(unreachable_pub, reason = "the JVM reaches them by their symbols")]
 
+use crate::ending::{self, Call};
 use crate::error::Error;
 use crate::import::{BatchAddresses, with_batch};
 use crate::lent;
@@ -21,11 +22,28 @@ use jni::sys::{jboolean, jint, jlong};
 use jni::{Env, EnvUnowned};
 use std::time::Duration;
 
+/// Of what computes, and so must not run when the JVM ends.
 fn guard<'l, T: Default>(
     mut env: EnvUnowned<'l>,
     body: impl FnOnce(&mut Env<'l>) -> Result<T, Error>,
 ) -> T {
-    env.with_env(body).resolve::<ThrowFlambeau>()
+    env.with_env(|env| {
+        let _call = Call::begin()?;
+        body(env)
+    })
+    .resolve::<ThrowFlambeau>()
+}
+
+/// Of what computes nothing.
+fn guard_always<'l, T: Default>(
+    mut env: EnvUnowned<'l>,
+    body: impl FnOnce(&mut Env<'l>) -> Result<T, Error>,
+) -> T {
+    env.with_env(|env| {
+        let _call = Call::always();
+        body(env)
+    })
+    .resolve::<ThrowFlambeau>()
 }
 
 /// `String version()`: JSON with this library's version and build and libtorch's version.
@@ -34,7 +52,7 @@ pub extern "system" fn Java_io_flambeau_jni_Native_version<'l>(
     env: EnvUnowned<'l>,
     _class: JClass<'l>,
 ) -> JString<'l> {
-    guard(env, |env| {
+    guard_always(env, |env| {
         logger::install();
         let version = serde_json::json!({
             "version": env!("CARGO_PKG_VERSION"),
@@ -200,7 +218,7 @@ pub extern "system" fn Java_io_flambeau_jni_Native_release<'l>(
     _class: JClass<'l>,
     batch: jlong,
 ) {
-    guard(env, |_| {
+    guard_always(env, |_| {
         lent::release(batch);
         Ok(())
     })
@@ -230,7 +248,7 @@ pub extern "system" fn Java_io_flambeau_jni_Native_cancel<'l>(
     _class: JClass<'l>,
     session: jlong,
 ) {
-    guard(env, |_| {
+    guard_always(env, |_| {
         if let Ok(session) = sessions::get(session) {
             session.cancel();
         }
@@ -245,7 +263,7 @@ pub extern "system" fn Java_io_flambeau_jni_Native_close<'l>(
     _class: JClass<'l>,
     session: jlong,
 ) {
-    guard(env, |_| {
+    guard_always(env, |_| {
         if let Some(session) = sessions::remove(session) {
             session.close();
         }
@@ -260,7 +278,7 @@ pub extern "system" fn Java_io_flambeau_jni_Native_hasFailed<'l>(
     _class: JClass<'l>,
     session: jlong,
 ) -> jboolean {
-    guard(env, |_| {
+    guard_always(env, |_| {
         Ok(sessions::get(session).is_ok_and(|session| session.has_failed()))
     })
 }
@@ -272,7 +290,7 @@ pub extern "system" fn Java_io_flambeau_jni_Native_takeLog<'l>(
     _class: JClass<'l>,
     debug: jboolean,
 ) -> JString<'l> {
-    guard(env, |env| {
+    guard_always(env, |env| {
         let lines = logger::take(debug);
         if lines.is_empty() {
             return Ok(JString::null());
@@ -281,13 +299,27 @@ pub extern "system" fn Java_io_flambeau_jni_Native_takeLog<'l>(
     })
 }
 
+/// `void shutDown()`: the JVM ends.
+#[unsafe(no_mangle)]
+pub extern "system" fn Java_io_flambeau_jni_Native_shutDown<'l>(
+    mut env: EnvUnowned<'l>,
+    _class: JClass<'l>,
+) {
+    // Not a call that is waited for.
+    env.with_env(|_| {
+        ending::shut_down();
+        Ok::<_, Error>(())
+    })
+    .resolve::<ThrowFlambeau>()
+}
+
 /// `int liveSessions()`.
 #[unsafe(no_mangle)]
 pub extern "system" fn Java_io_flambeau_jni_Native_liveSessions<'l>(
     env: EnvUnowned<'l>,
     _class: JClass<'l>,
 ) -> jint {
-    guard(env, |_| {
+    guard_always(env, |_| {
         Ok(jint::try_from(sessions::count()).unwrap_or(jint::MAX))
     })
 }

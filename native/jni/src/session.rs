@@ -225,6 +225,11 @@ impl Session {
         }
     }
 
+    /// Whether a thread of its own is at work.
+    pub(crate) fn is_busy(&self) -> bool {
+        matches!(&self.work, Work::Fit { fit, .. } if fit.is_busy())
+    }
+
     pub(crate) fn has_failed(&self) -> bool {
         matches!(&self.work, Work::Fit { fit, .. } if fit.has_failed())
     }

@@ -29,6 +29,13 @@ pub(crate) fn remove(handle: i64) -> Option<Arc<Session>> {
     table().remove(&handle)
 }
 
+/// Cancels every session that is open, and says whether any of them still has a thread at work.
+pub(crate) fn cancel_all() -> bool {
+    let sessions: Vec<_> = table().values().cloned().collect();
+    sessions.iter().for_each(|session| session.cancel());
+    sessions.iter().any(|session| session.is_busy())
+}
+
 /// Sessions not closed.
 pub(crate) fn count() -> usize {
     table().len()

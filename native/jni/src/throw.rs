@@ -46,6 +46,7 @@ fn exception_class(error: &Error) -> &'static JNIStr {
         Error::Config(_) => jni_str!("io/flambeau/ConfigException"),
         Error::Batch(_) | Error::Records { .. } => jni_str!("io/flambeau/DataException"),
         Error::Train(error) => train_exception_class(error),
+        Error::Ending => jni_str!("io/flambeau/CancelledException"),
         Error::Jni(_) => jni_str!("io/flambeau/FlambeauException"),
     }
 }

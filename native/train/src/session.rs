@@ -18,7 +18,7 @@ use crate::error::Error;
 use crate::event::Event;
 use arrow_array::RecordBatch;
 use arrow_schema::Schema;
-use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded, unbounded};
 use flambeau_collective::{AbortHandle, AbortReason, Secret};
 use flambeau_formats::checkpoint::Checkpoint;
 use flambeau_libtorch::KeptMemory;
@@ -277,6 +277,11 @@ impl Fit {
     /// Whether the fit has failed, so that any call would say why; from any thread.
     pub fn has_failed(&self) -> bool {
         self.outcome.get().is_some_and(Result::is_err)
+    }
+
+    /// Whether the trainer thread has not ended; from any thread.
+    pub fn is_busy(&self) -> bool {
+        !matches!(self.ended.try_recv(), Err(TryRecvError::Disconnected))
     }
 
     /// Ends the fit if it still runs, and waits for its thread, but not for long: one that is busy with

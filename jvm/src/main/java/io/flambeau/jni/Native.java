@@ -98,6 +98,12 @@ final class Native {
   /** Frees the session and joins its threads; again is harmless. */
   static native void close(long session);
 
+  /**
+   * Ends all sessions, and refuses calls that compute from now on: for the end of the JVM, which must
+   * not come while native threads use libtorch. Takes 2 s at most.
+   */
+  static native void shutDown();
+
   /** Sessions that are open in this process. */
   static native int liveSessions();
 

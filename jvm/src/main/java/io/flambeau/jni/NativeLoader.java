@@ -51,6 +51,7 @@ public final class NativeLoader {
     loadPrivateCopy(settings.scratch());
     String found = Native.version();
     checkBuild(found);
+    endWithJvm();
     return found;
   }
 
@@ -91,6 +92,15 @@ public final class NativeLoader {
               + "\nFix: the folder must allow execution (no noexec mount; spark.local.dir names another),"
               + " and libtorch must be " + LibtorchSearch.VERSION,
           error);
+    }
+  }
+
+  /** A JVM that ends under a native thread crashes. */
+  private static void endWithJvm() {
+    try {
+      Runtime.getRuntime().addShutdownHook(new Thread(Native::shutDown, "flambeau-shutdown"));
+    } catch (IllegalStateException ending) {
+      throw new NativeLoadException("this JVM is ending", ending);
     }
   }
 
