@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-const SOURCES: [&str; 5] = [
+const SOURCES: [&str; 6] = [
+    "src/backward.cpp",
     "src/convolution.cpp",
     "src/ffi.cpp",
     "src/heap.cpp",

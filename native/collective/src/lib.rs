@@ -24,6 +24,7 @@ mod wire;
 pub use config::{Config, Security, Transports};
 pub use engine::communicator::Communicator;
 pub use engine::ticket::Ticket;
+pub use engine::vector::{Part, Vector};
 pub use error::{Error, Scene};
 pub use failure::abort::{AbortHandle, AbortReason};
 pub use secret::Secret;

@@ -51,9 +51,12 @@ impl Flat {
     }
 }
 
-/// Copies a tensor, whatever its strides, into `out` in row-major order; an undefined one (the
-/// gradient of a variable that the loss does not depend on) gives zeros.
-pub(crate) fn gather(tensor: &Tensor, out: &mut [f32]) -> Result<()> {
+/// Copies a gradient, whatever its strides, into `out` in row-major order; an undefined one (of a
+/// variable that the loss does not depend on) gives zeros.
+///
+/// # Errors
+/// [`Error::Torch`](crate::Error::Torch) if `out` is not of its size.
+pub fn write_gradient(tensor: &Tensor, out: &mut [f32]) -> Result<()> {
     if !tensor.defined() {
         out.fill(0.0);
         return Ok(());

@@ -47,6 +47,7 @@ pub use constraints::Constraint;
 pub use context::{Pass, Rng, Update};
 pub use dtype::DType;
 pub use error::Error;
+pub use flat::write_gradient;
 pub use indexed_slices::IndexedSlices;
 pub use inference::Inference;
 pub use losses::{CompileLoss, Loss};

@@ -1,7 +1,8 @@
 //! A Keras model: its graph, its variables, and how it runs.
 
+use flambeau_libtorch::backward;
 use serde_json::Value as Json;
-use tch::{Device, Tensor};
+use tch::{Device, TchError, Tensor};
 
 use crate::archive::Loaded;
 use crate::assets::Assets;
@@ -9,7 +10,7 @@ use crate::blueprint::{Blueprint, WeightGroup};
 use crate::context::{Context, Pass, Update};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
-use crate::flat::gather;
+use crate::flat::write_gradient;
 use crate::graph::{Graph, convert};
 use crate::indexed_slices::{IndexedSlices, Needs};
 use crate::python_json;
@@ -347,7 +348,7 @@ impl Model {
         let gradients = replicas::gradients(loss, &leaves, &pass.cuts, replicas)?;
         let (gradients, of_rows) = gradients.split_at(store.variables().len());
         for (gradient, variable) in gradients.iter().zip(store.variables()) {
-            gather(gradient, &mut out[variable.span()])?;
+            write_gradient(gradient, &mut out[variable.span()])?;
         }
         let mut reached: Vec<bool> = gradients.iter().map(Tensor::defined).collect();
         slices.iter_mut().for_each(IndexedSlices::clear);
@@ -361,6 +362,26 @@ impl Model {
                 let slices = slices.iter_mut().find(|slices| slices.variable() == index);
                 look_up.add(gradient, out, slices)?;
             }
+        }
+        Ok(reached)
+    }
+
+    /// As [`Self::gradients`] of a pass without exchanges and look-ups, but hands each gradient, of the
+    /// trainable variable of that index, to `take` as soon as it is known: those of the last layers
+    /// while those of the first are still to be computed. [`write_gradient`] brings it into the layout
+    /// of [`VariableStore::as_slice`].
+    pub fn gradients_in_turn<E: From<TchError>>(
+        &self,
+        loss: &Tensor,
+        take: &mut dyn FnMut(usize, &Tensor) -> std::result::Result<(), E>,
+    ) -> std::result::Result<Vec<bool>, E> {
+        let leaves: Vec<&Tensor> = self.variables.trainable.tensors().iter().collect();
+        let mut reached = vec![false; leaves.len()];
+        if loss.requires_grad() && !leaves.is_empty() {
+            backward(loss, &leaves, &mut |index, gradient| {
+                reached[index] = true;
+                take(index, gradient)
+            })?;
         }
         Ok(reached)
     }

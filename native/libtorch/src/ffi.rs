@@ -29,14 +29,28 @@ pub(crate) fn owned(call: impl FnOnce(*mut *mut c_char) -> *mut c_void) -> Resul
         // SAFETY: the call gave an `at::Tensor` made by `new`, which is what tch owns and deletes.
         return Ok(unsafe { Tensor::from_ptr(tensor.cast()) });
     }
+    match message(error) {
+        Some(message) => Err(TchError::Torch(message)),
+        None => Err(TchError::Torch("an operator gave no tensor".to_owned())),
+    }
+}
+
+/// The end of a call that gives nothing, or its error.
+pub(crate) fn done(call: impl FnOnce(*mut *mut c_char)) -> Result<()> {
+    let mut error = std::ptr::null_mut();
+    call(&raw mut error);
+    message(error).map_or(Ok(()), |message| Err(TchError::Torch(message)))
+}
+
+/// The message that a call has left, if it failed.
+fn message(error: *mut c_char) -> Option<String> {
     if error.is_null() {
-        return Err(TchError::Torch("an operator gave no tensor".to_owned()));
+        return None;
     }
     // SAFETY: the call left a string that ends with 0, which nobody else holds or frees.
-    let message = unsafe {
+    unsafe {
         let message = CStr::from_ptr(error).to_string_lossy().into_owned();
         flambeau_free(error);
-        message
-    };
-    Err(TchError::Torch(message))
+        Some(message)
+    }
 }

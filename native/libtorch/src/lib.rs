@@ -1,6 +1,7 @@
 //! What `tch` leaves out of libtorch: where tensors get their memory, convolutions with what follows
 //! them, faster matrix products, a pooling with TensorFlow's gradient.
 
+mod backward;
 pub mod convolution;
 mod ffi;
 mod heap;
@@ -11,6 +12,7 @@ use std::sync::Once;
 
 use tch::{Device, Kind, TchError, Tensor};
 
+pub use backward::backward;
 pub use heap::{KeptMemory, trim_process_heap};
 pub use pooling::max_pool3d;
 

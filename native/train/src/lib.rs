@@ -12,6 +12,7 @@ pub mod batches;
 mod before;
 mod binding;
 pub mod block;
+mod buckets;
 pub mod columns;
 pub mod config;
 pub mod dataset;
@@ -31,5 +32,6 @@ mod share;
 mod soundness;
 pub mod step;
 mod summaries;
+pub mod times;
 
 pub use error::Error;

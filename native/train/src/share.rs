@@ -7,11 +7,13 @@
 //! Of a large matrix whose rows are looked up (`Embedding`), ranks exchange only the rows that any
 //! of them looked up in this step: first which these are, then what belongs to them.
 
+use crate::buckets::{Buckets, Leaving};
 use crate::error::Error;
-use flambeau_collective::Communicator;
+use flambeau_collective::{Communicator, Vector, Wire};
 use flambeau_keras::optimizers::Optimizer;
 use flambeau_keras::{IndexedSlices, Model};
 use std::ops::Range;
+use std::time::Instant;
 
 /// A matrix of fewer elements is exchanged whole: to agree on rows would cost more.
 const LARGE: usize = 65_536;
@@ -19,7 +21,10 @@ const LARGE: usize = 65_536;
 /// The share of this rank, and after [`Share::sum`] that of all.
 #[derive(Debug)]
 pub(crate) struct Share {
-    values: Vec<f32>,
+    /// Empty while it is under way to other ranks, and if it was lost there.
+    values: Vector,
+    /// How it leaves while it is being made, if all of it does and that is worth it.
+    buckets: Option<Buckets>,
     /// Where the moving statistics begin.
     gradients: usize,
     /// Where the flags of reached variables begin.
@@ -34,6 +39,32 @@ pub(crate) struct Share {
     packed: Vec<f32>,
 }
 
+/// What goes with the gradients: moving statistics times rows, and which variables losses reached.
+#[derive(Debug)]
+pub(crate) struct Rest(Vec<f32>);
+
+impl Rest {
+    /// That of a rank whose losses reached some variables, and whose `rows` the moving statistics
+    /// came of.
+    pub(crate) fn of(model: &Model, reached: &[bool], rows: f32) -> Self {
+        let (spans, store) = (
+            model.non_trainable().spans(),
+            model.non_trainable().as_slice(),
+        );
+        let moving = model.moving().iter().map(|&index| spans[index].clone());
+        let moving = moving
+            .flat_map(|span| &store[span])
+            .map(|value| value * rows);
+        let reached = reached.iter().map(|&reached| f32::from(u8::from(reached)));
+        Self(moving.chain(reached).collect())
+    }
+
+    /// That of a rank without rows.
+    pub(crate) fn none() -> Self {
+        Self(Vec::new())
+    }
+}
+
 impl Share {
     /// That of a rank without rows.
     pub(crate) fn zeros(model: &Model, optimizer: &Optimizer) -> Self {
@@ -44,8 +75,11 @@ impl Share {
         let gradients = model.trainable().len();
         let flags = gradients + moving.iter().map(Range::len).sum::<usize>();
         let squares = flags + model.trainable().variables().len();
+        let spans = || Buckets::plan(model.trainable().spans());
+        let whole = slices.is_empty() && !model.sums_over_replicas();
         Self {
-            values: vec![0.0; squares + slices.len()],
+            values: Vector::zeros(squares + slices.len()),
+            buckets: whole.then(spans).flatten(),
             gradients,
             flags,
             squares,
@@ -57,36 +91,66 @@ impl Share {
 
     /// Becomes that of a rank without rows.
     pub(crate) fn clear(&mut self) {
-        self.values.fill(0.0);
+        self.values.as_mut_slice().fill(0.0);
         self.slices.iter_mut().for_each(IndexedSlices::clear);
     }
 
     /// The gradients, laid out as the model's trainable store, and their slices.
     pub(crate) fn gradients_mut(&mut self) -> (&mut [f32], &mut [IndexedSlices]) {
-        (&mut self.values[..self.gradients], &mut self.slices)
+        let gradients = &mut self.values.as_mut_slice()[..self.gradients];
+        (gradients, &mut self.slices)
+    }
+
+    /// Has a share leave for the other ranks while `make` makes it, which is given where gradients go
+    /// and gives the rest; afterwards this is that of all ranks. Gives when it was made, or none if
+    /// that is not how this share travels: then nothing has happened.
+    ///
+    /// # Errors
+    /// Those of `make`, and [`Error::Collective`].
+    pub(crate) fn sum_while_made(
+        &mut self,
+        communicator: &mut Communicator,
+        wire: Wire,
+        make: impl FnOnce(&mut Leaving<'_>) -> Result<Rest, Error>,
+    ) -> Result<Option<Instant>, Error> {
+        let Some(buckets) = &self.buckets else {
+            return Ok(None);
+        };
+        let values = std::mem::replace(&mut self.values, Vector::zeros(0));
+        let mut leaving = buckets.leave(values, communicator, wire);
+        let rest = make(&mut leaving)?;
+        let made = Instant::now();
+        self.values = leaving.finish(|slots| {
+            let values = rest.0.into_iter().chain(std::iter::repeat(0.0));
+            slots
+                .iter_mut()
+                .zip(values)
+                .for_each(|(slot, value)| *slot = value);
+        })?;
+        Ok(Some(made))
     }
 
     /// Takes what goes with the gradients: which variables this rank's losses reached, and the
     /// moving statistics that came of its rows.
     pub(crate) fn complete(&mut self, model: &Model, reached: &[bool], rows: f32) {
-        let store = model.non_trainable().as_slice();
-        let moving = self.moving.iter().flat_map(|span| &store[span.clone()]);
-        let moving = moving.map(|value| value * rows);
-        let reached = reached.iter().map(|&reached| f32::from(u8::from(reached)));
         let squares = self.slices.iter().map(IndexedSlices::sum_of_squares);
-        let rest = self.values[self.gradients..].iter_mut();
-        for (slot, value) in rest.zip(moving.chain(reached).chain(squares)) {
-            *slot = value;
-        }
+        let rest = Rest::of(model, reached, rows).0.into_iter().chain(squares);
+        let slots = self.values.as_mut_slice()[self.gradients..].iter_mut();
+        slots.zip(rest).for_each(|(slot, value)| *slot = value);
     }
 
-    /// Adds up the shares of all ranks.
+    /// Adds up the shares of all ranks; gradients travel as `wire` says where all of them do.
     ///
     /// # Errors
     /// [`Error::Collective`], or another rank's matrices are larger.
-    pub(crate) fn sum(&mut self, communicator: &mut Communicator) -> Result<(), Error> {
+    pub(crate) fn sum(&mut self, communicator: &mut Communicator, wire: Wire) -> Result<(), Error> {
+        if self.slices.is_empty() && wire != Wire::Float32 {
+            let (gradients, rest) = self.values.as_mut_slice().split_at_mut(self.gradients);
+            communicator.allreduce_as(gradients, wire)?;
+            return Ok(communicator.allreduce(rest)?);
+        }
         if self.slices.is_empty() {
-            return Ok(communicator.allreduce(&mut self.values)?);
+            return Ok(communicator.allreduce(self.values.as_mut_slice())?);
         }
         let stretches = self.agree(communicator)?;
         let mut packed = std::mem::take(&mut self.packed);
@@ -100,7 +164,11 @@ impl Share {
             rest = after;
         });
         self.packed = packed;
-        for (slices, &square) in self.slices.iter_mut().zip(&self.values[self.squares..]) {
+        for (slices, &square) in self
+            .slices
+            .iter_mut()
+            .zip(&self.values.as_slice()[self.squares..])
+        {
             slices.set_sum_of_squares(square);
         }
         Ok(())
@@ -108,7 +176,7 @@ impl Share {
 
     /// Which variables the losses of any rank reached.
     pub(crate) fn reached(&self) -> Vec<bool> {
-        let flags = &self.values[self.flags..self.squares];
+        let flags = &self.values.as_slice()[self.flags..self.squares];
         flags.iter().map(|&flag| flag > 0.0).collect()
     }
 
@@ -116,7 +184,7 @@ impl Share {
     pub(crate) fn store_moving(&self, model: &mut Model, rows: f32) {
         let store = model.non_trainable_mut().as_mut_slice();
         let places = self.moving.iter().flat_map(Clone::clone);
-        for (place, sum) in places.zip(&self.values[self.gradients..self.flags]) {
+        for (place, sum) in places.zip(&self.values.as_slice()[self.gradients..self.flags]) {
             store[place] = sum / rows;
         }
     }
@@ -124,11 +192,12 @@ impl Share {
     /// Lends all that is exchanged, part by part, given which stretches of each matrix are.
     fn each(&mut self, stretches: &[Vec<Range<usize>>], mut lend: impl FnMut(&mut [f32])) {
         let mut at = 0;
+        let values = self.values.as_mut_slice();
         for (slices, stretches) in self.slices.iter_mut().zip(stretches) {
             let span = slices.span();
-            lend(&mut self.values[at..span.start]);
+            lend(&mut values[at..span.start]);
             for stretch in stretches {
-                lend(&mut self.values[span.clone()][stretch.clone()]);
+                lend(&mut values[span.clone()][stretch.clone()]);
                 let statistics = slices.statistics_mut();
                 if !statistics.is_empty() {
                     lend(&mut statistics[stretch.clone()]);
@@ -136,7 +205,7 @@ impl Share {
             }
             at = span.end;
         }
-        lend(&mut self.values[at..]);
+        lend(&mut values[at..]);
     }
 
     /// Agrees with the other ranks on what is exchanged of each matrix.
@@ -255,13 +324,13 @@ mod tests {
         let reached = model.gradients(&pass, &loss, gradients, slices).unwrap();
         share.complete(&model, &reached, 2.0);
 
-        let before = share.values.clone();
-        share.sum(&mut alone()).unwrap();
+        let before = share.values.as_slice().to_vec();
+        share.sum(&mut alone(), Wire::Float32).unwrap();
         // Three rows with their sums of squares, one flag and one norm.
         assert_eq!(share.packed.len(), 3 * 2 * 2 + 1 + 1);
-        assert_eq!(share.values, before);
-        assert_eq!(share.values[14..18], [3.0, 3.0, 2.0, 2.0]);
-        assert_eq!(share.values[99_998..], [1.0, 1.0, 1.0, 0.0]);
+        assert_eq!(share.values.as_slice(), before);
+        assert_eq!(share.values.as_slice()[14..18], [3.0, 3.0, 2.0, 2.0]);
+        assert_eq!(share.values.as_slice()[99_998..], [1.0, 1.0, 1.0, 0.0]);
         assert_eq!(share.reached(), [true]);
     }
 

@@ -22,17 +22,19 @@
 use crate::batch::{Batch, BatchShape};
 use crate::before::Before;
 use crate::block::Block;
+use crate::buckets::Leaving;
 use crate::dataset::random;
 use crate::error::Error;
 use crate::event::Logs;
 use crate::exchange::{Exchange, add};
 use crate::objective::Objective;
 use crate::ranks::Ranks;
-use crate::share::Share;
-use flambeau_collective::Communicator;
+use crate::share::{Rest, Share};
+use crate::times::{StepTimes, Stopwatch};
+use flambeau_collective::{Communicator, Wire};
 use flambeau_keras::losses::LabelSpec;
 use flambeau_keras::optimizers::{Optimizer, OptimizerValueMut};
-use flambeau_keras::{Model, Pass, Value, WithoutRows};
+use flambeau_keras::{Model, Pass, Value, WithoutRows, write_gradient};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -46,9 +48,11 @@ pub struct Trainer {
     optimizer: Optimizer,
     communicator: Communicator,
     seed: u64,
-    /// What the second exchange adds up.
+    /// What the second exchange adds up, and how gradients travel in it.
     share: Share,
+    wire: Wire,
     before: Before,
+    times: StepTimes,
     /// One row of the last batch, for steps without rows in a model that sums over ranks.
     stand_in: Option<Vec<Value>>,
 }
@@ -130,7 +134,9 @@ impl Trainer {
             communicator,
             seed,
             share,
+            wire: Wire::Float32,
             before,
+            times: StepTimes::default(),
             stand_in: None,
         }
     }
@@ -153,6 +159,16 @@ impl Trainer {
     /// The optimizer, to give it another state.
     pub fn optimizer_mut(&mut self) -> &mut Optimizer {
         &mut self.optimizer
+    }
+
+    /// Has gradients travel between ranks as `wire` says; all ranks say the same.
+    pub fn set_wire(&mut self, wire: Wire) {
+        self.wire = wire;
+    }
+
+    /// Where the time of all steps so far has gone.
+    pub fn times(&self) -> StepTimes {
+        self.times
     }
 
     /// Losses and metrics.
@@ -252,6 +268,7 @@ impl Trainer {
         more: bool,
         at: Position,
     ) -> Result<Stepped, Error> {
+        let mut stopwatch = Stopwatch::start();
         let mut exchange = Exchange::zeros(&self.objective);
         let (forward, pass) = match batch {
             Some(batch) => {
@@ -260,10 +277,12 @@ impl Trainer {
             }
             None => (None, self.forward_without_rows(at)?),
         };
+        stopwatch.split(&mut self.times.forward);
         exchange.set_more(more);
         if self.communicator.world_size() > 1 {
             self.communicator.allreduce_f64(exchange.values_mut())?;
         }
+        stopwatch.split(&mut self.times.agreement);
         let rows = exchange.rows();
         let totals = self.totals(&exchange);
         if rows > 0.0 {
@@ -276,8 +295,10 @@ impl Trainer {
                 });
             }
             let local = batch.map_or(0.0, |batch| batch.rows as f64);
-            self.backward(forward.as_ref(), &pass, &exchange, local)?;
+            self.backward(forward.as_ref(), &pass, &exchange, local, &mut stopwatch)?;
+            stopwatch.split(&mut self.times.exchange);
             self.update(rows)?;
+            stopwatch.split(&mut self.times.update);
         }
         Ok(Stepped {
             totals,
@@ -416,19 +437,66 @@ impl Trainer {
         }
     }
 
-    /// Fills the share with this rank's gradients and moving statistics.
+    /// Fills the share with this rank's gradients and moving statistics, and adds up those of all
+    /// ranks, at the same time where that pays.
     fn backward(
         &mut self,
         forward: Option<&Forward>,
         pass: &Pass,
         exchange: &Exchange,
         local: f64,
+        stopwatch: &mut Stopwatch,
     ) -> Result<(), Error> {
-        let mut ranks = Ranks(&mut self.communicator);
-        let Some(Forward { loss_sums, added }) = forward else {
+        let loss = forward.map(|forward| self.scaled_loss(forward, exchange, local));
+        let loss = loss.transpose()?;
+        let ranks = self.communicator.world_size();
+        let rows = f64_to_f32(local);
+        if ranks > 1 {
+            let model = &self.model;
+            let make = |leaving: &mut Leaving<'_>| match &loss {
+                None => Ok(Rest::none()),
+                Some(loss) => {
+                    let reached = model.gradients_in_turn(loss, &mut |variable, gradient| {
+                        leaving.take(variable, |out| write_gradient(gradient, out))
+                    });
+                    reached.map(|reached| Rest::of(model, &reached, rows))
+                }
+            };
+            let communicator = &mut self.communicator;
+            if let Some(made) = self.share.sum_while_made(communicator, self.wire, make)? {
+                stopwatch.split_at(made, &mut self.times.backward);
+                return Ok(());
+            }
+        }
+        let mut replicas = Ranks(&mut self.communicator);
+        if let Some(loss) = &loss {
+            let needs = self.optimizer.needs();
+            let (gradients, slices) = self.share.gradients_mut();
+            slices
+                .iter_mut()
+                .for_each(|slices| slices.set_limit(needs.limit));
+            let model = &self.model;
+            let reached = model.gradients_over(&mut replicas, pass, loss, gradients, slices)?;
+            self.share.complete(model, &reached, rows);
+        } else {
             self.share.clear();
-            return Ok(pass.skip(&mut ranks)?);
-        };
+            pass.skip(&mut replicas)?;
+        }
+        stopwatch.split(&mut self.times.backward);
+        if ranks > 1 {
+            self.share.sum(&mut self.communicator, self.wire)?;
+        }
+        Ok(())
+    }
+
+    /// This rank's part of the loss of all ranks' rows, times what Keras's `scale_loss` multiplies
+    /// it by; the optimizer divides by that again.
+    fn scaled_loss(
+        &self,
+        Forward { loss_sums, added }: &Forward,
+        exchange: &Exchange,
+        local: f64,
+    ) -> Result<Tensor, Error> {
         let slopes = self.objective.loss_values(exchange.losses()).slopes;
         let slopes = Tensor::f_from_slice(&slopes)?;
         let mut loss = loss_sums.f_mul(&slopes)?.f_sum(Kind::Double)?;
@@ -436,25 +504,11 @@ impl Trainer {
             let share = local / exchange.rows();
             loss = loss.f_add(&added.f_to_kind(Kind::Double)?.f_mul_scalar(share)?)?;
         }
-        // What Keras's `scale_loss` does; the optimizer divides by it again.
-        let loss = loss.f_mul_scalar(f64::from(self.optimizer.loss_scale()))?;
-        let needs = self.optimizer.needs();
-        let (gradients, slices) = self.share.gradients_mut();
-        slices
-            .iter_mut()
-            .for_each(|slices| slices.set_limit(needs.limit));
-        let model = &self.model;
-        let reached = model.gradients_over(&mut ranks, pass, &loss, gradients, slices)?;
-        self.share.complete(model, &reached, f64_to_f32(local));
-        Ok(())
+        Ok(loss.f_mul_scalar(f64::from(self.optimizer.loss_scale()))?)
     }
 
-    /// Adds up the ranks' shares and applies them: optimizer step and moving statistics.
+    /// Applies the sum of the ranks' shares: optimizer step and moving statistics.
     fn update(&mut self, rows: f64) -> Result<(), Error> {
-        let ranks = self.communicator.world_size();
-        if ranks > 1 {
-            self.share.sum(&mut self.communicator)?;
-        }
         let reached = self.share.reached();
         if reached.contains(&true) {
             let params = self.model.trainable_mut().as_mut_slice();
@@ -463,7 +517,7 @@ impl Trainer {
                 self.model.constrain()?;
             }
         }
-        if ranks > 1 {
+        if self.communicator.world_size() > 1 {
             self.share.store_moving(&mut self.model, f64_to_f32(rows));
         }
         Ok(())

@@ -10,3 +10,4 @@ pub(crate) mod communicator;
 pub(crate) mod data_plane;
 pub(crate) mod operation;
 pub(crate) mod ticket;
+pub(crate) mod vector;

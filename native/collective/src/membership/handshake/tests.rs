@@ -88,7 +88,10 @@ type Ends = (Result<(), Refusal>, Result<usize, Refusal>);
 async fn meet(initiator: &Job, responder: &Job, flip: Option<(Side, usize)>) -> (Ends, Vec<u8>) {
     let (caller, near) = connection().await;
     let (far, called) = connection().await;
-    let first = Message::Join { data_port: 7 };
+    let first = Message::Join {
+        data_port: 7,
+        inbox: None,
+    };
     let calls = async {
         let link = initiate(caller, initiator, Purpose::Control, 0, &first).await;
         link.map(drop)
@@ -211,7 +214,7 @@ proptest! {
         let linked = run(async {
             let (caller, mut called) = connection().await;
             let initiator = job(1, 9, 0);
-            let first = Message::Join { data_port: 7 };
+            let first = Message::Join { data_port: 7, inbox: None };
             let calls = initiate(caller, &initiator, Purpose::Control, 0, &first);
             let answers = async move {
                 called.write_all(&words).await.ok();

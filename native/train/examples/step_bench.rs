@@ -1,0 +1,135 @@
+//! Where the time of training steps goes: `step_bench CASE RANKS STEPS BATCH`.
+//!
+//! The folder CASE holds `model.keras`, `settings.json` with Keras's `loss`, and `data.safetensors`
+//! with `x` and `y`. Every rank is a process of its own, pinned to a core of its own where there are
+//! enough, and trains on the same rows with Adam. Rank 0 prints one line of JSON: seconds per step,
+//! and per part of a step.
+
+use flambeau_collective::{AbortHandle, Communicator, Secret};
+use flambeau_keras::Model;
+use flambeau_keras::optimizers::Optimizer;
+use flambeau_train::batch::Batch;
+use flambeau_train::objective::{Asked, Objective};
+use flambeau_train::step::{Position, Trainer};
+use serde_json::{Value, json};
+use std::error::Error;
+use std::io::{Write, stdout};
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+use tch::Tensor;
+
+type Outcome<T = ()> = Result<T, Box<dyn Error>>;
+
+/// Steps that go by before time is taken.
+const WARM_UP: u64 = 2;
+
+fn main() -> Outcome {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.as_slice() {
+        [role, port, rank, case, ranks, steps, batch] if role == "rank" => train(
+            Path::new(case),
+            (rank.parse()?, ranks.parse()?, port.parse()?),
+            steps.parse()?,
+            batch.parse()?,
+        ),
+        [case, ranks, steps, batch] => run(case, ranks, steps, batch),
+        _ => Err("usage: step_bench CASE RANKS STEPS BATCH".into()),
+    }
+}
+
+fn run(case: &str, ranks: &str, steps: &str, batch: &str) -> Outcome {
+    let free = TcpListener::bind(("127.0.0.1", 0))?;
+    let port = free.local_addr()?.port().to_string();
+    drop(free);
+    let cores = std::thread::available_parallelism()?.get();
+    let mut processes = Vec::new();
+    for rank in 0..ranks.parse::<usize>()? {
+        let core = (rank % cores).to_string();
+        let program = std::env::current_exe()?;
+        let mut command = Command::new("taskset");
+        command.args(["-c", &core]).arg(program);
+        command.args(["rank", &port, &rank.to_string(), case, ranks, steps, batch]);
+        processes.push(command.env("OMP_NUM_THREADS", "1").spawn()?);
+    }
+    for mut process in processes {
+        if !process.wait()?.success() {
+            return Err("a rank failed".into());
+        }
+    }
+    Ok(())
+}
+
+fn train(case: &Path, at: (usize, usize, u16), steps: u64, rows: i64) -> Outcome {
+    let (rank, ranks, port) = at;
+    flambeau_libtorch::set_up();
+    let _memory = flambeau_libtorch::KeptMemory::begin();
+    tch::set_num_threads(1);
+    let settings: Value = serde_json::from_slice(&std::fs::read(case.join("settings.json"))?)?;
+    let (model, _) = Model::from_bytes(&std::fs::read(case.join("model.keras"))?)?;
+    let parameters = model.trainable().len();
+    let optimizer = Optimizer::from_config(&json!("adam"), model.trainable())?;
+    let asked = Asked {
+        loss: settings["loss"].clone(),
+        ..Asked::default()
+    };
+    let objective = Objective::new(&model, &asked)?;
+    let communicator = connect(rank, ranks, port)?;
+    let mut trainer = Trainer::new(model, objective, optimizer, communicator, 0);
+    let tensors = Tensor::read_safetensors(case.join("data.safetensors"))?;
+    let tensor = |name: &str| {
+        let found = tensors.iter().find(|(known, _)| known == name);
+        found.map(|(_, tensor)| tensor.f_narrow(0, 0, rows))
+    };
+    let (Some(x), Some(y)) = (tensor("x"), tensor("y")) else {
+        return Err("data.safetensors lacks x or y".into());
+    };
+    let batch = Batch {
+        rows: usize::try_from(rows)?,
+        inputs: vec![x?.into()],
+        labels: vec![Some(y?)],
+        weights: None,
+    };
+    let mut step = |step| trainer.step(Some(&batch), true, Position { epoch: 1, step });
+    for number in 1..=WARM_UP {
+        step(number)?;
+    }
+    let before = trainer.times();
+    let started = Instant::now();
+    for number in 1..=steps {
+        let at = Position {
+            epoch: 1,
+            step: WARM_UP + number,
+        };
+        trainer.step(Some(&batch), true, at)?;
+    }
+    let total = started.elapsed();
+    let after = trainer.times();
+    let each = |time: Duration| time.as_secs_f64() / steps as f64;
+    if rank == 0 {
+        let line = json!({
+            "ranks": ranks, "rows": rows, "parameters": parameters, "step": each(total),
+            "forward": each(after.forward - before.forward),
+            "agreement": each(after.agreement - before.agreement),
+            "backward": each(after.backward - before.backward),
+            "exchange": each(after.exchange - before.exchange),
+            "update": each(after.update - before.update)});
+        writeln!(stdout(), "{line}")?;
+    }
+    Ok(trainer.into_communicator().close()?)
+}
+
+fn connect(rank: usize, ranks: usize, port: u16) -> Outcome<Communicator> {
+    let config = json!({
+        "run_id": "step_bench", "stage_id": 0, "stage_attempt": 0, "rank": rank,
+        "world_size": ranks, "hosts": vec!["127.0.0.1"; ranks], "bind_host": "127.0.0.1",
+        "port": port, "port_retries": 16, "rendezvous_timeout_ms": 60_000,
+        "progress_timeout_ms": 60_000});
+    let config = serde_json::from_value(config)?;
+    Ok(Communicator::connect(
+        &config,
+        &Secret::new([0; 32]),
+        &AbortHandle::new(),
+    )?)
+}
