@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use flambeau_collective::{AbortHandle, AbortReason, Communicator, Error, Wire};
 use proptest::prelude::*;
-use ranks::{DEADLINE, TRANSPORTS, job, over, run_ranks, secret};
+use ranks::{DEADLINE, TRANSPORTS, job, over, run_all, run_ranks, secret, with_rank};
 
 /// Integers in floats: their sum is exact in any order.
 fn element(rank: usize, index: usize) -> f32 {
@@ -29,10 +29,14 @@ proptest! {
     fn allreduce_equals_the_serial_sum(
         world_size in 1usize..=8,
         lengths in prop::collection::vec(prop_oneof![0usize..8, 1usize..50_000], 1..9),
-        transports in prop::sample::select(TRANSPORTS.to_vec()),
+        transports in prop::collection::vec(prop::sample::select(TRANSPORTS.to_vec()), 8),
     ) {
         let given = lengths.clone();
-        let sums = run_ranks(&over(transports, job(world_size)), DEADLINE, move |communicator, _| {
+        // Ranks with TCP only are like ranks of other hosts.
+        let job = job(world_size);
+        let ranks = (0..world_size).map(|rank| over(transports[rank], with_rank(&job, rank)));
+        let sums = run_all(ranks.collect(), DEADLINE, move |config| {
+            let communicator = Communicator::connect(&config, &secret(), &AbortHandle::new());
             let mut communicator = communicator.unwrap();
             let mut sums = Vec::new();
             for length in &given {
@@ -89,7 +93,7 @@ fn rounding_is_the_same_on_every_rank_and_in_every_run() {
                 "{world_size} {wire:?}"
             );
             let second = run(world_size, length, wire, TRANSPORTS[1]);
-            assert_eq!(first, second, "{world_size} {wire:?}");
+            assert!(first == second, "{world_size} {wire:?}");
         }
     }
 }
@@ -99,7 +103,7 @@ fn fractions(rank: usize, length: usize) -> Vec<f32> {
     let mut bits = u32::try_from(rank).expect("a small rank") * 77_777 + 1;
     let number = |_| {
         bits = bits.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        f32::from_bits(bits >> 9 | 0x3f00_0000) - 0.7
+        (f32::from_bits(bits >> 9 | 0x3f00_0000) - 0.7) / (1 + bits % 13) as f32
     };
     (0..length).map(number).collect()
 }

@@ -5,6 +5,7 @@ mod mapping;
 use crate::dataset::SHUFFLE_BUFFER;
 use crate::error::Error;
 use crate::resume::State;
+use flambeau_collective::Wire;
 pub use mapping::{Choice, ImageResize, LabelEncoding, RaggedPolicy};
 use serde::Deserialize;
 use serde_json::Value;
@@ -129,6 +130,9 @@ pub struct Fit {
     /// Rows that wait so that one can be drawn at random, in passes that rows are received in.
     #[serde(default = "shuffle_buffer")]
     pub shuffle_buffer: usize,
+    /// How gradients travel between ranks: in 16 bits they are rounded, and are half as many bytes.
+    #[serde(default)]
+    pub allreduce_dtype: AllreduceDtype,
     /// Seed of initializers, shuffling and dropout.
     pub seed: u64,
     /// Rows of the whole data set where the caller knows them, for the time left in epoch 1.
@@ -195,6 +199,29 @@ impl Fit {
     pub(crate) fn keeps_rows(&self) -> bool {
         let one_pass = self.epochs == Some(1) && !(self.repeat && self.steps_per_epoch.is_some());
         !self.reread && !one_pass
+    }
+}
+
+/// The type in which numbers of an allreduce travel.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AllreduceDtype {
+    /// As they are.
+    #[default]
+    Float32,
+    /// The range of float32 with 8 significant bits.
+    Bfloat16,
+    /// 11 significant bits up to 65,504.
+    Float16,
+}
+
+impl From<AllreduceDtype> for Wire {
+    fn from(dtype: AllreduceDtype) -> Self {
+        match dtype {
+            AllreduceDtype::Float32 => Wire::Float32,
+            AllreduceDtype::Bfloat16 => Wire::Bfloat16,
+            AllreduceDtype::Float16 => Wire::Float16,
+        }
     }
 }
 

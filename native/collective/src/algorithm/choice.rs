@@ -14,18 +14,22 @@ use crate::algorithm::ring::Ring;
 use crate::algorithm::scatter::Scatter;
 use crate::algorithm::{Plan, Step};
 use crate::element::Element;
-use crate::topology::chunks::chunk;
+use crate::topology::chunks::{Slice, chunk};
 use crate::topology::groups::Groups;
 use crate::topology::partners::MESH;
+use crate::transport::LinkError;
 use crate::transport::frame::Operation;
 use crate::transport::links::Links;
-use crate::transport::{LinkError, SEGMENT_BYTES};
 use crate::wire::{Encoding, Plain};
 
 /// Vectors that everybody sends to everybody: all bytes that a rank sends are at most so many.
 const DIRECT_BYTES: usize = 32 << 10;
 /// Vectors that cross the network whole in each of a few rounds.
 const DOUBLING_BYTES: usize = 16 << 10;
+/// Vectors that are broadcast along a tree.
+const TREE_BYTES: usize = 32 << 10;
+/// Elements that are rounded at a time, to stay in a core's cache.
+const PIECE: usize = 16 << 10;
 /// From so many bytes for each member on, a ring costs no more than halving: its rounds are more,
 /// but every one of them goes to the same neighbour.
 const RING_BYTES: usize = 256 << 10;
@@ -36,17 +40,29 @@ pub(crate) struct World {
     rank: usize,
     all: Vec<usize>,
     groups: Groups,
-    leaders: Vec<usize>,
+    /// The rail of this rank, or if it is on none the one there is.
+    rail: Vec<usize>,
 }
 
 impl World {
     pub(crate) fn new(rank: usize, world_size: usize, groups: Groups) -> Self {
+        let place = groups.place(rank);
         Self {
             rank,
             all: (0..world_size).collect(),
-            leaders: groups.leaders(),
+            rail: groups.rail(if place < groups.rails() { place } else { 0 }),
             groups,
         }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn members(&self) -> &[usize] {
+        &self.all
+    }
+
+    #[cfg(test)]
+    pub(crate) fn rank(&self) -> usize {
+        self.rank
     }
 
     /// Sums `data` over all ranks, with the same bits on each.
@@ -56,25 +72,35 @@ impl World {
         operation: Operation,
         data: &mut [T],
     ) -> Result<(), LinkError> {
-        let (n, bytes) = (self.all.len(), size_of_val(data));
-        links.begin(operation, bytes);
+        links.begin(operation, size_of_val(data));
+        match self.plan(size_of_val(data)) {
+            None => direct::allreduce::<T, E>(links, (&self.all, self.rank), data),
+            Some(plan) => finish::<T, E>(links, &*plan, data),
+        }
+    }
+
+    /// The plan of an allreduce of so many bytes; none if all send all they have to all.
+    pub(crate) fn plan(&self, bytes: usize) -> Option<Box<dyn Plan + '_>> {
+        let n = self.all.len();
         if n <= MESH && bytes * (n - 1) <= DIRECT_BYTES {
-            return direct::allreduce::<T, E>(links, (&self.all, self.rank), data);
+            return None;
         }
         if !self.groups.are_mixed() {
-            let plan = flat(&self.all, self.rank, bytes);
-            return finish::<T, E>(links, &*plan, data);
+            return Some(flat(&self.all, self.rank, bytes));
         }
-        let group = self.groups.of(self.rank);
-        // Ranks that do not lead only count the stages among leaders, as many wherever one stands.
-        let place = self.leaders.iter().position(|leader| *leader == group[0]);
-        let among_leaders = flat(&self.leaders, place.unwrap_or_default(), bytes);
-        let plan = Hierarchical {
+        let (group, place) = (self.groups.of(self.rank), self.groups.place(self.rank));
+        // A rank on no rail only counts the stages of one, as many wherever it stands.
+        let on_rail = self.rail.iter().position(|rank| *rank == self.rank);
+        Some(Box::new(Hierarchical {
             group,
-            rank: self.rank,
-            among_leaders: &*among_leaders,
-        };
-        finish::<T, E>(links, &plan, data)
+            place,
+            rails: self.groups.rails(),
+            rail: flat(
+                &self.rail,
+                on_rail.unwrap_or_default(),
+                bytes / self.groups.rails(),
+            ),
+        }))
     }
 
     /// Sums the chunks of `data` over all ranks, each on one of them; returns which elements of
@@ -87,7 +113,7 @@ impl World {
     ) -> Result<Range<usize>, LinkError> {
         let (members, place, n) = (self.all.as_slice(), self.rank, self.all.len());
         links.begin(operation, size_of_val(data));
-        // One block, so that each rank's sums are side by side.
+        // The ranks' chunks need no slices: there is no second stage to go on with.
         let gather = false;
         if n <= MESH {
             let plan = Scatter {
@@ -95,7 +121,7 @@ impl World {
                 place,
                 gather,
             };
-            run::<T, Plain>(links, &OneBlock(&plan), data)?;
+            run::<T, Plain>(links, &OneSlice(&plan), data)?;
         } else {
             let place = (place + n - 1) % n;
             let turned: Vec<_> = (1..=n).map(|rank| rank % n).collect();
@@ -104,7 +130,7 @@ impl World {
                 place,
                 gather,
             };
-            run::<T, Plain>(links, &OneBlock(&plan), data)?;
+            run::<T, Plain>(links, &OneSlice(&plan), data)?;
         }
         Ok(chunk(data.len(), n, place))
     }
@@ -122,7 +148,7 @@ impl World {
         let n = self.all.len();
         let members: Vec<_> = (0..n).map(|place| (root + place) % n).collect();
         let (members, place) = (&members, (self.rank + n - root) % n);
-        if size_of_val(data) <= SEGMENT_BYTES {
+        if size_of_val(data) <= TREE_BYTES {
             run::<T, Plain>(links, &Tree { members, place }, data)
         } else {
             run::<T, Plain>(links, &Chain { members, place }, data)
@@ -237,10 +263,10 @@ fn flat(members: &[usize], place: usize, bytes: usize) -> Box<dyn Plan + '_> {
     }
 }
 
-/// A plan that takes the vector as one block.
-struct OneBlock<'a>(&'a dyn Plan);
+/// A plan that takes the vector as one slice.
+struct OneSlice<'a>(&'a dyn Plan);
 
-impl Plan for OneBlock<'_> {
+impl Plan for OneSlice<'_> {
     fn stages(&self) -> usize {
         self.0.stages()
     }
@@ -249,8 +275,12 @@ impl Plan for OneBlock<'_> {
         usize::MAX
     }
 
-    fn steps(&self, stage: usize, block: Range<usize>, steps: &mut Vec<Step>) {
-        self.0.steps(stage, block, steps);
+    fn chunks(&self) -> usize {
+        self.0.chunks()
+    }
+
+    fn steps(&self, stage: usize, slice: Slice, steps: &mut Vec<Step>) {
+        self.0.steps(stage, slice, steps);
     }
 }
 
@@ -263,7 +293,7 @@ fn finish<T: Element, E: Encoding<T>>(
     run::<T, E>(links, plan, data)?;
     if !E::AS_IT_IS {
         let mut unused = Vec::new();
-        for piece in data.chunks_mut(SEGMENT_BYTES) {
+        for piece in data.chunks_mut(PIECE) {
             unused.clear();
             E::encode(piece, &mut unused);
         }

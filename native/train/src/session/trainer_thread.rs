@@ -144,6 +144,7 @@ impl Setup {
         let (model, objective, mut optimizer) = (self.model, self.objective, self.optimizer);
         optimizer.set_threads(usize::try_from(config.threads).unwrap_or(1));
         let mut trainer = Trainer::new(model, objective, optimizer, communicator, seed);
+        trainer.set_wire(config.fit.allreduce_dtype.into());
         // A failure is told to the other ranks while the links to them are still there.
         let train = || train(&mut trainer, config, &mut rows, caller);
         let trained = guarded(train, &caller.stop);

@@ -119,6 +119,49 @@ fn equal_global_batches_give_the_result_of_one_worker() {
     }
 }
 
+/// A model of several buckets, which leave while others are computed; ranks without rows send zeros.
+#[test]
+fn gradients_that_leave_while_they_are_computed_are_those_of_one_worker() {
+    let wide = || {
+        json!([
+            dense("first", 600, "relu"),
+            {"class_name": "BatchNormalization", "config": {"name": "norm", "momentum": 0.9}},
+            dense("second", 1900, "relu"),
+            dense("third", 700, "relu"),
+            dense("logits", 2, "linear")
+        ])
+    };
+    let train = |ranks: usize, idle: usize, more: Value| {
+        let mut settings = json!({"shuffle": false, "batch_size": 96 / ranks, "epochs": 2});
+        for (key, value) in more.as_object().unwrap() {
+            settings[key] = value.clone();
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let mut partitions = dealt(ranks, 400, 96 / ranks);
+        partitions.extend((0..idle).map(|_| Vec::new()));
+        let result = fit(&Job::new(wide(), settings), &partitions, directory.path());
+        (weights(directory.path()), losses(&result), result.digest)
+    };
+    let (one, one_loss, _) = train(1, 0, json!({}));
+    // Normalization is over each rank's rows, so that only one with rows gives the same.
+    let (alone, alone_loss, _) = train(1, 2, json!({}));
+    let difference = relative_difference(&alone, &one);
+    assert!(difference < 1e-6, "weights {difference}");
+    assert_eq!(alone_loss, one_loss);
+    let (_, _, digest) = train(3, 0, json!({}));
+    assert_eq!(train(3, 0, json!({})).2, digest);
+    // In 16 bits gradients are rounded, and no more than that.
+    let (many, ..) = train(3, 0, json!({}));
+    for (wire, limit) in [("bfloat16", 0.05), ("float16", 0.01)] {
+        let (rounded, ..) = train(3, 0, json!({"allreduce_dtype": wire}));
+        let difference = relative_difference(&rounded, &many);
+        assert!(
+            0.0 < difference && difference < limit,
+            "{wire}: {difference}"
+        );
+    }
+}
+
 #[test]
 fn synchronized_normalization_is_over_the_rows_of_all_ranks() {
     let train = |synchronized: bool, ranks: usize, idle: usize| {
