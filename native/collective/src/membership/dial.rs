@@ -71,7 +71,12 @@ pub(crate) async fn dial(
             });
         };
         match outcome {
-            Ok(link) => return Ok(link),
+            Ok(link) => {
+                // Calls under way go on beside: one may be the first that a rank of an older attempt
+                // hears of this one.
+                attempts.detach_all();
+                return Ok(link);
+            }
             Err(Refusal::OtherAttempt { attempt }) if attempt > job.config.stage_attempt => {
                 return Err(Error::StaleAttempt {
                     own: job.config.stage_attempt,

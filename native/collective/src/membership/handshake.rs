@@ -15,7 +15,8 @@
 //! by anyone who recorded them; the first word, under a key that the responder has just made, cannot.
 //! Both hellos are proved with it, so what they say of attempts is judged only then.
 //! A frame is its length (u16, little-endian) and as many bytes of ciphertext; the first word has no
-//! length.
+//! length. Later messages take as many frames as they need, each of which begins with a byte that says
+//! whether another follows.
 
 use std::io;
 use std::sync::Arc;
@@ -32,6 +33,10 @@ use crate::membership::message::Message;
 const PATTERN: &str = "Noise_NNpsk0_25519_ChaChaPoly_BLAKE2s";
 const HANDSHAKE_BYTES: usize = 48;
 const TAG_BYTES: usize = 16;
+/// Bytes of a message in one frame, of which Noise allows 65,535 with all that is around them.
+const PIECE_BYTES: usize = 60_000;
+/// The longest message, a table of very many ranks.
+const MESSAGE_BYTES: usize = 4 << 20;
 /// What a first word is filled up to, with spaces.
 const FIRST_BYTES: usize = 512;
 
@@ -223,11 +228,23 @@ fn link(stream: TcpStream, noise: HandshakeState) -> Result<SecureLink, Refusal>
 impl SecureReader {
     /// The next message. Not to be cancelled half-way: the rest of the stream would be lost.
     pub(crate) async fn receive(&mut self) -> io::Result<Message> {
-        let length = usize::from(self.half.read_u16_le().await?);
-        let json = self.open_frame(length).await?;
-        let json =
-            json.ok_or_else(|| invalid("a control frame was damaged, repeated or forged".into()))?;
-        serde_json::from_slice(&json).map_err(|error| invalid(error.to_string()))
+        let mut json = Vec::new();
+        loop {
+            let length = usize::from(self.half.read_u16_le().await?);
+            let frame = self.open_frame(length).await?;
+            let Some([more, piece @ ..]) = frame.as_deref() else {
+                return Err(invalid(
+                    "a control frame was damaged, repeated or forged".into(),
+                ));
+            };
+            json.extend_from_slice(piece);
+            if json.len() > MESSAGE_BYTES {
+                return Err(invalid("a control message has no end".into()));
+            }
+            if *more == 0 {
+                return serde_json::from_slice(&json).map_err(|error| invalid(error.to_string()));
+            }
+        }
     }
 
     /// The first word; none if it does not come from a holder of the key.
@@ -254,12 +271,17 @@ impl SecureReader {
 impl SecureWriter {
     pub(crate) async fn send(&mut self, message: &Message) -> io::Result<()> {
         let json = to_json(message)?;
-        let length = u16::try_from(json.len() + TAG_BYTES)
-            .map_err(|_| invalid(format!("a message of {} bytes is too long", json.len())))?;
-        let mut frame = vec![0; 2 + usize::from(length)];
-        frame[..2].copy_from_slice(&length.to_le_bytes());
-        self.seal(&json, &mut frame[2..])?;
-        self.half.write_all(&frame).await
+        let mut pieces = json.chunks(PIECE_BYTES).peekable();
+        while let Some(piece) = pieces.next() {
+            let plain = [&[u8::from(pieces.peek().is_some())], piece].concat();
+            let length = u16::try_from(plain.len() + TAG_BYTES)
+                .map_err(|_| invalid(format!("a frame of {} bytes", plain.len())))?;
+            let mut frame = vec![0; 2 + usize::from(length)];
+            frame[..2].copy_from_slice(&length.to_le_bytes());
+            self.seal(&plain, &mut frame[2..])?;
+            self.half.write_all(&frame).await?;
+        }
+        Ok(())
     }
 
     async fn send_first(&mut self, message: &Message) -> io::Result<()> {

@@ -88,10 +88,7 @@ type Ends = (Result<(), Refusal>, Result<usize, Refusal>);
 async fn meet(initiator: &Job, responder: &Job, flip: Option<(Side, usize)>) -> (Ends, Vec<u8>) {
     let (caller, near) = connection().await;
     let (far, called) = connection().await;
-    let first = Message::Join {
-        data_port: 7,
-        inbox: None,
-    };
+    let first = Message::Leave;
     let calls = async {
         let link = initiate(caller, initiator, Purpose::Control, 0, &first).await;
         link.map(drop)
@@ -157,6 +154,32 @@ fn attempts_are_told_apart_with_proof_on_both_sides() {
     });
 }
 
+#[test]
+fn a_message_of_many_frames_arrives_whole() {
+    run(async {
+        let (caller, called) = connection().await;
+        let (initiator, responder) = (job(1, 9, 0), job(0, 9, 0));
+        let calls = initiate(caller, &initiator, Purpose::Control, 0, &Message::Leave);
+        let answers = async {
+            let arrival = respond(called, &responder, Purpose::Control).await?;
+            arrival.confirm().await
+        };
+        let (called, arrived) = tokio::join!(calls, answers);
+        let (mut reader, _writer) = called.expect("linked");
+        let (_reader, mut writer) = arrived.expect("linked").link;
+        let ids: Vec<usize> = (0..50_000).collect();
+        let sends = async {
+            writer.send(&Message::Groups { ids: ids.clone() }).await?;
+            writer.send(&Message::Farewell).await
+        };
+        let (sent, received) = tokio::join!(sends, reader.receive());
+        sent.expect("all is sent");
+        let received = received.expect("all arrives");
+        assert!(matches!(received, Message::Groups { ids: came } if came == ids));
+        assert!(matches!(reader.receive().await, Ok(Message::Farewell)));
+    });
+}
+
 /// What `respond` makes of a caller that says `words` and listens no further.
 async fn answer_to(words: &[u8], responder: &Job) -> Result<usize, Refusal> {
     let (mut caller, called) = connection().await;
@@ -214,7 +237,7 @@ proptest! {
         let linked = run(async {
             let (caller, mut called) = connection().await;
             let initiator = job(1, 9, 0);
-            let first = Message::Join { data_port: 7, inbox: None };
+            let first = Message::Leave;
             let calls = initiate(caller, &initiator, Purpose::Control, 0, &first);
             let answers = async move {
                 called.write_all(&words).await.ok();

@@ -4,7 +4,7 @@ package io.flambeau.train
 import java.util.concurrent.ConcurrentHashMap
 
 import org.apache.spark.{ExceptionFailure, SparkContext, SparkException, TaskFailedReason, TaskKilled}
-import org.apache.spark.scheduler.{SparkListener, SparkListenerJobStart, SparkListenerTaskEnd}
+import org.apache.spark.scheduler.{SparkListener, SparkListenerJobStart, SparkListenerStageSubmitted, SparkListenerTaskEnd}
 
 import io.flambeau.{CollectiveException, FlambeauException}
 
@@ -17,6 +17,7 @@ private[train] final class TaskFailures(runId: String, cancel: Int => Unit) exte
   import TaskFailures._
 
   private val stages = ConcurrentHashMap.newKeySet[Int]()
+  private val rankStages = ConcurrentHashMap.newKeySet[Int]()
   private val jobs = ConcurrentHashMap.newKeySet[Int]()
   private var reported = Option.empty[Reported]
   private var ended = Option.empty[EndedBySpark]
@@ -40,35 +41,37 @@ private[train] final class TaskFailures(runId: String, cancel: Int => Unit) exte
       jobs.add(job.jobId)
     }
 
+  override def onStageSubmitted(stage: SparkListenerStageSubmitted): Unit =
+    if (stage.stageInfo.rddInfos.exists(_.isBarrier)) rankStages.add(stage.stageInfo.stageId)
+
   override def onTaskEnd(end: SparkListenerTaskEnd): Unit = end.reason match {
-    case failure: TaskFailedReason if stages.contains(end.stageId) =>
-      took(failure, end.stageAttemptId, end.taskInfo.index, end.taskInfo.host)
+    case failure: TaskFailedReason if stages.contains(end.stageId) => took(failure, end)
     case _ =>
   }
 
-  /** Remembers how the task that is `rank` ended. */
-  private[train] def took(failure: TaskFailedReason, attempt: Int, rank: Int, host: String): Unit = {
+  private def took(failure: TaskFailedReason, end: SparkListenerTaskEnd): Unit = {
+    val task = Task(end.stageId, end.stageAttemptId, end.taskInfo.index, end.taskInfo.host, rankStages.contains(end.stageId))
     val vain = synchronized {
       failure match {
-        case _: TaskKilled => None // by Spark, since another one failed or the job is over
+        case _: TaskKilled => false // by Spark, since another one failed or the job is over
         case thrown: ExceptionFailure =>
           thrown.exception match {
             case Some(error: FlambeauException) =>
-              // What ends a rank first is nearest to the cause, unless a later one explains it.
-              if (!reported.exists(known => known.attempt == attempt && !known.error.isRetryable)) {
-                reported = Some(Reported(attempt, rank, error))
+              // What follows from a failure that no retry can mend does not hide it.
+              if (!reported.exists(known => known.task.attempt == task.attempt && !known.error.isRetryable)) {
+                reported = Some(Reported(task, error))
               }
-              Option.when(!error.isRetryable)(error)
+              !error.isRetryable
             case foreign =>
-              ended = Some(EndedBySpark(rank, host, s"${thrown.className}: ${thrown.description}", foreign))
-              None
+              ended = Some(EndedBySpark(task, s"${thrown.className}: ${thrown.description}", foreign))
+              false
           }
         case other =>
-          ended = Some(EndedBySpark(rank, host, other.toErrorString.linesIterator.mkString(" "), None))
-          None
+          ended = Some(EndedBySpark(task, other.toErrorString.linesIterator.mkString(" "), None))
+          false
       }
     }
-    vain.foreach(_ => jobs.forEach(job => cancel(job)))
+    if (vain) jobs.forEach(job => cancel(job))
   }
 
   /** What to throw instead of `aborted`, once the listener bus has brought it. */
@@ -81,18 +84,19 @@ private[train] final class TaskFailures(runId: String, cancel: Int => Unit) exte
   /** A lost rank is explained by Spark, anything else by the rank itself. */
   private def isExplained: Boolean = reported.exists(!_.error.isRetryable) || (reported.nonEmpty && ended.nonEmpty)
 
-  private[train] def verdict(aborted: SparkException): Exception = (reported, ended) match {
-    case (Some(Reported(_, rank, error)), _) if !error.isRetryable => causedBy(error.onRank(rank), aborted)
-    case (_, Some(EndedBySpark(rank, host, words, Some(thrown)))) =>
-      // A rank's own rows failed: no other rank knows more of it.
-      new FlambeauException(s"rank $rank ($host) failed while its rows were made: $words", thrown)
-    case (Some(Reported(_, _, error)), Some(EndedBySpark(rank, host, words, _))) =>
-      causedBy(error.withWordsOfSpark(s"rank $rank ($host) ended: $words"), aborted)
-    case (None, Some(EndedBySpark(rank, host, words, _))) =>
+  private def verdict(aborted: SparkException): Exception = (reported, ended) match {
+    case (Some(Reported(task, error)), _) if !error.isRetryable =>
+      causedBy(if (task.isRank) error.onRank(task.index) else error, aborted)
+    case (_, Some(EndedBySpark(task, words, Some(thrown)))) =>
+      // What made the rows failed: no rank knows more of it.
+      new FlambeauException(s"$task failed while rows were made: $words", thrown)
+    case (Some(Reported(_, error)), Some(EndedBySpark(task, words, _))) =>
+      causedBy(error.withWordsOfSpark(s"$task ended: $words"), aborted)
+    case (None, Some(EndedBySpark(task, words, _))) if task.isRank =>
       // Spark has ended the other tasks before they could report what they saw of it.
-      causedBy(new CollectiveException(s"lost rank $rank ($host)").withWordsOfSpark(words), aborted)
-    case (Some(Reported(_, _, error)), None) => causedBy(error, aborted)
-    case (None, None) => aborted
+      causedBy(new CollectiveException(s"lost $task").withWordsOfSpark(words), aborted)
+    case (Some(Reported(_, error)), None) => causedBy(error, aborted)
+    case (None, _) => aborted
   }
 
   /** With Spark's own exception, which tells of all attempts, at the end of its causes. */
@@ -111,9 +115,14 @@ private[train] object TaskFailures {
   def of(runId: String, sc: SparkContext): TaskFailures =
     new TaskFailures(runId, sc.cancelJob(_, "a failure that every retry would meet again"))
 
-  /** What a task of Flambeau threw. */
-  private final case class Reported(attempt: Int, rank: Int, error: FlambeauException)
+  /** A task of the run, of a rank or of what makes its rows. */
+  private final case class Task(stage: Int, attempt: Int, index: Int, host: String, isRank: Boolean) {
+    override def toString: String = if (isRank) s"rank $index ($host)" else s"task $index of stage $stage ($host)"
+  }
+
+  /** What a task threw that is Flambeau's. */
+  private final case class Reported(task: Task, error: FlambeauException)
 
   /** How a task ended that threw nothing of Flambeau's; `thrown` is what it threw instead. */
-  private final case class EndedBySpark(rank: Int, host: String, words: String, thrown: Option[Throwable])
+  private final case class EndedBySpark(task: Task, words: String, thrown: Option[Throwable])
 }
