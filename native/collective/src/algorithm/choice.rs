@@ -17,15 +17,19 @@ use crate::element::Element;
 use crate::topology::chunks::chunk;
 use crate::topology::groups::Groups;
 use crate::topology::partners::MESH;
+use crate::transport::LinkError;
 use crate::transport::frame::Operation;
 use crate::transport::links::Links;
-use crate::transport::{LinkError, SEGMENT_BYTES};
 use crate::wire::{Encoding, Plain};
 
 /// Vectors that everybody sends to everybody: all bytes that a rank sends are at most so many.
 const DIRECT_BYTES: usize = 32 << 10;
 /// Vectors that cross the network whole in each of a few rounds.
 const DOUBLING_BYTES: usize = 16 << 10;
+/// Vectors that are broadcast along a tree.
+const TREE_BYTES: usize = 32 << 10;
+/// Elements that are rounded at a time, to stay in a core's cache.
+const PIECE: usize = 16 << 10;
 /// From so many bytes for each member on, a ring costs no more than halving: its rounds are more,
 /// but every one of them goes to the same neighbour.
 const RING_BYTES: usize = 256 << 10;
@@ -122,7 +126,7 @@ impl World {
         let n = self.all.len();
         let members: Vec<_> = (0..n).map(|place| (root + place) % n).collect();
         let (members, place) = (&members, (self.rank + n - root) % n);
-        if size_of_val(data) <= SEGMENT_BYTES {
+        if size_of_val(data) <= TREE_BYTES {
             run::<T, Plain>(links, &Tree { members, place }, data)
         } else {
             run::<T, Plain>(links, &Chain { members, place }, data)
@@ -263,7 +267,7 @@ fn finish<T: Element, E: Encoding<T>>(
     run::<T, E>(links, plan, data)?;
     if !E::AS_IT_IS {
         let mut unused = Vec::new();
-        for piece in data.chunks_mut(SEGMENT_BYTES) {
+        for piece in data.chunks_mut(PIECE) {
             unused.clear();
             E::encode(piece, &mut unused);
         }

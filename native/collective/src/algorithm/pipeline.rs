@@ -10,7 +10,7 @@ use std::ops::Range;
 use crate::algorithm::{Action, Plan, Step};
 use crate::element::{Element, bytes};
 use crate::transport::links::Links;
-use crate::transport::{LinkError, Progress, SEGMENT_BYTES};
+use crate::transport::{LinkError, Progress};
 use crate::wire::Encoding;
 
 /// Carries out `plan` on `data`, as part of the operation that `links` have begun.
@@ -19,7 +19,7 @@ pub(crate) fn run<T: Element, E: Encoding<T>>(
     plan: &dyn Plan,
     data: &mut [T],
 ) -> Result<(), LinkError> {
-    let block = block_length(data.len(), plan.parts(), SEGMENT_BYTES / E::BYTES);
+    let block = block_length(data.len(), plan.parts(), links.part_bytes() / E::BYTES);
     let (blocks, stages) = (data.len().div_ceil(block), plan.stages());
     let mut round = Round::default();
     let mut steps = Vec::new();

@@ -33,7 +33,7 @@ impl DataPlane {
         let alike = |host: &&String| **host == config.hosts[rank];
         let on_this_host = group.len().max(config.hosts.iter().filter(alike).count());
         let mut links = Links::new(
-            job.world_size(),
+            &met.groups,
             inbox.clone(),
             shared.stopped(),
             config.progress_timeout(),

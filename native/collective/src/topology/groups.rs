@@ -54,6 +54,11 @@ impl Groups {
         &self.members[self.of[rank]]
     }
 
+    /// The number of ranks in all groups.
+    pub(crate) fn ranks(&self) -> usize {
+        self.of.len()
+    }
+
     /// One rank for each group.
     pub(crate) fn leaders(&self) -> Vec<usize> {
         self.members.iter().map(|members| members[0]).collect()

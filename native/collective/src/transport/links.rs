@@ -12,10 +12,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::transport::frame::{Head, Operation};
+use crate::topology::groups::Groups;
+use crate::transport::frame::{Head, Kind, Operation};
 use crate::transport::inbox::Inbox;
 use crate::transport::wait::{Wanted, poll};
-use crate::transport::{Fault, Link, LinkError, Progress};
+use crate::transport::{Fault, Link, LinkError, Progress, shared, tcp};
 
 /// Looks before the first pause, and the instructions between two of them.
 const SPINS: u32 = 60;
@@ -44,6 +45,7 @@ pub(crate) struct Links {
     inbox: Option<Arc<Inbox>>,
     stopped: Arc<AtomicBool>,
     progress_timeout: Duration,
+    segment_bytes: usize,
     spins: u32,
     operation: Operation,
     total: usize,
@@ -60,24 +62,29 @@ struct Waiting {
 }
 
 impl Links {
-    /// Links without any peer yet. `stopped` becomes true when the job fails, after which somebody
-    /// wakes this rank; `spin` says whether there is a core for each rank of this host.
+    /// Links of `groups` without any peer yet. `stopped` becomes true when the job fails, after which
+    /// somebody wakes this rank; `spin` says whether there is a core for each rank of this host.
     pub(crate) fn new(
-        world_size: usize,
+        groups: &Groups,
         inbox: Option<Arc<Inbox>>,
         stopped: Arc<AtomicBool>,
         progress_timeout: Duration,
         spin: bool,
     ) -> Self {
         Self {
-            peers: (0..world_size).map(|_| None).collect(),
+            peers: (0..groups.ranks()).map(|_| None).collect(),
             inbox,
             stopped,
             progress_timeout,
+            segment_bytes: if groups.leaders().len() == 1 {
+                shared::SEGMENT_BYTES
+            } else {
+                tcp::SEGMENT_BYTES
+            },
             spins: if spin { SPINS } else { 0 },
             operation: Operation {
                 number: 0,
-                kind: crate::transport::frame::Kind::Allreduce,
+                kind: Kind::Allreduce,
             },
             total: 0,
             waiting: Waiting::default(),
@@ -101,6 +108,11 @@ impl Links {
         for peer in self.peers.iter_mut().flatten() {
             (peer.sent, peer.received) = (0, 0);
         }
+    }
+
+    /// The parts in which plans move data, the same on all ranks.
+    pub(crate) fn part_bytes(&self) -> usize {
+        self.segment_bytes
     }
 
     /// The most payload bytes of a frame between this rank and `rank`.

@@ -17,10 +17,6 @@ use std::time::Duration;
 
 use crate::transport::frame::Head;
 
-/// The largest payload of a frame in bytes: large enough to make system calls and waits rare, small
-/// enough to stay in a core's cache between the transport, the checksum and the sum.
-pub(crate) const SEGMENT_BYTES: usize = 64 << 10;
-
 /// How far a call came that never waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Progress {
