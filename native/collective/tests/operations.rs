@@ -89,7 +89,7 @@ fn rounding_is_the_same_on_every_rank_and_in_every_run() {
                 "{world_size} {wire:?}"
             );
             let second = run(world_size, length, wire, TRANSPORTS[1]);
-            assert_eq!(first, second, "{world_size} {wire:?}");
+            assert!(first == second, "{world_size} {wire:?}");
         }
     }
 }
@@ -99,7 +99,7 @@ fn fractions(rank: usize, length: usize) -> Vec<f32> {
     let mut bits = u32::try_from(rank).expect("a small rank") * 77_777 + 1;
     let number = |_| {
         bits = bits.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        f32::from_bits(bits >> 9 | 0x3f00_0000) - 0.7
+        (f32::from_bits(bits >> 9 | 0x3f00_0000) - 0.7) / (1 + bits % 13) as f32
     };
     (0..length).map(number).collect()
 }

@@ -8,9 +8,8 @@
 //! ```
 //! The tree is done after `log2 n` rounds; on the chain everybody sends the vector once at most.
 
-use std::ops::Range;
-
 use crate::algorithm::{Plan, Step, send, store};
+use crate::topology::chunks::Slice;
 
 /// The plan of the member at `place` among `members`, along a tree.
 #[derive(Debug)]
@@ -28,7 +27,8 @@ impl Plan for Tree<'_> {
         1
     }
 
-    fn steps(&self, stage: usize, block: Range<usize>, steps: &mut Vec<Step>) {
+    fn steps(&self, stage: usize, slice: Slice, steps: &mut Vec<Step>) {
+        let block = slice.whole();
         let distance = 1 << stage;
         if self.place < distance {
             if let Some(other) = self.members.get(self.place + distance) {
@@ -56,7 +56,8 @@ impl Plan for Chain<'_> {
         1
     }
 
-    fn steps(&self, stage: usize, block: Range<usize>, steps: &mut Vec<Step>) {
+    fn steps(&self, stage: usize, slice: Slice, steps: &mut Vec<Step>) {
+        let block = slice.whole();
         if stage == self.place {
             steps.push(send(self.members[self.place + 1], block));
         } else if stage + 1 == self.place {

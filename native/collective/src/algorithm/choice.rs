@@ -14,7 +14,7 @@ use crate::algorithm::ring::Ring;
 use crate::algorithm::scatter::Scatter;
 use crate::algorithm::{Plan, Step};
 use crate::element::Element;
-use crate::topology::chunks::chunk;
+use crate::topology::chunks::{Slice, chunk};
 use crate::topology::groups::Groups;
 use crate::topology::partners::MESH;
 use crate::transport::LinkError;
@@ -91,7 +91,7 @@ impl World {
     ) -> Result<Range<usize>, LinkError> {
         let (members, place, n) = (self.all.as_slice(), self.rank, self.all.len());
         links.begin(operation, size_of_val(data));
-        // One block, so that each rank's sums are side by side.
+        // The ranks' chunks need no slices: there is no second stage to go on with.
         let gather = false;
         if n <= MESH {
             let plan = Scatter {
@@ -99,7 +99,7 @@ impl World {
                 place,
                 gather,
             };
-            run::<T, Plain>(links, &OneBlock(&plan), data)?;
+            run::<T, Plain>(links, &OneSlice(&plan), data)?;
         } else {
             let place = (place + n - 1) % n;
             let turned: Vec<_> = (1..=n).map(|rank| rank % n).collect();
@@ -108,7 +108,7 @@ impl World {
                 place,
                 gather,
             };
-            run::<T, Plain>(links, &OneBlock(&plan), data)?;
+            run::<T, Plain>(links, &OneSlice(&plan), data)?;
         }
         Ok(chunk(data.len(), n, place))
     }
@@ -241,10 +241,10 @@ fn flat(members: &[usize], place: usize, bytes: usize) -> Box<dyn Plan + '_> {
     }
 }
 
-/// A plan that takes the vector as one block.
-struct OneBlock<'a>(&'a dyn Plan);
+/// A plan that takes the vector as one slice.
+struct OneSlice<'a>(&'a dyn Plan);
 
-impl Plan for OneBlock<'_> {
+impl Plan for OneSlice<'_> {
     fn stages(&self) -> usize {
         self.0.stages()
     }
@@ -253,8 +253,8 @@ impl Plan for OneBlock<'_> {
         usize::MAX
     }
 
-    fn steps(&self, stage: usize, block: Range<usize>, steps: &mut Vec<Step>) {
-        self.0.steps(stage, block, steps);
+    fn steps(&self, stage: usize, slice: Slice, steps: &mut Vec<Step>) {
+        self.0.steps(stage, slice, steps);
     }
 }
 

@@ -11,9 +11,8 @@
 //! The vector crosses the network whole in each of the `log2 n` rounds. Both of a pair add the same
 //! two numbers, and a sum of two does not depend on their order, so all have the same bits.
 
-use std::ops::Range;
-
 use crate::algorithm::{Plan, Step, add, send, store};
+use crate::topology::chunks::Slice;
 
 /// The plan of the member at `place` among `members`.
 #[derive(Debug)]
@@ -31,7 +30,8 @@ impl Plan for Doubling<'_> {
         1
     }
 
-    fn steps(&self, stage: usize, block: Range<usize>, steps: &mut Vec<Step>) {
+    fn steps(&self, stage: usize, slice: Slice, steps: &mut Vec<Step>) {
+        let block = slice.whole();
         let (members, place) = (self.members, self.place);
         let core = 1 << members.len().ilog2();
         let beyond = members.get(place + core).copied();

@@ -8,9 +8,10 @@
 use std::ops::Range;
 
 use crate::algorithm::{Plan, Step, send, store};
+use crate::topology::chunks::Slice;
 
 /// The plan of the member at `place` among `members`, where piece `p` of the vector is `pieces[p]`.
-/// The vector is one block.
+/// The vector is one slice.
 #[derive(Debug)]
 pub(crate) struct Gather<'a> {
     pub(crate) members: &'a [usize],
@@ -29,7 +30,7 @@ impl Plan for Gather<'_> {
         usize::MAX
     }
 
-    fn steps(&self, stage: usize, _block: Range<usize>, steps: &mut Vec<Step>) {
+    fn steps(&self, stage: usize, _slice: Slice, steps: &mut Vec<Step>) {
         let (n, place) = (self.members.len(), self.place);
         if self.mesh {
             for distance in 1..n {

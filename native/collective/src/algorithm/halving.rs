@@ -12,6 +12,7 @@
 use std::ops::Range;
 
 use crate::algorithm::{Plan, Step, add, send, store};
+use crate::topology::chunks::Slice;
 
 /// The plan of the member at `place` among `members`.
 #[derive(Debug)]
@@ -50,7 +51,8 @@ impl Plan for Halving<'_> {
         1 << self.levels()
     }
 
-    fn steps(&self, stage: usize, block: Range<usize>, steps: &mut Vec<Step>) {
+    fn steps(&self, stage: usize, slice: Slice, steps: &mut Vec<Step>) {
+        let block = slice.whole();
         let (members, place) = (self.members, self.place);
         let levels = self.levels();
         let core = 1 << levels;

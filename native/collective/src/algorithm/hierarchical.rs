@@ -6,12 +6,11 @@
 //!           0 <──────────────> 3         stages 1 ..    the leaders' own allreduce of these sums
 //!           0 1 2             3 4        last stage     leaders send the sum to their groups
 //! ```
-//! A block crosses the network while the next is summed within the groups and the one before is
+//! A slice crosses the network while the next is summed within the groups and the one before is
 //! handed out.
 
-use std::ops::Range;
-
 use crate::algorithm::{Plan, Step, add, send, store};
+use crate::topology::chunks::Slice;
 
 /// The plan of a rank of `group`, of which the first is the leader; only a leader's own plan asks
 /// for steps in `among_leaders`, all others know how many stages it has.
@@ -30,21 +29,21 @@ impl Plan for Hierarchical<'_> {
         self.among_leaders.parts()
     }
 
-    fn steps(&self, stage: usize, block: Range<usize>, steps: &mut Vec<Step>) {
+    fn steps(&self, stage: usize, slice: Slice, steps: &mut Vec<Step>) {
         let leads = self.group[0] == self.rank;
         let others = &self.group[1..];
         if stage == 0 && leads {
-            steps.extend(others.iter().map(|member| add(*member, block.clone())));
+            steps.extend(others.iter().map(|member| add(*member, slice.whole())));
         } else if stage == 0 {
-            steps.push(send(self.group[0], block));
+            steps.push(send(self.group[0], slice.whole()));
         } else if stage + 1 < self.stages() {
             if leads {
-                self.among_leaders.steps(stage - 1, block, steps);
+                self.among_leaders.steps(stage - 1, slice, steps);
             }
         } else if leads {
-            steps.extend(others.iter().map(|member| send(*member, block.clone())));
+            steps.extend(others.iter().map(|member| send(*member, slice.whole())));
         } else {
-            steps.push(store(self.group[0], block));
+            steps.push(store(self.group[0], slice.whole()));
         }
     }
 }

@@ -1,13 +1,13 @@
 //! Collective operations as plans: who sends which part of a vector to whom, and when.
 //!
-//! A plan is pure index arithmetic. It cuts the vector into blocks and says what a rank does with a
-//! block in each of some stages; [`pipeline`] carries it out over links, stage after stage for each
-//! block and one block behind the other:
+//! A plan is pure index arithmetic. It says what a rank does with a slice of the vector in each of
+//! some stages; [`pipeline`] carries it out over links, stage after stage for each slice and one
+//! slice behind the other:
 //!
 //! ```text
 //!            round 0   round 1   round 2   round 3
-//!  block 0   stage 0   stage 1   stage 2              in a round a rank sends and receives at once
-//!  block 1             stage 0   stage 1   stage 2    all that the stages of that round ask for
+//!  slice 0   stage 0   stage 1   stage 2              in a round a rank sends and receives at once
+//!  slice 1             stage 0   stage 1   stage 2    all that the stages of that round ask for
 //! ```
 //! Additions are made in the order in which a plan lists them, so a sum has the same bits in every
 //! run; that it has the same bits on every rank is each plan's own affair.
@@ -24,6 +24,8 @@ pub(crate) mod ring;
 pub(crate) mod scatter;
 
 use std::ops::Range;
+
+use crate::topology::chunks::Slice;
 
 /// What a rank does with a part of the vector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,14 +49,14 @@ pub(crate) struct Step {
 /// A collective operation as one rank sees it. For each pair of ranks the plans of both must list
 /// their transfers within a stage in the same order.
 pub(crate) trait Plan {
-    /// How many stages a block goes through, the same on all ranks.
+    /// How many stages a slice goes through, the same on all ranks.
     fn stages(&self) -> usize;
 
-    /// Into how many segments a block is cut, the same on all ranks.
+    /// How many segments a slice has, the same on all ranks.
     fn parts(&self) -> usize;
 
-    /// Appends what this rank does in `stage` with the elements of `block`.
-    fn steps(&self, stage: usize, block: Range<usize>, steps: &mut Vec<Step>);
+    /// Appends what this rank does in `stage` with `slice`.
+    fn steps(&self, stage: usize, slice: Slice, steps: &mut Vec<Step>);
 }
 
 fn send(peer: usize, range: Range<usize>) -> Step {

@@ -9,6 +9,7 @@ use std::ops::Range;
 
 use crate::algorithm::{Action, Plan, Step};
 use crate::element::{Element, bytes};
+use crate::topology::chunks::Slice;
 use crate::transport::links::Links;
 use crate::transport::{LinkError, Progress};
 use crate::wire::Encoding;
@@ -19,26 +20,26 @@ pub(crate) fn run<T: Element, E: Encoding<T>>(
     plan: &dyn Plan,
     data: &mut [T],
 ) -> Result<(), LinkError> {
-    let block = block_length(data.len(), plan.parts(), links.part_bytes() / E::BYTES);
-    let (blocks, stages) = (data.len().div_ceil(block), plan.stages());
+    let segment = links.part_bytes() / E::BYTES;
+    let count = data.len().div_ceil(plan.parts().saturating_mul(segment));
+    let (length, stages) = (data.len(), plan.stages());
     let mut round = Round::default();
     let mut steps = Vec::new();
-    for number in 0..(blocks + stages).saturating_sub(1) {
-        let first_stage = (number + 1).saturating_sub(blocks);
+    for number in 0..(count + stages).saturating_sub(1) {
+        let first_stage = (number + 1).saturating_sub(count);
         for stage in (first_stage..stages.min(number + 1)).rev() {
-            let start = (number - stage) * block;
-            plan.steps(stage, start..data.len().min(start + block), &mut steps);
+            let index = number - stage;
+            let slice = Slice {
+                length,
+                count,
+                index,
+            };
+            plan.steps(stage, slice, &mut steps);
         }
         round.fill::<T, E>(&mut steps, data);
         round.run::<T, E>(links, data)?;
     }
     Ok(())
-}
-
-/// Elements of a block: `parts` segments at most, but blocks of about the same length.
-fn block_length(length: usize, parts: usize, segment: usize) -> usize {
-    let most = parts.saturating_mul(segment).max(1);
-    length.div_ceil(length.div_ceil(most).max(1)).max(1)
 }
 
 /// What is left to do in a round.

@@ -1,6 +1,6 @@
 //! Allreduce on a ring: every member sends to the next and receives from the previous.
 //!
-//! With three members and chunks a, b, c of a block, where `a01` is the sum of chunk a of members
+//! With three members and chunks a, b, c of the vector, where `a01` is the sum of chunk a of members
 //! 0 and 1:
 //!
 //! ```text
@@ -15,10 +15,8 @@
 //! Each member sends `2 (n - 1) / n` of the vector to a single other one, whatever `n` is. A chunk
 //! is summed in one place in the order of the ring and then copied.
 
-use std::ops::Range;
-
 use crate::algorithm::{Plan, Step, add, send, store};
-use crate::topology::chunks::chunk;
+use crate::topology::chunks::Slice;
 
 /// The plan of the member at `place` among `members`.
 #[derive(Debug)]
@@ -39,12 +37,9 @@ impl Plan for Ring<'_> {
         self.members.len()
     }
 
-    fn steps(&self, stage: usize, block: Range<usize>, steps: &mut Vec<Step>) {
+    fn steps(&self, stage: usize, slice: Slice, steps: &mut Vec<Step>) {
         let (n, place) = (self.members.len(), self.place);
-        let part = |index: usize| {
-            let chunk = chunk(block.len(), n, index % n);
-            block.start + chunk.start..block.start + chunk.end
-        };
+        let part = |index: usize| slice.of(n, index % n);
         let (next, previous) = (
             self.members[(place + 1) % n],
             self.members[(place + n - 1) % n],

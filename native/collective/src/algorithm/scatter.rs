@@ -1,4 +1,4 @@
-//! Allreduce in two stages: every member sums one chunk of the block for all.
+//! Allreduce in two stages: every member sums one chunk of the vector for all.
 //!
 //! ```text
 //!   members     0     1     2
@@ -6,14 +6,12 @@
 //!              A..   .B.   ..C     stage 1   everybody sends its sum to everybody
 //!              ABC   ABC   ABC
 //! ```
-//! Each member sends `2 (n - 1) / n` of the block, as little as is possible, in two rounds. It needs
+//! Each member sends `2 (n - 1) / n` of the vector, as little as is possible, in two rounds. It needs
 //! links between all. A chunk is summed by one member, its own part first, then those of the members
 //! after it, in turn; the others have copies.
 
-use std::ops::Range;
-
 use crate::algorithm::{Plan, Step, add, send, store};
-use crate::topology::chunks::chunk;
+use crate::topology::chunks::Slice;
 
 /// The plan of the member at `place` among `members`.
 #[derive(Debug)]
@@ -33,12 +31,9 @@ impl Plan for Scatter<'_> {
         self.members.len()
     }
 
-    fn steps(&self, stage: usize, block: Range<usize>, steps: &mut Vec<Step>) {
+    fn steps(&self, stage: usize, slice: Slice, steps: &mut Vec<Step>) {
         let n = self.members.len();
-        let part = |place: usize| {
-            let chunk = chunk(block.len(), n, place);
-            block.start + chunk.start..block.start + chunk.end
-        };
+        let part = |place: usize| slice.of(n, place);
         for distance in 1..n {
             // To the members after this one, from those before: nobody is everybody's first.
             let (to, from) = ((self.place + distance) % n, (self.place + n - distance) % n);

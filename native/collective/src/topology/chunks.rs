@@ -10,11 +10,46 @@ pub(crate) fn chunk(length: usize, world_size: usize, index: usize) -> Range<usi
     start..start + size + usize::from(index < longer)
 }
 
+/// A piece of a vector that goes through the stages of a plan on its own: of every chunk one slice.
+///
+/// ```text
+///   chunks     aaaaaaaaa bbbbbbbbb ccccccccc
+///   slice 0    aaa...... bbb...... ccc......    who sums what depends on the chunk alone, and so
+///   slice 1    ...aaa... ...bbb... ...ccc...    does not depend on the number of slices
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Slice {
+    /// Elements of the vector.
+    pub(crate) length: usize,
+    /// Number of slices.
+    pub(crate) count: usize,
+    /// This one, from 0.
+    pub(crate) index: usize,
+}
+
+/// Slices begin at multiples of so many elements of a chunk, a cache line of float32.
+const ALIGNMENT: usize = 16;
+
+impl Slice {
+    /// What the slice has of chunk `index` of `chunks`.
+    pub(crate) fn of(&self, chunks: usize, index: usize) -> Range<usize> {
+        let chunk = chunk(self.length, chunks, index);
+        let size = chunk.len().div_ceil(self.count).next_multiple_of(ALIGNMENT);
+        let start = |index: usize| chunk.end.min(chunk.start + index * size);
+        start(self.index)..start(self.index + 1)
+    }
+
+    /// What the slice has of the vector as one chunk.
+    pub(crate) fn whole(&self) -> Range<usize> {
+        self.of(1, 0)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
-    use super::chunk;
+    use super::{Slice, chunk};
 
     proptest! {
         #[test]
@@ -30,6 +65,19 @@ mod tests {
                 end = chunk.end;
             }
             prop_assert_eq!(end, length);
+        }
+
+        #[test]
+        fn slices_cover_their_chunk(
+            length in 0usize..10_000,
+            chunks in 1usize..20,
+            count in 1usize..40,
+        ) {
+            for index in 0..chunks {
+                let slices = (0..count).map(|slice| Slice { length, count, index: slice });
+                let covered: Vec<usize> = slices.flat_map(|slice| slice.of(chunks, index)).collect();
+                prop_assert_eq!(covered, chunk(length, chunks, index).collect::<Vec<_>>());
+            }
         }
     }
 }
