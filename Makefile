@@ -12,7 +12,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := build
 .DELETE_ON_ERROR:
-.PHONY: setup build mnist packages flights tfos check test test-native test-jvm test-python fuzz parity matrix wheel bench bench-keras bench-feed bench-memory bench-collective drill clean FORCE
+.PHONY: setup build mnist packages flights tfos check test test-native test-jvm test-python fuzz parity matrix wheel bench bench-keras bench-feed bench-memory bench-collective simulate drill clean FORCE
 
 # Where rustup puts cargo, for shells that have not read its profile.
 export PATH := $(PATH):$(HOME)/.cargo/bin
@@ -112,6 +112,10 @@ bench-feed: $(JAR)
 # Allreduce between processes of this host beside gloo and Open MPI.
 bench-collective: | setup
 	tests/bench/collective/run.sh
+
+# What an allreduce would take among 8 to 1,024 executors, as docs/scaling.md has it.
+simulate:
+	cargo test --quiet --locked --release --package flambeau-collective --lib a_table -- --ignored --nocapture
 
 clean:
 	cargo clean

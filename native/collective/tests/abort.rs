@@ -7,35 +7,45 @@ use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use flambeau_collective::{AbortReason, Config, Error};
-use ranks::{DEADLINE, job, run_ranks};
+use flambeau_collective::{AbortReason, Config, Error, Transports};
+use ranks::{DEADLINE, TRANSPORTS, job, over, run_ranks};
 
 #[test]
 fn an_abort_wakes_every_rank_and_names_its_author() {
-    let outcomes = run_ranks(&job(4), DEADLINE, |communicator, abort| {
-        let mut communicator = communicator.unwrap();
-        communicator.allreduce(&mut [0.0; 8]).unwrap();
-        let started = Instant::now();
-        if communicator.rank() == 2 {
-            thread::spawn(move || {
-                thread::sleep(Duration::from_millis(300));
-                let message = "loss is NaN in step 7".to_owned();
-                abort.abort(AbortReason {
-                    deterministic: true,
-                    message,
+    TRANSPORTS
+        .into_iter()
+        .for_each(an_abort_wakes_every_rank_and_names_its_author_over);
+}
+
+fn an_abort_wakes_every_rank_and_names_its_author_over(transports: Transports) {
+    let outcomes = run_ranks(
+        &over(transports, job(4)),
+        DEADLINE,
+        |communicator, abort| {
+            let mut communicator = communicator.unwrap();
+            communicator.allreduce(&mut [0.0; 8]).unwrap();
+            let started = Instant::now();
+            if communicator.rank() == 2 {
+                thread::spawn(move || {
+                    thread::sleep(Duration::from_millis(300));
+                    let message = "loss is NaN in step 7".to_owned();
+                    abort.abort(AbortReason {
+                        deterministic: true,
+                        message,
+                    });
                 });
-            });
-            // Blocked in the exit barrier, where the others never come.
-            return (communicator.close().unwrap_err(), started.elapsed());
-        }
-        let error = communicator.allreduce(&mut vec![1.0; 100_000]).unwrap_err();
-        let again = communicator.allreduce(&mut [1.0]).unwrap_err();
-        assert!(
-            matches!(again, Error::PeerAborted { rank: 2, .. }),
-            "{again}"
-        );
-        (error, started.elapsed())
-    });
+                // Blocked in the exit barrier, where the others never come.
+                return (communicator.close().unwrap_err(), started.elapsed());
+            }
+            let error = communicator.allreduce(&mut vec![1.0; 100_000]).unwrap_err();
+            let again = communicator.allreduce(&mut [1.0]).unwrap_err();
+            assert!(
+                matches!(again, Error::PeerAborted { rank: 2, .. }),
+                "{again}"
+            );
+            (error, started.elapsed())
+        },
+    );
     for (rank, (error, elapsed)) in outcomes.into_iter().enumerate() {
         assert!(
             elapsed < Duration::from_millis(1_500),
@@ -56,15 +66,25 @@ fn an_abort_wakes_every_rank_and_names_its_author() {
 
 #[test]
 fn a_rank_that_drops_its_communicator_is_named() {
+    TRANSPORTS
+        .into_iter()
+        .for_each(a_rank_that_drops_its_communicator_is_named_over);
+}
+
+fn a_rank_that_drops_its_communicator_is_named_over(transports: Transports) {
     let met = Barrier::new(3);
-    let errors = run_ranks(&job(3), DEADLINE, move |communicator, _| {
-        let mut communicator = communicator.unwrap();
-        met.wait();
-        if communicator.rank() == 1 {
-            return None;
-        }
-        Some(communicator.allreduce(&mut [0.0; 8]).unwrap_err())
-    });
+    let errors = run_ranks(
+        &over(transports, job(3)),
+        DEADLINE,
+        move |communicator, _| {
+            let mut communicator = communicator.unwrap();
+            met.wait();
+            if communicator.rank() == 1 {
+                return None;
+            }
+            Some(communicator.allreduce(&mut [0.0; 8]).unwrap_err())
+        },
+    );
     for error in errors.into_iter().flatten() {
         assert!(
             matches!(
@@ -82,7 +102,14 @@ fn a_rank_that_drops_its_communicator_is_named() {
 
 #[test]
 fn a_rank_that_stays_behind_is_named_by_all_not_just_by_its_neighbour() {
+    TRANSPORTS
+        .into_iter()
+        .for_each(a_rank_that_stays_behind_is_named_by_all_not_just_by_its_neighbour_over);
+}
+
+fn a_rank_that_stays_behind_is_named_by_all_not_just_by_its_neighbour_over(transports: Transports) {
     let job = Config {
+        transports,
         progress_timeout_ms: 1_500,
         ..job(3)
     };
@@ -113,7 +140,14 @@ fn a_rank_that_stays_behind_is_named_by_all_not_just_by_its_neighbour() {
 
 #[test]
 fn a_slow_rank_is_waited_for_while_it_lives() {
+    TRANSPORTS
+        .into_iter()
+        .for_each(a_slow_rank_is_waited_for_while_it_lives_over);
+}
+
+fn a_slow_rank_is_waited_for_while_it_lives_over(transports: Transports) {
     let job = Config {
+        transports,
         dead_after_ms: 800,
         ..job(3)
     };

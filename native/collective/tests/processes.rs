@@ -3,14 +3,15 @@
 
 mod ranks;
 
+use std::fs;
 use std::io::{BufRead, BufReader, Lines, Write, stdout};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use flambeau_collective::{AbortHandle, Communicator, Config};
-use ranks::{job, secret, with_rank};
+use flambeau_collective::{AbortHandle, Communicator, Config, Transports};
+use ranks::{TRANSPORTS, job, secret, with_rank};
 
 const CONFIG: &str = "FLAMBEAU_COLLECTIVE_TEST_CONFIG";
 const RUNNING: &str = "ten steps done";
@@ -87,6 +88,13 @@ impl Rank {
         }
     }
 
+    /// Whether it has mapped the inboxes of others and not only made its own.
+    fn shares_memory(&self) -> bool {
+        let maps = fs::read_to_string(format!("/proc/{}/maps", self.child.id()));
+        let maps = maps.expect("it runs");
+        maps.matches("flambeau-inbox").count() == 3
+    }
+
     fn signal(&self, name: &str) {
         let pid = self.child.id().to_string();
         let status = Command::new("kill")
@@ -136,7 +144,14 @@ fn start(job: &Config) -> Vec<Rank> {
 }
 
 fn kill_one_of_three(victim: usize) {
+    TRANSPORTS
+        .into_iter()
+        .for_each(|transports| kill_one_of_three_over(transports, victim));
+}
+
+fn kill_one_of_three_over(transports: Transports, victim: usize) {
     let job = Config {
+        transports,
         hosts: ["127.0.0.1", "127.0.0.2", "127.0.0.3"]
             .map(String::from)
             .to_vec(),
@@ -144,6 +159,9 @@ fn kill_one_of_three(victim: usize) {
         ..job(3)
     };
     let mut ranks = start(&job);
+    for rank in &ranks {
+        assert_eq!(rank.shares_memory(), transports == Transports::Auto);
+    }
     let killed = Instant::now();
     ranks[victim].child.kill().expect("a kill");
     for (rank, process) in ranks.iter().enumerate().filter(|(rank, _)| *rank != victim) {
@@ -176,7 +194,14 @@ fn when_rank_2_is_killed_every_survivor_names_it_within_2_seconds() {
 }
 
 fn freeze_one_of_three(victim: usize) {
+    TRANSPORTS
+        .into_iter()
+        .for_each(|transports| freeze_one_of_three_over(transports, victim));
+}
+
+fn freeze_one_of_three_over(transports: Transports, victim: usize) {
     let job = Config {
+        transports,
         dead_after_ms: 2_000,
         ..job(3)
     };

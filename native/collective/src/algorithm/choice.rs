@@ -40,17 +40,29 @@ pub(crate) struct World {
     rank: usize,
     all: Vec<usize>,
     groups: Groups,
-    leaders: Vec<usize>,
+    /// The rail of this rank, or if it is on none the one there is.
+    rail: Vec<usize>,
 }
 
 impl World {
     pub(crate) fn new(rank: usize, world_size: usize, groups: Groups) -> Self {
+        let place = groups.place(rank);
         Self {
             rank,
             all: (0..world_size).collect(),
-            leaders: groups.leaders(),
+            rail: groups.rail(if place < groups.rails() { place } else { 0 }),
             groups,
         }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn members(&self) -> &[usize] {
+        &self.all
+    }
+
+    #[cfg(test)]
+    pub(crate) fn rank(&self) -> usize {
+        self.rank
     }
 
     /// Sums `data` over all ranks, with the same bits on each.
@@ -60,25 +72,35 @@ impl World {
         operation: Operation,
         data: &mut [T],
     ) -> Result<(), LinkError> {
-        let (n, bytes) = (self.all.len(), size_of_val(data));
-        links.begin(operation, bytes);
+        links.begin(operation, size_of_val(data));
+        match self.plan(size_of_val(data)) {
+            None => direct::allreduce::<T, E>(links, (&self.all, self.rank), data),
+            Some(plan) => finish::<T, E>(links, &*plan, data),
+        }
+    }
+
+    /// The plan of an allreduce of so many bytes; none if all send all they have to all.
+    pub(crate) fn plan(&self, bytes: usize) -> Option<Box<dyn Plan + '_>> {
+        let n = self.all.len();
         if n <= MESH && bytes * (n - 1) <= DIRECT_BYTES {
-            return direct::allreduce::<T, E>(links, (&self.all, self.rank), data);
+            return None;
         }
         if !self.groups.are_mixed() {
-            let plan = flat(&self.all, self.rank, bytes);
-            return finish::<T, E>(links, &*plan, data);
+            return Some(flat(&self.all, self.rank, bytes));
         }
-        let group = self.groups.of(self.rank);
-        // Ranks that do not lead only count the stages among leaders, as many wherever one stands.
-        let place = self.leaders.iter().position(|leader| *leader == group[0]);
-        let among_leaders = flat(&self.leaders, place.unwrap_or_default(), bytes);
-        let plan = Hierarchical {
+        let (group, place) = (self.groups.of(self.rank), self.groups.place(self.rank));
+        // A rank on no rail only counts the stages of one, as many wherever it stands.
+        let on_rail = self.rail.iter().position(|rank| *rank == self.rank);
+        Some(Box::new(Hierarchical {
             group,
-            rank: self.rank,
-            among_leaders: &*among_leaders,
-        };
-        finish::<T, E>(links, &plan, data)
+            place,
+            rails: self.groups.rails(),
+            rail: flat(
+                &self.rail,
+                on_rail.unwrap_or_default(),
+                bytes / self.groups.rails(),
+            ),
+        }))
     }
 
     /// Sums the chunks of `data` over all ranks, each on one of them; returns which elements of
@@ -251,6 +273,10 @@ impl Plan for OneSlice<'_> {
 
     fn parts(&self) -> usize {
         usize::MAX
+    }
+
+    fn chunks(&self) -> usize {
+        self.0.chunks()
     }
 
     fn steps(&self, stage: usize, slice: Slice, steps: &mut Vec<Step>) {

@@ -22,6 +22,8 @@ pub(crate) mod hierarchical;
 pub(crate) mod pipeline;
 pub(crate) mod ring;
 pub(crate) mod scatter;
+#[cfg(test)]
+mod simulation;
 
 use std::ops::Range;
 
@@ -54,6 +56,11 @@ pub(crate) trait Plan {
 
     /// How many segments a slice has, the same on all ranks.
     fn parts(&self) -> usize;
+
+    /// How many chunks of the vector a slice has a part of.
+    fn chunks(&self) -> usize {
+        1
+    }
 
     /// Appends what this rank does in `stage` with `slice`.
     fn steps(&self, stage: usize, slice: Slice, steps: &mut Vec<Step>);

@@ -30,6 +30,7 @@ pub(crate) fn run<T: Element, E: Encoding<T>>(
         for stage in (first_stage..stages.min(number + 1)).rev() {
             let index = number - stage;
             let slice = Slice {
+                start: 0,
                 length,
                 count,
                 index,

@@ -37,6 +37,10 @@ impl Plan for Ring<'_> {
         self.members.len()
     }
 
+    fn chunks(&self) -> usize {
+        self.members.len()
+    }
+
     fn steps(&self, stage: usize, slice: Slice, steps: &mut Vec<Step>) {
         let (n, place) = (self.members.len(), self.place);
         let part = |index: usize| slice.of(n, index % n);

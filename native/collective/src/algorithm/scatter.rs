@@ -31,6 +31,10 @@ impl Plan for Scatter<'_> {
         self.members.len()
     }
 
+    fn chunks(&self) -> usize {
+        self.members.len()
+    }
+
     fn steps(&self, stage: usize, slice: Slice, steps: &mut Vec<Step>) {
         let n = self.members.len();
         let part = |place: usize| slice.of(n, place);

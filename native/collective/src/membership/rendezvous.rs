@@ -32,7 +32,6 @@ use crate::membership::hello::Purpose;
 use crate::membership::job::Job;
 use crate::membership::message::Message;
 use crate::topology::groups::Groups;
-use crate::topology::partners::linked;
 use crate::transport::inbox::{Address, Inbox};
 use crate::transport::keys::{ConnectionKey, random_token};
 
@@ -199,14 +198,7 @@ async fn link_up(
     let groups = Groups::from_ids(&ids);
     let group: BTreeSet<usize> = groups.of(job.rank()).iter().copied().collect();
     inboxes.retain(|rank, _| group.contains(rank));
-    let leaders = groups.leaders();
-    let far = (0..job.world_size()).filter(|rank| {
-        let place = |rank: usize| leaders.iter().position(|leader| *leader == rank);
-        let lead = place(job.rank()).zip(place(*rank));
-        !group.contains(rank)
-            && (linked(job.rank(), *rank, job.world_size())
-                || lead.is_some_and(|(a, b)| linked(a, b, leaders.len())))
-    });
+    let far = (0..job.world_size()).filter(|rank| groups.connected(job.rank(), *rank));
     let connections = connect(job, &far.collect(), &seats, arrivals, deadline).await?;
     Ok(Met {
         inbox: inbox.filter(|_| !inboxes.is_empty()),

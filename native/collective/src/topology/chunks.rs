@@ -19,7 +19,9 @@ pub(crate) fn chunk(length: usize, world_size: usize, index: usize) -> Range<usi
 /// ```
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Slice {
-    /// Elements of the vector.
+    /// The first element of the vector, or of the part of one that is cut here.
+    pub(crate) start: usize,
+    /// How many elements that has.
     pub(crate) length: usize,
     /// Number of slices.
     pub(crate) count: usize,
@@ -35,7 +37,7 @@ impl Slice {
     pub(crate) fn of(&self, chunks: usize, index: usize) -> Range<usize> {
         let chunk = chunk(self.length, chunks, index);
         let size = chunk.len().div_ceil(self.count).next_multiple_of(ALIGNMENT);
-        let start = |index: usize| chunk.end.min(chunk.start + index * size);
+        let start = |index: usize| self.start + chunk.end.min(chunk.start + index * size);
         start(self.index)..start(self.index + 1)
     }
 
@@ -74,9 +76,9 @@ mod tests {
             count in 1usize..40,
         ) {
             for index in 0..chunks {
-                let slices = (0..count).map(|slice| Slice { length, count, index: slice });
+                let slices = (0..count).map(|slice| Slice { start: 3, length, count, index: slice });
                 let covered: Vec<usize> = slices.flat_map(|slice| slice.of(chunks, index)).collect();
-                prop_assert_eq!(covered, chunk(length, chunks, index).collect::<Vec<_>>());
+                prop_assert_eq!(covered, chunk(length, chunks, index).map(|element| element + 3).collect::<Vec<_>>());
             }
         }
     }

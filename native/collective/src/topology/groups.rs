@@ -1,9 +1,11 @@
-//! Groups of ranks that share memory, each with a leader that speaks for it on the network.
+//! Groups of ranks that share memory, and the rails on which groups speak to each other.
+
+use crate::topology::partners::linked;
 
 /// Which ranks share memory, as all ranks know it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Groups {
-    /// The ranks of each group, ascending; groups by their first rank, which is their leader.
+    /// The ranks of each group, ascending; groups by their first rank.
     members: Vec<Vec<usize>>,
     of: Vec<usize>,
 }
@@ -59,9 +61,36 @@ impl Groups {
         self.of.len()
     }
 
-    /// One rank for each group.
-    pub(crate) fn leaders(&self) -> Vec<usize> {
-        self.members.iter().map(|members| members[0]).collect()
+    /// The number of groups.
+    pub(crate) fn count(&self) -> usize {
+        self.members.len()
+    }
+
+    /// The ranks that stand at `place` in their groups, where groups are so large.
+    pub(crate) fn rail(&self, place: usize) -> Vec<usize> {
+        let at_place = |members: &Vec<usize>| members.get(place).copied();
+        self.members.iter().filter_map(at_place).collect()
+    }
+
+    /// How many ranks of each group speak to other groups: all where groups are of one size.
+    pub(crate) fn rails(&self) -> usize {
+        let size = self.members.first().map_or(1, Vec::len);
+        let alike = self.members.iter().all(|members| members.len() == size);
+        if alike { size } else { 1 }
+    }
+
+    /// The place of `rank` in its group.
+    pub(crate) fn place(&self, rank: usize) -> usize {
+        let place = self.of(rank).iter().position(|member| *member == rank);
+        place.unwrap_or_default()
+    }
+
+    /// Whether some plan has `a` and `b` exchange data over the network.
+    pub(crate) fn connected(&self, a: usize, b: usize) -> bool {
+        let (place, groups) = (self.place(a), (self.of[a], self.of[b]));
+        let rail = place == self.place(b) && place < self.rails();
+        groups.0 != groups.1
+            && (linked(a, b, self.ranks()) || rail && linked(groups.0, groups.1, self.count()))
     }
 
     /// Whether some ranks share memory and some do not.
@@ -79,7 +108,9 @@ mod tests {
         let groups = Groups::from_ids(&[4, 9, 4, 7, 9]);
         assert_eq!(groups.of(2), [0, 2]);
         assert_eq!(groups.of(3), [3]);
-        assert_eq!(groups.leaders(), [0, 1, 3]);
+        assert_eq!((groups.rails(), groups.rail(0)), (1, vec![0, 1, 3]));
+        assert_eq!(groups.rail(1), [2, 4]);
+        assert_eq!(Groups::from_ids(&[0, 0, 1, 1]).rails(), 2);
         assert!(groups.are_mixed());
         assert!(!Groups::from_ids(&[0, 1, 2]).are_mixed());
         assert!(!Groups::from_ids(&[0, 0]).are_mixed());

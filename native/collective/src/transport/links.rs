@@ -76,7 +76,7 @@ impl Links {
             inbox,
             stopped,
             progress_timeout,
-            segment_bytes: if groups.leaders().len() == 1 {
+            segment_bytes: if groups.count() == 1 {
                 shared::SEGMENT_BYTES
             } else {
                 tcp::SEGMENT_BYTES

@@ -185,3 +185,166 @@ fn transferred(result: io::Result<usize>) -> Result<Option<usize>, Fault> {
         Err(error) => Err(Fault::Broken(error)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::{TcpListener, TcpStream};
+    use std::time::{Duration, Instant};
+
+    use super::{PREFIX_BYTES, TcpLink};
+    use crate::config::{Config, Security};
+    use crate::secret::Secret;
+    use crate::transport::frame::{Head, Kind, Operation};
+    use crate::transport::keys::ConnectionKey;
+    use crate::transport::{Fault, Link, Progress};
+
+    const MODES: [Security; 3] = [Security::Auth, Security::Encrypt, Security::Off];
+    const PAYLOAD: &[u8] = b"gradients";
+
+    fn pair() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let near = TcpStream::connect(listener.local_addr().expect("its address"));
+        (
+            near.expect("a connection"),
+            listener.accept().expect("its other end").0,
+        )
+    }
+
+    fn head(index: u32, length: usize) -> Head {
+        let kind = Kind::Allreduce;
+        Head::new(Operation { number: 7, kind }, 36, index, length)
+    }
+
+    /// The two ends of a link, with what goes over each in between in the hands of the test.
+    struct Tapped {
+        sender: TcpLink,
+        sent: TcpStream,
+        receiver: TcpLink,
+        came: TcpStream,
+    }
+
+    fn tapped(security: Security) -> Tapped {
+        let (session, key) = (
+            Secret::new([5; 32]),
+            ConnectionKey::random().expect("32 bytes"),
+        );
+        let seals = |dialled| key.seals(&session, security, dialled).expect("keys");
+        let ((near, sent), (far, came)) = (pair(), pair());
+        Tapped {
+            sender: TcpLink::new(near, seals(true)).expect("a link"),
+            sent,
+            receiver: TcpLink::new(far, seals(false)).expect("a link"),
+            came,
+        }
+    }
+
+    impl Tapped {
+        /// The bytes of the next frame.
+        fn frame(&mut self, index: u32, payload: &[u8]) -> Vec<u8> {
+            let sent = self.sender.try_send(&head(index, payload.len()), payload);
+            assert_eq!(sent.expect("a whole link"), Progress::Done);
+            let mut bytes = vec![0; PREFIX_BYTES + payload.len()];
+            self.sent.read_exact(&mut bytes).expect("the frame");
+            bytes
+        }
+
+        /// What the receiver makes of `bytes`, if they are a frame as long as the one due.
+        fn receive(&mut self, bytes: &[u8], due: Head) -> Result<Vec<u8>, Fault> {
+            self.came.write_all(bytes).expect("room in a socket");
+            let deadline = Instant::now() + Duration::from_secs(10);
+            while self.receiver.try_receive(&due)? != Progress::Done {
+                assert!(Instant::now() < deadline, "the bytes have not come");
+                std::thread::yield_now();
+            }
+            let payload = self.receiver.payload().concat();
+            self.receiver.release();
+            Ok(payload)
+        }
+    }
+
+    #[test]
+    fn frames_arrive_as_they_were_sent() {
+        for security in MODES {
+            let mut link = tapped(security);
+            for index in 0..3 {
+                let bytes = link.frame(index, PAYLOAD);
+                let hidden = !bytes.windows(PAYLOAD.len()).any(|window| window == PAYLOAD);
+                assert_eq!(hidden, security == Security::Encrypt);
+                let came = link.receive(&bytes, head(index, PAYLOAD.len()));
+                assert_eq!(came.expect("the frame"), PAYLOAD);
+            }
+        }
+    }
+
+    #[test]
+    fn a_frame_with_any_bit_flipped_is_refused() {
+        for security in MODES {
+            for bit in 0..8 * (PREFIX_BYTES + PAYLOAD.len()) {
+                let mut link = tapped(security);
+                let mut bytes = link.frame(0, PAYLOAD);
+                bytes[bit / 8] ^= 1 << (bit % 8);
+                let came = link.receive(&bytes, head(0, PAYLOAD.len()));
+                assert!(
+                    matches!(came, Err(Fault::Wrong(_))),
+                    "{security:?} bit {bit}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn repeated_exchanged_and_forged_frames_are_refused() {
+        for security in [Security::Auth, Security::Encrypt] {
+            let due = head(0, PAYLOAD.len());
+            // The same frame again, where it is even the right one by its head.
+            let mut link = tapped(security);
+            let bytes = link.frame(0, PAYLOAD);
+            link.receive(&bytes, due).expect("the first time");
+            assert!(matches!(link.receive(&bytes, due), Err(Fault::Wrong(_))));
+            // The second before the first.
+            let mut link = tapped(security);
+            let (_, second) = (link.frame(0, b"gradient1"), link.frame(0, b"gradient2"));
+            assert!(matches!(link.receive(&second, due), Err(Fault::Wrong(_))));
+            // One that this rank sent itself, sent back to it.
+            let mut link = tapped(security);
+            link.receiver.try_send(&due, PAYLOAD).expect("a whole link");
+            let mut own = vec![0; PREFIX_BYTES + PAYLOAD.len()];
+            link.came.read_exact(&mut own).expect("the frame");
+            assert!(matches!(link.receive(&own, due), Err(Fault::Wrong(_))));
+            // One of another connection of the same ranks.
+            let (mut link, mut other) = (tapped(security), tapped(security));
+            let bytes = other.frame(0, PAYLOAD);
+            assert!(matches!(link.receive(&bytes, due), Err(Fault::Wrong(_))));
+        }
+    }
+
+    #[test]
+    fn a_frame_that_ends_early_is_a_broken_link() {
+        let mut link = tapped(Security::Auth);
+        let bytes = link.frame(0, PAYLOAD);
+        let Tapped { came, receiver, .. } = &mut link;
+        came.write_all(&bytes[..bytes.len() - 1])
+            .expect("room in a socket");
+        came.shutdown(std::net::Shutdown::Both).expect("an end");
+        let deadline = Instant::now() + Duration::from_secs(10);
+        loop {
+            assert!(Instant::now() < deadline, "the end has not come");
+            match receiver.try_receive(&head(0, PAYLOAD.len())) {
+                Ok(progress) => assert_ne!(progress, Progress::Done),
+                Err(fault) => break assert!(matches!(fault, Fault::Broken(_))),
+            }
+        }
+    }
+
+    #[test]
+    fn the_default_is_to_authenticate() {
+        let config = serde_json::json!({
+            "run_id": "", "stage_id": 0, "stage_attempt": 0, "rank": 0, "world_size": 1,
+            "hosts": [""], "bind_host": "", "port": 1, "port_retries": 0,
+            "rendezvous_timeout_ms": 1, "progress_timeout_ms": 1,
+        });
+        let config: Config = serde_json::from_value(config).expect("all that has no default");
+        assert_eq!(config.security, Security::Auth);
+    }
+}

@@ -1,0 +1,373 @@
+//! Plans carried out by all ranks of a job in one thread, over a simulated network in virtual time.
+//!
+//! A host sends messages at the rate of its network card, one after the other; each arrives a latency
+//! later and takes the receiving card as long. Ranks of one host hand messages over at the rate of
+//! memory. Nothing else costs time: see docs/scaling.md for what that leaves out.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use proptest::prelude::*;
+
+use crate::algorithm::broadcast::{Chain, Tree};
+use crate::algorithm::choice::World;
+use crate::algorithm::doubling::Doubling;
+use crate::algorithm::gather::Gather;
+use crate::algorithm::halving::Halving;
+use crate::algorithm::ring::Ring;
+use crate::algorithm::scatter::Scatter;
+use crate::algorithm::{Action, Plan, Step};
+use crate::topology::chunks::Slice;
+use crate::topology::groups::Groups;
+
+/// What a network is made of; seconds and bytes per second.
+#[derive(Clone, Copy)]
+struct Network {
+    latency: f64,
+    rate: f64,
+    memory_rate: f64,
+    ranks_per_host: usize,
+}
+
+const FAST: Network = Network {
+    latency: 0.0,
+    rate: 1e9,
+    memory_rate: 1e10,
+    ranks_per_host: 1,
+};
+
+/// One rank on its way through its plan.
+struct Rank<'a> {
+    plan: Box<dyn Plan + 'a>,
+    data: Vec<f32>,
+    round: usize,
+    receives: VecDeque<Step>,
+    clock: f64,
+    /// Until when its memory is busy with what it sends and receives within its host.
+    busy: Card,
+}
+
+/// Until when a card sends and receives.
+#[derive(Clone, Copy, Default)]
+struct Card {
+    sends: f64,
+    receives: f64,
+}
+
+struct Message {
+    sent: f64,
+    bytes: usize,
+    payload: Vec<f32>,
+}
+
+/// Runs one plan for each rank on its data, `segment` elements in a part of a slice that each stand
+/// for `scale` bytes. Returns the data and the seconds until the last rank is done.
+fn simulate<'a>(
+    plans: impl Iterator<Item = Box<dyn Plan + 'a>>,
+    data: Vec<Vec<f32>>,
+    (segment, scale): (usize, usize),
+    network: Network,
+) -> (Vec<Vec<f32>>, f64) {
+    let length = data[0].len();
+    let host = |rank: usize| rank / network.ranks_per_host;
+    let mut ranks: Vec<Rank<'_>> = plans
+        .zip(data)
+        .map(|(plan, data)| Rank {
+            plan,
+            data,
+            round: 0,
+            receives: VecDeque::new(),
+            clock: 0.0,
+            busy: Card::default(),
+        })
+        .collect();
+    let mut cards = vec![Card::default(); host(ranks.len()) + 1];
+    let mut wires: BTreeMap<(usize, usize), VecDeque<Message>> = BTreeMap::new();
+    let mut steps = Vec::new();
+    loop {
+        let mut moved = false;
+        for (own, rank) in ranks.iter_mut().enumerate() {
+            let count = length.div_ceil(rank.plan.parts().saturating_mul(segment));
+            let (stages, rounds) = (rank.plan.stages(), count + rank.plan.stages());
+            loop {
+                while let Some(step) = rank.receives.front() {
+                    let wire = wires.entry((step.peer, own)).or_default();
+                    let Some(message) = wire.pop_front() else {
+                        break;
+                    };
+                    moved = true;
+                    assert_eq!(message.payload.len(), step.range.len(), "{own} {step:?}");
+                    let near = host(step.peer) == host(own);
+                    let rate = if near {
+                        network.memory_rate
+                    } else {
+                        network.rate
+                    };
+                    let arrives = message.sent + if near { 0.0 } else { network.latency };
+                    let takes = message.bytes as f64 / rate;
+                    let card = if near {
+                        &mut rank.busy
+                    } else {
+                        &mut cards[host(own)]
+                    };
+                    card.receives = arrives.max(card.receives + takes);
+                    rank.clock = rank.clock.max(card.receives);
+                    for (number, came) in rank.data[step.range.clone()]
+                        .iter_mut()
+                        .zip(message.payload)
+                    {
+                        *number = if step.action == Action::Add {
+                            *number + came
+                        } else {
+                            came
+                        };
+                    }
+                    rank.receives.pop_front();
+                }
+                if !rank.receives.is_empty() || rank.round + 1 >= rounds {
+                    break;
+                }
+                moved = true;
+                let number = rank.round;
+                rank.round += 1;
+                for stage in ((number + 1).saturating_sub(count)..stages.min(number + 1)).rev() {
+                    let index = number - stage;
+                    let slice = Slice {
+                        start: 0,
+                        length,
+                        count,
+                        index,
+                    };
+                    rank.plan.steps(stage, slice, &mut steps);
+                }
+                let mut until = rank.clock;
+                for step in steps.drain(..).filter(|step| !step.range.is_empty()) {
+                    if step.action != Action::Send {
+                        rank.receives.push_back(step);
+                        continue;
+                    }
+                    let bytes = step.range.len() * scale;
+                    let near = host(step.peer) == host(own);
+                    let rate = if near {
+                        network.memory_rate
+                    } else {
+                        network.rate
+                    };
+                    let card = if near {
+                        &mut rank.busy
+                    } else {
+                        &mut cards[host(own)]
+                    };
+                    card.sends = card.sends.max(rank.clock) + bytes as f64 / rate;
+                    let sent = card.sends;
+                    until = sent.max(until);
+                    let payload = rank.data[step.range].to_vec();
+                    let message = Message {
+                        sent,
+                        bytes,
+                        payload,
+                    };
+                    wires
+                        .entry((own, step.peer))
+                        .or_default()
+                        .push_back(message);
+                }
+                rank.clock = rank.clock.max(until);
+            }
+        }
+        if !moved {
+            break;
+        }
+    }
+    assert!(
+        ranks.iter().all(|rank| rank.receives.is_empty()),
+        "ranks wait for each other"
+    );
+    assert!(
+        wires.values().all(VecDeque::is_empty),
+        "nobody takes a message"
+    );
+    let seconds = ranks.iter().map(|rank| rank.clock).fold(0.0, f64::max);
+    (ranks.into_iter().map(|rank| rank.data).collect(), seconds)
+}
+
+fn contributions(world_size: usize, length: usize) -> Vec<Vec<f32>> {
+    let of = |rank| {
+        (0..length)
+            .map(move |index| ((index * 7 + rank * 13) % 101) as f32)
+            .collect()
+    };
+    (0..world_size).map(of).collect()
+}
+
+fn sum(contributions: &[Vec<f32>]) -> Vec<f32> {
+    let sum = |index: usize| contributions.iter().map(|data| data[index]).sum();
+    (0..contributions[0].len()).map(sum).collect()
+}
+
+/// Every allreduce that all ranks take part in alike.
+fn flat_plans<'a>(members: &'a [usize], place: usize) -> [Box<dyn Plan + 'a>; 4] {
+    let gather = true;
+    [
+        Box::new(Scatter {
+            members,
+            place,
+            gather,
+        }),
+        Box::new(Ring {
+            members,
+            place,
+            gather,
+        }),
+        Box::new(Halving { members, place }),
+        Box::new(Doubling { members, place }),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn every_plan_sums_in_every_world(
+        world_size in 1usize..40,
+        length in prop_oneof![0usize..50, 0usize..3_000],
+        segment in 1usize..40,
+    ) {
+        let members: Vec<usize> = (0..world_size).rev().collect();
+        let data = contributions(world_size, length);
+        let expected = sum(&data);
+        for kind in 0..4 {
+            let plans = (0..world_size).map(|rank| {
+                let place = world_size - 1 - rank;
+                flat_plans(&members, place).into_iter().nth(kind).expect("one of four")
+            });
+            let (sums, _) = simulate(plans, data.clone(), (16 * segment, 4), FAST);
+            prop_assert!(sums.iter().all(|sum| *sum == expected), "plan {}", kind);
+        }
+    }
+
+    #[test]
+    fn what_is_chosen_sums_and_uses_links_that_there_are(
+        hosts in prop::collection::vec(0usize..5, 1..40),
+        bytes in prop_oneof![0usize..100_000, 1_000_000usize..100_000_000],
+    ) {
+        let groups = Groups::from_ids(&hosts);
+        let worlds: Vec<_> = (0..hosts.len())
+            .map(|rank| World::new(rank, hosts.len(), groups.clone()))
+            .collect();
+        if worlds[0].plan(bytes).is_some() {
+            let data = contributions(hosts.len(), 300);
+            let expected = sum(&data);
+            let plans = worlds.iter().map(|world| world.plan(bytes).expect("as rank 0"));
+            let (sums, _) = simulate(plans, data, (16, 4), FAST);
+            prop_assert!(sums.iter().all(|sum| *sum == expected));
+        }
+        for (own, world) in worlds.iter().enumerate() {
+            let Some(plan) = world.plan(bytes) else { continue };
+            let mut steps = Vec::new();
+            for stage in 0..plan.stages() {
+                plan.steps(stage, Slice { start: 0, length: 300, count: 1, index: 0 }, &mut steps);
+            }
+            for Step { peer, .. } in steps {
+                let near = groups.of(own).contains(&peer);
+                prop_assert!(near || groups.connected(own, peer), "{} and {}", own, peer);
+            }
+        }
+    }
+
+    #[test]
+    fn broadcasts_and_gathers_reach_everybody(world_size in 1usize..40, length in 0usize..500) {
+        let members: Vec<usize> = (0..world_size).collect();
+        let members = members.as_slice();
+        let data = contributions(world_size, length);
+        let first = data[0].clone();
+        let trees = (0..world_size).map(|place| Box::new(Tree { members, place }) as Box<dyn Plan>);
+        let (came, _) = simulate(trees, data.clone(), (16, 4), FAST);
+        prop_assert!(came.iter().all(|data| *data == first));
+        let chains = (0..world_size).map(|place| Box::new(Chain { members, place }) as Box<dyn Plan>);
+        let (came, _) = simulate(chains, data.clone(), (16, 4), FAST);
+        prop_assert!(came.iter().all(|data| *data == first));
+        let pieces: Vec<_> = (0..world_size)
+            .map(|place| place * length / world_size..(place + 1) * length / world_size)
+            .collect();
+        let mut all = vec![0.0; length];
+        for (piece, data) in pieces.iter().zip(&data) {
+            all[piece.clone()].copy_from_slice(&data[piece.clone()]);
+        }
+        for mesh in [false, true] {
+            let pieces = pieces.as_slice();
+            let gathers = (0..world_size).map(|place| {
+                Box::new(Gather { members, place, pieces, mesh }) as Box<dyn Plan>
+            });
+            let (came, _) = simulate(gathers, data.clone(), (16, 4), FAST);
+            prop_assert!(came.iter().all(|data| *data == all), "mesh {}", mesh);
+        }
+    }
+}
+
+#[test]
+fn a_thousand_ranks_on_128_hosts_sum() {
+    let hosts: Vec<usize> = (0..1024).map(|rank| rank / 8).collect();
+    for ids in [hosts, (0..1024).collect()] {
+        let groups = Groups::from_ids(&ids);
+        for bytes in [1_000, 1_000_000, 1_000_000_000] {
+            let world = |rank| World::new(rank, ids.len(), groups.clone());
+            let worlds: Vec<_> = (0..ids.len()).map(world).collect();
+            let data = contributions(ids.len(), 2_000);
+            let expected = sum(&data);
+            let plans = worlds
+                .iter()
+                .map(|world| world.plan(bytes).expect("a plan"));
+            let (sums, _) = simulate(plans, data, (16, 4), FAST);
+            assert!(sums.iter().all(|sum| *sum == expected), "{bytes}");
+        }
+    }
+}
+
+/// `make simulate`: milliseconds of an allreduce by executors and network, as docs/scaling.md has it.
+#[test]
+#[ignore = "prints a table, for minutes"]
+fn a_table_of_what_larger_clusters_would_give() {
+    const GRADIENTS: usize = 102_400_000;
+    println!(
+        "| executors | on a host | network | 1 kB, ms | 102.4 MB, ms | MB/s |\n|---|---|---|---|---|---|"
+    );
+    for ranks_per_host in [1, 4] {
+        for world_size in [8, 16, 64, 256, 1024] {
+            for gigabits in [10.0, 25.0, 100.0] {
+                let network = Network {
+                    latency: 30e-6,
+                    rate: gigabits * 1e9 / 8.0,
+                    memory_rate: 5e9,
+                    ranks_per_host,
+                };
+                let ids: Vec<usize> = (0..world_size).map(|rank| rank / ranks_per_host).collect();
+                let groups = Groups::from_ids(&ids);
+                let seconds = |bytes: usize| {
+                    let world = |rank| World::new(rank, world_size, groups.clone());
+                    let worlds: Vec<_> = (0..world_size).map(world).collect();
+                    // A part of a slice is 256 KiB; it takes few elements to stand for it.
+                    let elements = bytes.div_ceil(16 << 10);
+                    let data = vec![vec![1.0; elements]; world_size];
+                    let plans = worlds.iter().map(|world| {
+                        world.plan(bytes).unwrap_or_else(|| {
+                            // All to all at once takes as long as the first of two stages.
+                            let (members, place) = (world.members(), world.rank());
+                            Box::new(Scatter {
+                                members,
+                                place,
+                                gather: false,
+                            })
+                        })
+                    });
+                    let (_, seconds) = simulate(plans, data, (16, bytes / elements), network);
+                    seconds
+                };
+                let (small, large) = (seconds(1_000), seconds(GRADIENTS));
+                println!(
+                    "| {world_size} | {ranks_per_host} | {gigabits} Gbit/s | {:.2} | {:.1} | {:.0} |",
+                    small * 1e3,
+                    large * 1e3,
+                    GRADIENTS as f64 / large / 1e6
+                );
+            }
+        }
+    }
+}
