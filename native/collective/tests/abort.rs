@@ -7,161 +7,145 @@ use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use flambeau_collective::{AbortReason, Config, Error, Transports};
+use flambeau_collective::{AbortReason, Config, Error};
 use ranks::{DEADLINE, TRANSPORTS, job, over, run_ranks};
 
 #[test]
 fn an_abort_wakes_every_rank_and_names_its_author() {
-    TRANSPORTS
-        .into_iter()
-        .for_each(an_abort_wakes_every_rank_and_names_its_author_over);
-}
-
-fn an_abort_wakes_every_rank_and_names_its_author_over(transports: Transports) {
-    let outcomes = run_ranks(
-        &over(transports, job(4)),
-        DEADLINE,
-        |communicator, abort| {
-            let mut communicator = communicator.unwrap();
-            communicator.allreduce(&mut [0.0; 8]).unwrap();
-            let started = Instant::now();
-            if communicator.rank() == 2 {
-                thread::spawn(move || {
-                    thread::sleep(Duration::from_millis(300));
-                    let message = "loss is NaN in step 7".to_owned();
-                    abort.abort(AbortReason {
-                        deterministic: true,
-                        message,
+    for transports in TRANSPORTS {
+        let outcomes = run_ranks(
+            &over(transports, job(4)),
+            DEADLINE,
+            |communicator, abort| {
+                let mut communicator = communicator.unwrap();
+                communicator.allreduce(&mut [0.0; 8]).unwrap();
+                let started = Instant::now();
+                if communicator.rank() == 2 {
+                    thread::spawn(move || {
+                        thread::sleep(Duration::from_millis(300));
+                        let message = "loss is NaN in step 7".to_owned();
+                        abort.abort(AbortReason {
+                            deterministic: true,
+                            message,
+                        });
                     });
-                });
-                // Blocked in the exit barrier, where the others never come.
-                return (communicator.close().unwrap_err(), started.elapsed());
-            }
-            let error = communicator.allreduce(&mut vec![1.0; 100_000]).unwrap_err();
-            let again = communicator.allreduce(&mut [1.0]).unwrap_err();
+                    // Blocked in the exit barrier, where the others never come.
+                    return (communicator.close().unwrap_err(), started.elapsed());
+                }
+                let error = communicator.allreduce(&mut vec![1.0; 100_000]).unwrap_err();
+                let again = communicator.allreduce(&mut [1.0]).unwrap_err();
+                assert!(
+                    matches!(again, Error::PeerAborted { rank: 2, .. }),
+                    "{again}"
+                );
+                (error, started.elapsed())
+            },
+        );
+        for (rank, (error, elapsed)) in outcomes.into_iter().enumerate() {
             assert!(
-                matches!(again, Error::PeerAborted { rank: 2, .. }),
-                "{again}"
+                elapsed < Duration::from_millis(1_500),
+                "rank {rank} after {elapsed:?}"
             );
-            (error, started.elapsed())
-        },
-    );
-    for (rank, (error, elapsed)) in outcomes.into_iter().enumerate() {
-        assert!(
-            elapsed < Duration::from_millis(1_500),
-            "rank {rank} after {elapsed:?}"
-        );
-        assert!(!error.is_retryable());
-        assert!(
-            error.to_string().contains("loss is NaN in step 7"),
-            "{error}"
-        );
-        match error {
-            Error::Aborted { .. } => assert_eq!(rank, 2),
-            Error::PeerAborted { rank: author, .. } => assert_eq!(author, 2),
-            other => panic!("rank {rank}: {other}"),
+            assert!(!error.is_retryable());
+            assert!(
+                error.to_string().contains("loss is NaN in step 7"),
+                "{error}"
+            );
+            match error {
+                Error::Aborted { .. } => assert_eq!(rank, 2),
+                Error::PeerAborted { rank: author, .. } => assert_eq!(author, 2),
+                other => panic!("rank {rank}: {other}"),
+            }
         }
     }
 }
 
 #[test]
 fn a_rank_that_drops_its_communicator_is_named() {
-    TRANSPORTS
-        .into_iter()
-        .for_each(a_rank_that_drops_its_communicator_is_named_over);
-}
-
-fn a_rank_that_drops_its_communicator_is_named_over(transports: Transports) {
-    let met = Barrier::new(3);
-    let errors = run_ranks(
-        &over(transports, job(3)),
-        DEADLINE,
-        move |communicator, _| {
-            let mut communicator = communicator.unwrap();
-            met.wait();
-            if communicator.rank() == 1 {
-                return None;
-            }
-            Some(communicator.allreduce(&mut [0.0; 8]).unwrap_err())
-        },
-    );
-    for error in errors.into_iter().flatten() {
-        assert!(
-            matches!(
-                error,
-                Error::PeerAborted {
-                    rank: 1,
-                    deterministic: false,
-                    ..
+    for transports in TRANSPORTS {
+        let met = Barrier::new(3);
+        let errors = run_ranks(
+            &over(transports, job(3)),
+            DEADLINE,
+            move |communicator, _| {
+                let mut communicator = communicator.unwrap();
+                met.wait();
+                if communicator.rank() == 1 {
+                    return None;
                 }
-            ),
-            "{error}"
+                Some(communicator.allreduce(&mut [0.0; 8]).unwrap_err())
+            },
         );
+        for error in errors.into_iter().flatten() {
+            assert!(
+                matches!(
+                    error,
+                    Error::PeerAborted {
+                        rank: 1,
+                        deterministic: false,
+                        ..
+                    }
+                ),
+                "{error}"
+            );
+        }
     }
 }
 
 #[test]
 fn a_rank_that_stays_behind_is_named_by_all_not_just_by_its_neighbour() {
-    TRANSPORTS
-        .into_iter()
-        .for_each(a_rank_that_stays_behind_is_named_by_all_not_just_by_its_neighbour_over);
-}
-
-fn a_rank_that_stays_behind_is_named_by_all_not_just_by_its_neighbour_over(transports: Transports) {
-    let job = Config {
-        transports,
-        progress_timeout_ms: 1_500,
-        ..job(3)
-    };
-    let done = Arc::new(AtomicUsize::new(0));
-    let errors = run_ranks(&job, DEADLINE, move |communicator, _| {
-        let mut communicator = communicator.unwrap();
-        communicator.allreduce(&mut [0.0; 8]).unwrap();
-        if communicator.rank() == 2 {
-            while done.load(Ordering::SeqCst) < 2 {
-                thread::sleep(Duration::from_millis(10));
+    for transports in TRANSPORTS {
+        let job = Config {
+            transports,
+            progress_timeout_ms: 1_500,
+            ..job(3)
+        };
+        let done = Arc::new(AtomicUsize::new(0));
+        let errors = run_ranks(&job, DEADLINE, move |communicator, _| {
+            let mut communicator = communicator.unwrap();
+            communicator.allreduce(&mut [0.0; 8]).unwrap();
+            if communicator.rank() == 2 {
+                while done.load(Ordering::SeqCst) < 2 {
+                    thread::sleep(Duration::from_millis(10));
+                }
             }
+            let error = communicator.allreduce(&mut [0.0; 8]).unwrap_err();
+            done.fetch_add(1, Ordering::SeqCst);
+            error
+        });
+        for error in errors {
+            assert!(
+                matches!(error, Error::ProgressTimeout { rank: 2, .. }),
+                "{error}"
+            );
+            assert!(
+                error.to_string().contains("in operation 2, it began 1"),
+                "{error}"
+            );
         }
-        let error = communicator.allreduce(&mut [0.0; 8]).unwrap_err();
-        done.fetch_add(1, Ordering::SeqCst);
-        error
-    });
-    for error in errors {
-        assert!(
-            matches!(error, Error::ProgressTimeout { rank: 2, .. }),
-            "{error}"
-        );
-        assert!(
-            error.to_string().contains("in operation 2, it began 1"),
-            "{error}"
-        );
     }
 }
 
 #[test]
 fn a_slow_rank_is_waited_for_while_it_lives() {
-    TRANSPORTS
-        .into_iter()
-        .for_each(a_slow_rank_is_waited_for_while_it_lives_over);
-}
-
-fn a_slow_rank_is_waited_for_while_it_lives_over(transports: Transports) {
-    let job = Config {
-        transports,
-        dead_after_ms: 800,
-        ..job(3)
-    };
-    run_ranks(&job, DEADLINE, |communicator, _| {
-        let mut communicator = communicator.unwrap();
-        let mut data = vec![1.0; 4_000_000];
-        if communicator.rank() == 2 {
-            thread::sleep(Duration::from_secs(3));
-        }
-        communicator.broadcast(0, &mut data).unwrap();
-        communicator.allreduce(&mut data).unwrap();
-        assert_eq!(data[0], 3.0);
-        communicator.close().unwrap();
-    });
+    for transports in TRANSPORTS {
+        let job = Config {
+            transports,
+            dead_after_ms: 800,
+            ..job(3)
+        };
+        run_ranks(&job, DEADLINE, |communicator, _| {
+            let mut communicator = communicator.unwrap();
+            let mut data = vec![1.0; 4_000_000];
+            if communicator.rank() == 2 {
+                thread::sleep(Duration::from_secs(3));
+            }
+            communicator.broadcast(0, &mut data).unwrap();
+            communicator.allreduce(&mut data).unwrap();
+            assert_eq!(data[0], 3.0);
+            communicator.close().unwrap();
+        });
+    }
 }
 
 #[test]
