@@ -85,6 +85,7 @@ class FitSettings(PredictSettings, total=False):
     numWorkers: int
     seed: int
     shuffle: bool
+    allreduceDtype: str
     validationIndicatorCol: str
     validationSplit: float
     modelDir: str

@@ -270,6 +270,12 @@ class EstimatorParams(ModelParams):
         "fraction of rows kept for validation",
         TypeConverters.toFloat,
     )
+    allreduceDtype: Param[str] = Param(
+        Params._dummy(),
+        "allreduceDtype",
+        "type in which gradients travel between workers: 'float32', 'bfloat16' or 'float16'",
+        TypeConverters.toString,
+    )
     modelDir: Param[str] = Param(
         Params._dummy(),
         "modelDir",

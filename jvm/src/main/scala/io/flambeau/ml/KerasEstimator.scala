@@ -59,6 +59,7 @@ final class KerasEstimator(override val uid: String)
   def setNumWorkers(value: Int): this.type = set(numWorkers, value)
   def setSeed(value: Long): this.type = set(seed, value)
   def setShuffle(value: Boolean): this.type = set(shuffle, value)
+  def setAllreduceDtype(value: String): this.type = set(allreduceDtype, value)
   def setValidationIndicatorCol(value: String): this.type = set(validationIndicatorCol, value)
   def setValidationSplit(value: Double): this.type = set(validationSplit, value)
   def setModelDir(value: String): this.type = set(modelDir, value)
@@ -208,6 +209,7 @@ final class KerasEstimator(override val uid: String)
         ("mixed_validation" -> (mode == InputMode.Spark && validation != Validation.NoRows)) ~
         ("shuffle" -> $(shuffle)) ~
         ("shuffle_buffer" -> $(shuffleBuffer)) ~
+        ("allreduce_dtype" -> $(allreduceDtype)) ~
         ("seed" -> seed) ~
         ("checkpoint_every_epochs" -> $(checkpointEveryEpochs)) ~
         ("checkpoint_every_steps" -> get(checkpointEverySteps).getOrElse(0L)) ~

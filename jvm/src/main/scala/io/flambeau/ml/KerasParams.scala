@@ -194,6 +194,10 @@ trait KerasParams extends KerasColumnParams with HasSeed {
 
   final val shuffle: BooleanParam = new BooleanParam(this, "shuffle", "whether each epoch has a new order of rows")
 
+  final val allreduceDtype: Param[String] = new Param[String](
+    this, "allreduceDtype", "in which type gradients travel between workers: float32, bfloat16 or float16",
+    ParamValidators.inArray(Array("float32", "bfloat16", "float16")))
+
   final val validationIndicatorCol: Param[String] = new Param[String](
     this, "validationIndicatorCol", "boolean column, true for rows that only validate")
 
@@ -218,7 +222,7 @@ trait KerasParams extends KerasColumnParams with HasSeed {
 
   setDefault(
     labelCol -> "label", labelEncoding -> "none", batchSize -> 32, epochs -> 1, numWorkers -> 1, seed -> 42L, shuffle -> true,
-    dropRemainder -> false, repeat -> false, inputMode -> "spark", shuffleBuffer -> 4096,
+    allreduceDtype -> "float32", dropRemainder -> false, repeat -> false, inputMode -> "spark", shuffleBuffer -> 4096,
     skipMismatch -> false, exportFormats -> Array("keras"), validationSplit -> 0.0, checkpointEveryEpochs -> 1, keepCheckpoints -> 5, verbose -> 1)
 
   final def getModel: String = $(model)
@@ -248,6 +252,7 @@ trait KerasParams extends KerasColumnParams with HasSeed {
   final def getShuffleBuffer: Int = $(shuffleBuffer)
   final def getNumWorkers: Int = $(numWorkers)
   final def getShuffle: Boolean = $(shuffle)
+  final def getAllreduceDtype: String = $(allreduceDtype)
   final def getValidationIndicatorCol: String = $(validationIndicatorCol)
   final def getValidationSplit: Double = $(validationSplit)
   final def getModelDir: String = $(modelDir)
