@@ -12,7 +12,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := build
 .DELETE_ON_ERROR:
-.PHONY: setup build mnist packages flights tfos check test test-native test-jvm test-python fuzz parity matrix wheel bench bench-keras bench-feed bench-memory bench-collective simulate drill clean FORCE
+.PHONY: setup build mnist packages flights tfos check test test-native test-jvm test-python fuzz parity matrix wheel bench bench-keras bench-feed bench-memory bench-steps bench-collective simulate drill clean FORCE
 
 # Where rustup puts cargo, for shells that have not read its profile.
 export PATH := $(PATH):$(HOME)/.cargo/bin
@@ -104,6 +104,10 @@ bench-keras: | setup
 # What an executor takes for ten times the rows of its budget.
 bench-memory: $(JAR)
 	tests/bench/memory/run.sh
+
+# What two ranks take beside their forward and backward passes.
+bench-steps: | setup
+	tests/bench/steps/run.sh
 
 # Feeding rows and reading TFRecords beside Spark's and TensorFlow's own ways, on one core.
 bench-feed: $(JAR)

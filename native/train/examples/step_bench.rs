@@ -1,8 +1,9 @@
-//! Where the time of training steps goes: `step_bench CASE RANKS STEPS BATCH`.
+//! Where the time of training steps goes: `step_bench CASE RANKS STEPS BATCH BUCKETS`.
 //!
 //! The folder CASE holds `model.keras`, `settings.json` with Keras's `loss`, and `data.safetensors`
 //! with `x` and `y`. Every rank is a process of its own, pinned to a core of its own where there are
-//! enough, and trains on the same rows with Adam. Rank 0 prints one line of JSON: seconds per step,
+//! enough, and trains on the same rows with Adam; BUCKETS (true or false) says whether gradients leave
+//! while others are computed. Rank 0 prints one line of JSON: seconds per step,
 //! and per part of a step.
 
 use flambeau_collective::{AbortHandle, Communicator, Secret};
@@ -28,18 +29,18 @@ const WARM_UP: u64 = 2;
 fn main() -> Outcome {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.as_slice() {
-        [role, port, rank, case, ranks, steps, batch] if role == "rank" => train(
+        [role, port, rank, case, ranks, steps, batch, buckets] if role == "rank" => train(
             Path::new(case),
             (rank.parse()?, ranks.parse()?, port.parse()?),
             steps.parse()?,
-            batch.parse()?,
+            (batch.parse()?, buckets.parse()?),
         ),
-        [case, ranks, steps, batch] => run(case, ranks, steps, batch),
-        _ => Err("usage: step_bench CASE RANKS STEPS BATCH".into()),
+        [case, ranks, steps, batch, buckets] => run(case, ranks, [steps, batch, buckets]),
+        _ => Err("usage: step_bench CASE RANKS STEPS BATCH BUCKETS".into()),
     }
 }
 
-fn run(case: &str, ranks: &str, steps: &str, batch: &str) -> Outcome {
+fn run(case: &str, ranks: &str, rest: [&str; 3]) -> Outcome {
     let free = TcpListener::bind(("127.0.0.1", 0))?;
     let port = free.local_addr()?.port().to_string();
     drop(free);
@@ -50,7 +51,9 @@ fn run(case: &str, ranks: &str, steps: &str, batch: &str) -> Outcome {
         let program = std::env::current_exe()?;
         let mut command = Command::new("taskset");
         command.args(["-c", &core]).arg(program);
-        command.args(["rank", &port, &rank.to_string(), case, ranks, steps, batch]);
+        command
+            .args(["rank", &port, &rank.to_string(), case, ranks])
+            .args(rest);
         processes.push(command.env("OMP_NUM_THREADS", "1").spawn()?);
     }
     for mut process in processes {
@@ -61,8 +64,8 @@ fn run(case: &str, ranks: &str, steps: &str, batch: &str) -> Outcome {
     Ok(())
 }
 
-fn train(case: &Path, at: (usize, usize, u16), steps: u64, rows: i64) -> Outcome {
-    let (rank, ranks, port) = at;
+fn train(case: &Path, at: (usize, usize, u16), steps: u64, how: (i64, bool)) -> Outcome {
+    let ((rank, ranks, port), (rows, buckets)) = (at, how);
     flambeau_libtorch::set_up();
     let _memory = flambeau_libtorch::KeptMemory::begin();
     tch::set_num_threads(1);
@@ -77,6 +80,9 @@ fn train(case: &Path, at: (usize, usize, u16), steps: u64, rows: i64) -> Outcome
     let objective = Objective::new(&model, &asked)?;
     let communicator = connect(rank, ranks, port)?;
     let mut trainer = Trainer::new(model, objective, optimizer, communicator, 0);
+    if !buckets {
+        trainer.send_at_once();
+    }
     let tensors = Tensor::read_safetensors(case.join("data.safetensors"))?;
     let tensor = |name: &str| {
         let found = tensors.iter().find(|(known, _)| known == name);

@@ -89,6 +89,11 @@ impl Share {
         }
     }
 
+    /// Leaves in one piece from now on.
+    pub(crate) fn send_at_once(&mut self) {
+        self.buckets = None;
+    }
+
     /// Becomes that of a rank without rows.
     pub(crate) fn clear(&mut self) {
         self.values.as_mut_slice().fill(0.0);

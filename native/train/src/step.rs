@@ -166,6 +166,11 @@ impl Trainer {
         self.wire = wire;
     }
 
+    /// Has gradients leave when all of them are there, whatever it costs; all ranks do the same.
+    pub fn send_at_once(&mut self) {
+        self.share.send_at_once();
+    }
+
     /// Where the time of all steps so far has gone.
     pub fn times(&self) -> StepTimes {
         self.times
