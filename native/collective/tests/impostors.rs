@@ -5,7 +5,7 @@ mod ranks;
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -32,18 +32,28 @@ enum Answer {
     Release,
 }
 
-/// Listens on `port`, answers every caller, and records the first words of the first.
-fn impostor(port: u16, answer: Answer) -> Option<Arc<Mutex<Vec<u8>>>> {
+/// What an impostor has heard.
+#[derive(Default)]
+struct Heard {
+    /// How often it was called.
+    calls: AtomicUsize,
+    /// The first words of the first caller.
+    words: Mutex<Vec<u8>>,
+}
+
+/// Listens on `port` and answers every caller.
+fn impostor(port: u16, answer: Answer) -> Option<Arc<Heard>> {
     let listener = TcpListener::bind(("127.0.0.1", port)).ok()?;
-    let recorded = Arc::new(Mutex::new(Vec::new()));
-    let record = Arc::clone(&recorded);
+    let heard = Arc::new(Heard::default());
+    let hears = Arc::clone(&heard);
     thread::spawn(move || {
         for stream in listener.incoming().flatten() {
-            let record = Arc::clone(&record);
-            thread::spawn(move || reply(stream, answer, &record));
+            hears.calls.fetch_add(1, Ordering::SeqCst);
+            let hears = Arc::clone(&hears);
+            thread::spawn(move || reply(stream, answer, &hears.words));
         }
     });
-    Some(recorded)
+    Some(heard)
 }
 
 fn reply(mut stream: TcpStream, answer: Answer, record: &Mutex<Vec<u8>>) -> Option<()> {
@@ -129,7 +139,7 @@ fn what_an_impostor_claims_is_said_at_the_deadline_and_is_no_verdict() {
         rendezvous_timeout_ms: 1_500,
         ..job(2)
     };
-    impostor(job.port, Answer::Hello { newer: 2 }).expect("the port is free");
+    let heard = impostor(job.port, Answer::Hello { newer: 2 }).expect("the port is free");
     let started = Instant::now();
     let rank_1 = with_rank(&job, 1);
     let error = Communicator::connect(&rank_1, &secret(), &AbortHandle::new()).unwrap_err();
@@ -145,6 +155,9 @@ fn what_an_impostor_claims_is_said_at_the_deadline_and_is_no_verdict() {
         job.port
     );
     assert!(error.to_string().contains(&hint), "{error}");
+    // At once, and then after 5 ms, 10 ms and so on, up to half a second: nobody is flooded.
+    let calls = heard.calls.load(Ordering::SeqCst);
+    assert!((5..20).contains(&calls), "{calls} calls");
 }
 
 /// Rank 0 hears recorded words of rank 1, replayed and changed, from many callers at once, while it
@@ -161,7 +174,7 @@ fn callers_with_recorded_words_take_no_rank_and_end_nothing() {
     };
     let recorded = impostor(job.port, Answer::Hello { newer: 0 }).expect("the port is free");
     Communicator::connect(&trap, &secret(), &AbortHandle::new()).unwrap_err();
-    let words = recorded.lock().expect("nobody panicked").clone();
+    let words = recorded.words.lock().expect("nobody panicked").clone();
     assert_eq!(words.len(), HELLO + NOISE);
 
     let done = Arc::new(AtomicBool::new(false));

@@ -39,14 +39,14 @@ impl Operations {
     ) -> Result<R, Error> {
         let started = Instant::now();
         let mut plane = lock(plane);
-        let number = self.shared.begin_operation();
+        let number = self.shared.begin_operation(kind, bytes);
         let outcome = match self.shared.cause() {
             Some(cause) => Err(cause),
             None => run(plane.as_mut(), Operation { number, kind })
                 .map_err(|error| self.first_cause(error)),
         };
         outcome.map_err(|cause| {
-            let name = format!("{kind} {number} ({})", in_bytes(bytes));
+            let name = name_of(kind, number, bytes);
             cause.into_error(&self.job, self.scene(name, started))
         })
     }
@@ -97,6 +97,11 @@ impl Operations {
             elapsed: started.elapsed(),
         })
     }
+}
+
+/// As in `allreduce 812 (4.2 MB)`.
+pub(crate) fn name_of(kind: Kind, number: u64, bytes: usize) -> String {
+    format!("{kind} {number} ({})", in_bytes(bytes))
 }
 
 fn in_bytes(count: usize) -> String {

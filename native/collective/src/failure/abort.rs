@@ -14,9 +14,11 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
+use crate::engine::operation::name_of;
 use crate::error::{Error, Scene};
 use crate::failure::cause::Cause;
 use crate::membership::job::Job;
+use crate::transport::frame::Kind;
 use crate::transport::inbox::Inbox;
 
 /// Warnings that wait for a caller who may never ask for them.
@@ -129,6 +131,8 @@ struct State {
     sockets: Vec<TcpStream>,
     inbox: Option<Arc<Inbox>>,
     operations: u64,
+    /// Kind and bytes of the operation begun last.
+    operation: Option<(Kind, usize)>,
     furthest_behind: Option<Position>,
     leaving: bool,
     left: bool,
@@ -234,10 +238,20 @@ impl Shared {
         self.changed.notify_all();
     }
 
-    pub(crate) fn begin_operation(&self) -> u64 {
+    pub(crate) fn begin_operation(&self, kind: Kind, bytes: usize) -> u64 {
         let mut state = self.lock();
         state.operations += 1;
+        state.operation = Some((kind, bytes));
         state.operations
+    }
+
+    /// The name of operation `number`, as far as this rank knows it.
+    pub(crate) fn name_of(&self, number: u64) -> String {
+        let state = self.lock();
+        match state.operation {
+            Some((kind, bytes)) if state.operations == number => name_of(kind, number, bytes),
+            _ => format!("operation {number}"),
+        }
     }
 
     pub(crate) fn operations(&self) -> u64 {

@@ -299,9 +299,10 @@ impl Control {
             .max();
         if let Some((waited, rank)) = behind {
             let message = format!(
-                "waiting {:.0} s for rank {rank} ({}) in operation {furthest}: it has begun {} so far",
+                "waiting {:.0} s for rank {rank} ({}) in {}: it has begun operation {} so far",
                 waited.as_secs_f64(),
                 self.job.config.hosts[rank],
+                self.shared.name_of(furthest),
                 self.peers[&rank].pace.position.operations,
             );
             log::warn!("{message}");
