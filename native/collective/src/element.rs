@@ -7,6 +7,8 @@
 
 use std::slice;
 
+use multiversion::multiversion;
+
 #[cfg(target_endian = "big")]
 compile_error!("the wire is little-endian, and numbers go over it as they lie in memory");
 
@@ -16,21 +18,27 @@ pub(crate) trait Element: Copy + Default + Send + 'static {
     fn add(sums: &mut [Self], bytes: &[u8]);
 }
 
-macro_rules! element {
-    ($number:ty) => {
-        impl Element for $number {
-            fn add(sums: &mut [Self], bytes: &[u8]) {
-                let (numbers, _rest) = bytes.as_chunks();
-                for (sum, number) in sums.iter_mut().zip(numbers) {
-                    *sum += <$number>::from_le_bytes(*number);
-                }
-            }
-        }
-    };
+impl Element for f32 {
+    fn add(sums: &mut [Self], bytes: &[u8]) {
+        add_f32(sums, bytes);
+    }
 }
 
-element!(f32);
-element!(f64);
+impl Element for f64 {
+    fn add(sums: &mut [Self], bytes: &[u8]) {
+        for (sum, number) in sums.iter_mut().zip(bytes.as_chunks().0) {
+            *sum += f64::from_le_bytes(*number);
+        }
+    }
+}
+
+/// With the widest registers there are: gradients are float32.
+#[multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2"))]
+fn add_f32(sums: &mut [f32], bytes: &[u8]) {
+    for (sum, number) in sums.iter_mut().zip(bytes.as_chunks().0) {
+        *sum += f32::from_le_bytes(*number);
+    }
+}
 
 impl Element for u8 {
     fn add(sums: &mut [Self], bytes: &[u8]) {

@@ -12,7 +12,7 @@ SECONDS = 1.0
 
 def copy(barrier, counts) -> None:
     """Copies from one array to another that no cache holds, for a second."""
-    source, target = np.ones(BYTES, np.uint8), np.zeros(BYTES, np.uint8)
+    source, target = np.ones(BYTES, np.uint8), np.ones(BYTES, np.uint8)
     barrier.wait()
     started, copies = time.perf_counter(), 0
     while time.perf_counter() - started < SECONDS:

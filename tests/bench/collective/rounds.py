@@ -17,7 +17,7 @@ def measure(
         calls = min(max(60_000_000 // max(size, 20_000), 2), 2_000)
         if ranks > 2:
             # Peers that need milliseconds for the smallest vectors would take minutes.
-            calls = max(2, calls // 8)
+            calls = max(2, calls // 20)
         for _ in range(-(-calls // 4)):
             call()
         rounds = []

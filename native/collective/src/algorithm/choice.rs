@@ -30,9 +30,11 @@ const DOUBLING_BYTES: usize = 16 << 10;
 const TREE_BYTES: usize = 32 << 10;
 /// Elements that are rounded at a time, to stay in a core's cache.
 const PIECE: usize = 16 << 10;
-/// From so many bytes for each member on, a ring costs no more than halving: its rounds are more,
-/// but every one of them goes to the same neighbour.
-const RING_BYTES: usize = 256 << 10;
+/// From so many bytes for each member on a ring takes no longer than halving: its rounds are more, but
+/// each of them goes to the same neighbour.
+const RING_BYTES: usize = 4 << 20;
+/// The same where halving has members beyond a power of two, for which others send twice as much.
+const UNEVEN_RING_BYTES: usize = 64 << 10;
 
 /// The ranks of a job as one of them sees them.
 #[derive(Debug)]
@@ -252,7 +254,13 @@ fn flat(members: &[usize], place: usize, bytes: usize) -> Box<dyn Plan + '_> {
             place,
             gather,
         })
-    } else if bytes / n >= RING_BYTES {
+    } else if bytes / n
+        >= if n.is_power_of_two() {
+            RING_BYTES
+        } else {
+            UNEVEN_RING_BYTES
+        }
+    {
         Box::new(Ring {
             members,
             place,

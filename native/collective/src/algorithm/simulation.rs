@@ -330,7 +330,7 @@ fn a_table_of_what_larger_clusters_would_give() {
         "| executors | on a host | network | 1 kB, ms | 102.4 MB, ms | MB/s |\n|---|---|---|---|---|---|"
     );
     for ranks_per_host in [1, 4] {
-        for world_size in [8, 16, 64, 256, 1024] {
+        for world_size in [8, 16, 64, 100, 256, 1024] {
             for gigabits in [10.0, 25.0, 100.0] {
                 let network = Network {
                     latency: 30e-6,
@@ -345,20 +345,26 @@ fn a_table_of_what_larger_clusters_would_give() {
                     let worlds: Vec<_> = (0..world_size).map(world).collect();
                     // A part of a slice is 256 KiB; it takes few elements to stand for it.
                     let elements = bytes.div_ceil(16 << 10);
-                    let data = vec![vec![1.0; elements]; world_size];
-                    let plans = worlds.iter().map(|world| {
-                        world.plan(bytes).unwrap_or_else(|| {
-                            // All to all at once takes as long as the first of two stages.
-                            let (members, place) = (world.members(), world.rank());
-                            Box::new(Scatter {
-                                members,
-                                place,
-                                gather: false,
-                            })
-                        })
+                    let scale = (16, bytes / elements);
+                    if worlds[0].plan(bytes).is_some() {
+                        let plans = worlds
+                            .iter()
+                            .map(|world| world.plan(bytes).expect("as rank 0"));
+                        let data = vec![vec![1.0; elements]; world_size];
+                        return simulate(plans, data, scale, network).1;
+                    }
+                    let all = vec![vec![1.0; world_size * elements]; world_size];
+                    let pieces = (0..world_size).map(|rank| rank * elements..(rank + 1) * elements);
+                    let pieces: Vec<_> = pieces.collect();
+                    let direct = worlds.iter().map(|world| {
+                        Box::new(Gather {
+                            members: world.members(),
+                            place: world.rank(),
+                            pieces: &pieces,
+                            mesh: true,
+                        }) as Box<dyn Plan>
                     });
-                    let (_, seconds) = simulate(plans, data, (16, bytes / elements), network);
-                    seconds
+                    simulate(direct, all, scale, network).1
                 };
                 let (small, large) = (seconds(1_000), seconds(GRADIENTS));
                 println!(
