@@ -15,7 +15,6 @@ use flambeau_train::step::{Position, Trainer};
 use serde_json::{Value, json};
 use std::error::Error;
 use std::io::{Write, stdout};
-use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -23,15 +22,18 @@ use tch::Tensor;
 
 type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 
+/// The first port that rank 0 tries.
+const PORT: u16 = 39_500;
+
 /// Steps that go by before time is taken.
 const WARM_UP: u64 = 2;
 
 fn main() -> Outcome {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.as_slice() {
-        [role, port, rank, case, ranks, steps, batch, buckets] if role == "rank" => train(
+        [role, rank, case, ranks, steps, batch, buckets] if role == "rank" => train(
             Path::new(case),
-            (rank.parse()?, ranks.parse()?, port.parse()?),
+            (rank.parse()?, ranks.parse()?),
             steps.parse()?,
             (batch.parse()?, buckets.parse()?),
         ),
@@ -41,9 +43,6 @@ fn main() -> Outcome {
 }
 
 fn run(case: &str, ranks: &str, rest: [&str; 3]) -> Outcome {
-    let free = TcpListener::bind(("127.0.0.1", 0))?;
-    let port = free.local_addr()?.port().to_string();
-    drop(free);
     let cores = std::thread::available_parallelism()?.get();
     let mut processes = Vec::new();
     for rank in 0..ranks.parse::<usize>()? {
@@ -52,7 +51,7 @@ fn run(case: &str, ranks: &str, rest: [&str; 3]) -> Outcome {
         let mut command = Command::new("taskset");
         command.args(["-c", &core]).arg(program);
         command
-            .args(["rank", &port, &rank.to_string(), case, ranks])
+            .args(["rank", &rank.to_string(), case, ranks])
             .args(rest);
         processes.push(command.env("OMP_NUM_THREADS", "1").spawn()?);
     }
@@ -64,8 +63,8 @@ fn run(case: &str, ranks: &str, rest: [&str; 3]) -> Outcome {
     Ok(())
 }
 
-fn train(case: &Path, at: (usize, usize, u16), steps: u64, how: (i64, bool)) -> Outcome {
-    let ((rank, ranks, port), (rows, buckets)) = (at, how);
+fn train(case: &Path, at: (usize, usize), steps: u64, how: (i64, bool)) -> Outcome {
+    let ((rank, ranks), (rows, buckets)) = (at, how);
     flambeau_libtorch::set_up();
     let _memory = flambeau_libtorch::KeptMemory::begin();
     tch::set_num_threads(1);
@@ -78,7 +77,7 @@ fn train(case: &Path, at: (usize, usize, u16), steps: u64, how: (i64, bool)) -> 
         ..Asked::default()
     };
     let objective = Objective::new(&model, &asked)?;
-    let communicator = connect(rank, ranks, port)?;
+    let communicator = connect(rank, ranks)?;
     let mut trainer = Trainer::new(model, objective, optimizer, communicator, 0);
     if !buckets {
         trainer.send_at_once();
@@ -126,11 +125,11 @@ fn train(case: &Path, at: (usize, usize, u16), steps: u64, how: (i64, bool)) -> 
     Ok(trainer.into_communicator().close()?)
 }
 
-fn connect(rank: usize, ranks: usize, port: u16) -> Outcome<Communicator> {
+fn connect(rank: usize, ranks: usize) -> Outcome<Communicator> {
     let config = json!({
         "run_id": "step_bench", "stage_id": 0, "stage_attempt": 0, "rank": rank,
         "world_size": ranks, "hosts": vec!["127.0.0.1"; ranks], "bind_host": "127.0.0.1",
-        "port": port, "port_retries": 16, "rendezvous_timeout_ms": 60_000,
+        "port": PORT, "port_retries": 64, "rendezvous_timeout_ms": 60_000,
         "progress_timeout_ms": 60_000});
     let config = serde_json::from_value(config)?;
     Ok(Communicator::connect(
