@@ -115,3 +115,60 @@ fn write(folder: &Folder, checkpoint: &Checkpoint, keep: usize) -> Result<(), Er
         .for_each(|name| folder.drop_file(name));
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Event;
+    use crossbeam::channel::unbounded;
+    use flambeau_formats::array::Array;
+
+    fn at(step: u64, value: f32) -> Checkpoint {
+        Checkpoint {
+            step,
+            manifest: serde_json::Value::Null,
+            tensors: vec![("weights".to_owned(), Array::scalar(value))],
+        }
+    }
+
+    #[test]
+    fn each_is_told_with_its_pointer_behind_it_and_the_oldest_go() {
+        let directory = tempfile::tempdir().unwrap();
+        let (tell, told) = unbounded();
+        let folder = Folder::new(directory.path().to_owned(), tell);
+        let mut checkpoints = Checkpoints::start(folder, 2).unwrap();
+        for (step, value) in [(1, 1.0), (2, f32::NAN), (3, 3.0), (4, 4.0)] {
+            checkpoints.give(at(step, value)).unwrap();
+        }
+        checkpoints.finish().unwrap();
+        let told = told.try_iter().map(|event| match event {
+            Event::File { name, .. } => name,
+            Event::Remove { name, .. } => format!("no {name}"),
+            other => panic!("{other:?}"),
+        });
+        let expected = [
+            "ckpt-1.safetensors",
+            "checkpoint",
+            "ckpt-3.safetensors",
+            "checkpoint",
+            "ckpt-4.safetensors",
+            "checkpoint",
+            "no ckpt-1.safetensors",
+        ];
+        assert_eq!(told.collect::<Vec<_>>(), expected);
+        let newest = pointer::Pointer::read(directory.path()).unwrap().unwrap();
+        assert_eq!((newest.newest, newest.all), (4, vec![3, 4]));
+    }
+
+    #[test]
+    fn one_that_cannot_be_written_fails_the_next_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let (tell, told) = unbounded();
+        let gone = directory.path().join("gone");
+        let mut checkpoints = Checkpoints::start(Folder::new(gone.clone(), tell), 1).unwrap();
+        checkpoints.give(at(1, 1.0)).unwrap();
+        let error = checkpoints.give(at(2, 2.0)).unwrap_err().to_string();
+        assert!(error.contains(gone.to_str().unwrap()), "{error}");
+        assert_eq!(told.try_iter().count(), 0);
+    }
+}
