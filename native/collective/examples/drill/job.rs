@@ -180,11 +180,12 @@ impl Job {
         Ok(())
     }
 
-    /// The digest that all ranks end with.
+    /// The digest that all ranks end with. It is a hang if none says anything for so long: how fast they
+    /// are is the host's affair.
     pub(crate) fn digest(&mut self, ranks: usize, patience: Duration) -> Result<String, String> {
-        let deadline = Instant::now() + patience;
         let mut digests = Vec::new();
         while digests.len() < ranks {
+            let deadline = Instant::now() + patience;
             let said = self.next(deadline).ok_or("a hang: not all ranks end")?;
             if let Some(digest) = said.line.strip_prefix("done ") {
                 digests.push(digest.to_owned());
