@@ -28,10 +28,10 @@ const WAITING: usize = 68;
 const SENDERS: usize = 128;
 const SENDER_STRIDE: usize = 128;
 const RINGS: usize = 16 << 10;
-const RINGS_BYTES: usize = 1 << 20;
+const RINGS_BYTES: usize = 2 << 20;
 const INBOX_BYTES: usize = RINGS + RINGS_BYTES;
 const SMALLEST_RING: usize = 16 << 10;
-const LARGEST_RING: usize = 256 << 10;
+const LARGEST_RING: usize = 1 << 20;
 
 /// The most ranks that share memory with each other; more on one host form several groups.
 pub(crate) const LARGEST_GROUP: usize = 64;
@@ -206,7 +206,7 @@ mod tests {
     #[test]
     fn only_the_right_token_opens_an_inbox() {
         let (inbox, address) = Inbox::create(7).expect("shared memory");
-        inbox.reserve().expect("a megabyte");
+        inbox.reserve().expect("2 MiB");
         assert!(Inbox::open(address).is_ok());
         let Address(pid, fd, _) = address;
         assert!(Inbox::open(Address(pid, fd, 8)).is_err());

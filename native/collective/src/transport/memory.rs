@@ -19,6 +19,8 @@ use std::ptr::{self, NonNull};
 use std::slice;
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
+use crate::transport::stream;
+
 const NAME: &std::ffi::CStr = c"flambeau-inbox";
 
 /// A mapping of shared memory, unmapped when dropped.
@@ -143,13 +145,7 @@ impl Memory {
         {
             // SAFETY: the target is inside the mapping, and no reference of this process covers it:
             // a ring's producer writes only what the consumer has given back.
-            unsafe {
-                ptr::copy_nonoverlapping(
-                    bytes.as_ptr(),
-                    self.address.as_ptr().add(offset),
-                    bytes.len(),
-                );
-            }
+            unsafe { stream::copy(bytes, self.address.as_ptr().add(offset)) };
         }
     }
 

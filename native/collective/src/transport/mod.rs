@@ -8,6 +8,7 @@ pub(crate) mod links;
 pub(crate) mod memory;
 pub(crate) mod seal;
 pub(crate) mod shared;
+pub(crate) mod stream;
 pub(crate) mod tcp;
 pub(crate) mod wait;
 

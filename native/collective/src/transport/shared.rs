@@ -11,9 +11,9 @@ use crate::transport::frame::{HEAD_BYTES, Head};
 use crate::transport::inbox::{Inbox, ring_bytes};
 use crate::transport::{Fault, Link, Progress};
 
-/// The parts in which plans move data through memory: with them the rings of a rank stay in its
-/// core's cache, and another goes on before the first is done.
-pub(crate) const SEGMENT_BYTES: usize = 16 << 10;
+/// The parts in which plans move data through memory: a quarter of a ring of eight ranks, so that one
+/// goes on before the other is done.
+pub(crate) const SEGMENT_BYTES: usize = 64 << 10;
 
 const LINE: usize = 64;
 const HEAD_SPACE: usize = 32;
