@@ -26,6 +26,7 @@ PLACES = {
     "tokio": {"collective"},
     "socket2": {"collective"},
     "snow": {"collective"},
+    "aws-lc-rs": {"collective"},
 }
 
 

@@ -3,7 +3,10 @@
 //! Every rank builds one [`Communicator`] from the same [`Config`] (but for its rank) and the same
 //! [`Secret`]. Rank 0 listens and the others find it; no third party takes part. Each rank then
 //! holds one encrypted control connection to rank 0 (heartbeats, abort, exit barrier), served by
-//! one thread, and two data connections: to the next rank of the ring, and from the previous one.
+//! one thread, and links for data: shared memory to the ranks that it proves to have some in common
+//! with, sealed connections to others. In a small world it has a link to everybody.
+//!
+//! An operation is a plan (`algorithm`), pure index arithmetic, carried out over these links.
 //!
 //! Nothing here recovers from a failure: the crate makes sure that every rank hears of it, with
 //! its first cause, within a bounded time. After an error a communicator only repeats that error.

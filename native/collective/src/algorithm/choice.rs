@@ -198,7 +198,8 @@ impl World {
             .collect();
         let mut all = Vec::new();
         if all.try_reserve_exact(end).is_err() {
-            return Err(too_long(self.rank, end));
+            let longest = members.iter().max_by_key(|rank| pieces[**rank].len());
+            return Err(too_long(longest.copied().unwrap_or_default(), end));
         }
         all.resize(end, 0u8);
         all[pieces[place].clone()].copy_from_slice(block);
