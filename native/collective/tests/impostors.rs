@@ -11,7 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use flambeau_collective::{AbortHandle, Communicator, Config, Error};
-use ranks::{DEADLINE, job, run_all, run_ranks, secret, with_rank};
+use ranks::{DEADLINE, job, run_all, run_ranks, secret, sum_and_close, with_rank};
 
 const HELLO: usize = 128;
 const NOISE: usize = 48;
@@ -94,15 +94,6 @@ fn turned(hello: &[u8; HELLO], newer: u64) -> [u8; HELLO] {
     let attempt = u64::from_le_bytes(hello[24..32].try_into().expect("eight bytes"));
     answer[24..32].copy_from_slice(&(attempt + newer).to_le_bytes());
     answer
-}
-
-fn sum_and_close(communicator: Result<Communicator, Error>) {
-    let mut communicator = communicator.expect("all ranks meet");
-    let world_size = communicator.world_size();
-    let mut data = vec![1.0; 1000];
-    communicator.allreduce(&mut data).expect("a sum");
-    assert_eq!(data, vec![world_size as f32; 1000]);
-    communicator.close().expect("a good end");
 }
 
 #[test]

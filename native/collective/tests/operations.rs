@@ -163,7 +163,10 @@ fn started_operations_run_in_order_and_give_their_data_back() {
 fn a_started_operation_fails_with_the_job() {
     let errors = run_ranks(&job(3), DEADLINE, |communicator, abort| {
         let mut communicator = communicator.unwrap();
-        communicator.barrier().unwrap();
+        // The first to be through may have given up before the others are.
+        if let Err(error) = communicator.barrier() {
+            return error.to_string();
+        }
         if communicator.rank() == 1 {
             abort.abort(AbortReason {
                 deterministic: true,

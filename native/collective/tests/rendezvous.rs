@@ -10,19 +10,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use flambeau_collective::{AbortHandle, AbortReason, Communicator, Config, Error, Secret};
-use ranks::{DEADLINE, job, run_all, run_ranks, secret, with_rank};
+use ranks::{DEADLINE, job, run_all, run_ranks, secret, sum_and_close, with_rank};
 
 fn connect(config: &Config) -> Result<Communicator, Error> {
     Communicator::connect(config, &secret(), &AbortHandle::new())
-}
-
-fn sum_and_close(communicator: Result<Communicator, Error>) {
-    let mut communicator = communicator.expect("all ranks meet");
-    let world_size = communicator.world_size();
-    let mut data = vec![1.0; 1000];
-    communicator.allreduce(&mut data).expect("a sum");
-    assert_eq!(data, vec![world_size as f32; 1000]);
-    communicator.close().expect("a good end");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! the ranks may then fail to exchange their gradients. Weights and optimizer change last, after
 //! everything that needs other ranks.
 
+use crate::share::moving_spans;
 use flambeau_keras::Model;
 use std::ops::Range;
 
@@ -15,10 +16,8 @@ pub(crate) struct Before {
 
 impl Before {
     pub(crate) fn new(model: &Model) -> Self {
-        let spans = model.non_trainable().spans();
-        let moving = model.moving().iter().map(|&index| spans[index].clone());
         Self {
-            spans: moving.collect(),
+            spans: moving_spans(model),
             values: Vec::new(),
         }
     }

@@ -47,11 +47,8 @@ impl Rest {
     /// That of a rank whose losses reached some variables, and whose `rows` the moving statistics
     /// came of.
     pub(crate) fn of(model: &Model, reached: &[bool], rows: f32) -> Self {
-        let (spans, store) = (
-            model.non_trainable().spans(),
-            model.non_trainable().as_slice(),
-        );
-        let moving = model.moving().iter().map(|&index| spans[index].clone());
+        let store = model.non_trainable().as_slice();
+        let moving = moving_spans(model).into_iter();
         let moving = moving
             .flat_map(|span| &store[span])
             .map(|value| value * rows);
@@ -65,12 +62,17 @@ impl Rest {
     }
 }
 
+/// Where the moving statistics lie in the store of non-trainable variables.
+pub(crate) fn moving_spans(model: &Model) -> Vec<Range<usize>> {
+    let spans = model.non_trainable().spans();
+    let moving = model.moving().iter().map(|&index| spans[index].clone());
+    moving.collect()
+}
+
 impl Share {
     /// That of a rank without rows.
     pub(crate) fn zeros(model: &Model, optimizer: &Optimizer) -> Self {
-        let spans = model.non_trainable().spans();
-        let moving = model.moving().iter().map(|&index| spans[index].clone());
-        let moving: Vec<_> = moving.collect();
+        let moving = moving_spans(model);
         let slices = model.indexed_slices(optimizer.needs());
         let gradients = model.trainable().len();
         let flags = gradients + moving.iter().map(Range::len).sum::<usize>();

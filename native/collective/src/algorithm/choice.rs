@@ -157,6 +157,24 @@ impl World {
         }
     }
 
+    /// Fills `all` with the piece of each rank, which has its own.
+    fn gather(
+        &self,
+        links: &mut Links,
+        operation: Operation,
+        pieces: &[Range<usize>],
+        all: &mut [u8],
+    ) -> Result<(), LinkError> {
+        links.begin(operation, all.len());
+        let plan = Gather {
+            members: &self.all,
+            place: self.rank,
+            pieces,
+            mesh: self.all.len() <= MESH,
+        };
+        run::<u8, Plain>(links, &plan, all)
+    }
+
     /// Gives every rank the block of each, in rank order. Blocks may differ in length.
     pub(crate) fn allgather(
         &self,
@@ -165,25 +183,13 @@ impl World {
         block: &[u8],
     ) -> Result<Vec<Vec<u8>>, LinkError> {
         let (members, place) = (self.all.as_slice(), self.rank);
-        let mesh = members.len() <= MESH;
         let mut lengths = vec![0u8; 8 * members.len()];
         lengths[8 * place..8 * (place + 1)].copy_from_slice(&(block.len() as u64).to_le_bytes());
         let pieces: Vec<_> = members
             .iter()
             .map(|rank| 8 * rank..8 * (rank + 1))
             .collect();
-        let pieces = &pieces;
-        links.begin(operation, lengths.len());
-        run::<u8, Plain>(
-            links,
-            &Gather {
-                members,
-                place,
-                pieces,
-                mesh,
-            },
-            &mut lengths,
-        )?;
+        self.gather(links, operation, &pieces, &mut lengths)?;
 
         let mut end = 0usize;
         let pieces: Vec<_> = lengths
@@ -203,18 +209,7 @@ impl World {
         }
         all.resize(end, 0u8);
         all[pieces[place].clone()].copy_from_slice(block);
-        let pieces = &pieces;
-        links.begin(operation, end);
-        run::<u8, Plain>(
-            links,
-            &Gather {
-                members,
-                place,
-                pieces,
-                mesh,
-            },
-            &mut all,
-        )?;
+        self.gather(links, operation, &pieces, &mut all)?;
         Ok(pieces
             .iter()
             .map(|piece| all[piece.clone()].to_vec())

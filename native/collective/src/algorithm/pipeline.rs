@@ -26,21 +26,35 @@ pub(crate) fn run<T: Element, E: Encoding<T>>(
     let mut round = Round::default();
     let mut steps = Vec::new();
     for number in 0..(count + stages).saturating_sub(1) {
-        let first_stage = (number + 1).saturating_sub(count);
-        for stage in (first_stage..stages.min(number + 1)).rev() {
-            let index = number - stage;
-            let slice = Slice {
-                start: 0,
-                length,
-                count,
-                index,
-            };
+        for (stage, slice) in stages_of(number, stages, count, length) {
             plan.steps(stage, slice, &mut steps);
         }
         round.fill::<T, E>(&mut steps, data);
         round.run::<T, E>(links, data)?;
     }
     Ok(())
+}
+
+/// What round `number` consists of, the last stage first: each stage with the slice that it has come
+/// to, of `count` of a vector of `length` elements.
+pub(crate) fn stages_of(
+    number: usize,
+    stages: usize,
+    count: usize,
+    length: usize,
+) -> impl Iterator<Item = (usize, Slice)> {
+    let first_stage = (number + 1).saturating_sub(count);
+    (first_stage..stages.min(number + 1))
+        .rev()
+        .map(move |stage| {
+            let slice = Slice {
+                start: 0,
+                length,
+                count,
+                index: number - stage,
+            };
+            (stage, slice)
+        })
 }
 
 /// What is left to do in a round.

@@ -13,6 +13,7 @@ use crate::algorithm::choice::World;
 use crate::algorithm::doubling::Doubling;
 use crate::algorithm::gather::Gather;
 use crate::algorithm::halving::Halving;
+use crate::algorithm::pipeline::stages_of;
 use crate::algorithm::ring::Ring;
 use crate::algorithm::scatter::Scatter;
 use crate::algorithm::{Action, Plan, Step};
@@ -129,14 +130,7 @@ fn simulate<'a>(
                 moved = true;
                 let number = rank.round;
                 rank.round += 1;
-                for stage in ((number + 1).saturating_sub(count)..stages.min(number + 1)).rev() {
-                    let index = number - stage;
-                    let slice = Slice {
-                        start: 0,
-                        length,
-                        count,
-                        index,
-                    };
+                for (stage, slice) in stages_of(number, stages, count, length) {
                     rank.plan.steps(stage, slice, &mut steps);
                 }
                 let mut until = rank.clock;

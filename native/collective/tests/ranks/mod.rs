@@ -101,3 +101,13 @@ pub(crate) fn run_all<R: Send + 'static>(
         .map(|result| result.expect("one result for each"))
         .collect()
 }
+
+/// One sum over ranks that have met, and a good end.
+pub(crate) fn sum_and_close(communicator: Result<Communicator, Error>) {
+    let mut communicator = communicator.expect("all ranks meet");
+    let world_size = communicator.world_size();
+    let mut data = vec![1.0; 1000];
+    communicator.allreduce(&mut data).expect("a sum");
+    assert_eq!(data, vec![world_size as f32; 1000]);
+    communicator.close().expect("a good end");
+}
