@@ -126,31 +126,35 @@ pub extern "system" fn Java_io_flambeau_jni_Native_feed<'l>(
     buffers: JLongArray<'l>,
 ) -> jboolean {
     guard(env, |env| {
-        let stream = if stream == 0 {
-            Stream::Training
-        } else {
-            Stream::Validation
-        };
         let session = sessions::get(session)?;
         let Some(room) = session.room()? else {
             return Ok(false);
         };
         let addresses = addresses(env, rows, &nodes, &buffers)?;
-        let feed = |batch: &RecordBatch| session.feed(room, stream, batch);
+        let feed = |batch: &RecordBatch| session.feed(room, stream_of(stream), batch);
         // SAFETY: the Java caller holds the batch open until this call returns.
         unsafe { with_batch(session.schema(), &addresses, feed) }??;
         Ok(true)
     })
 }
 
-/// `boolean finish(long session)`.
+/// `boolean finish(long session, int stream)`.
 #[unsafe(no_mangle)]
 pub extern "system" fn Java_io_flambeau_jni_Native_finish<'l>(
     env: EnvUnowned<'l>,
     _class: JClass<'l>,
     session: jlong,
+    stream: jint,
 ) -> jboolean {
-    guard(env, |_| sessions::get(session)?.finish())
+    guard(env, |_| sessions::get(session)?.finish(stream_of(stream)))
+}
+
+fn stream_of(number: jint) -> Stream {
+    if number == 0 {
+        Stream::Training
+    } else {
+        Stream::Validation
+    }
 }
 
 /// `String poll(long session, int timeoutMillis)`: the next event, or null.

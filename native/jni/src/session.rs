@@ -169,13 +169,13 @@ impl Session {
         Ok(())
     }
 
-    /// Whether there was room for the end of a pass.
-    pub(crate) fn finish(&self) -> Result<bool, Error> {
+    /// Whether there was room for the end of a stream.
+    pub(crate) fn finish(&self, stream: Stream) -> Result<bool, Error> {
         let Work::Fit { fit, .. } = &self.work else {
             return Err(self.has_no("finish"));
         };
         let room = fit.room(PATIENCE)?;
-        let taken = room.map(|room| fit.finish(room)).is_some();
+        let taken = room.map(|room| fit.finish(room, stream)).is_some();
         Ok(taken)
     }
 

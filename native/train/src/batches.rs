@@ -55,12 +55,13 @@ impl<'a> Batches<'a> {
         self.intake.left_out()
     }
 
-    /// Receives all rows of this pass, for a second: whether they are there.
+    /// Receives all rows to validate with, for a second: whether they are there.
     ///
     /// # Errors
     /// The intake's, and [`Error::Storage`].
-    pub fn fill(&mut self) -> Result<bool, Error> {
-        self.dataset.fill(self.intake, Instant::now() + PATIENCE)
+    pub fn fill_validation(&mut self) -> Result<bool, Error> {
+        let deadline = Instant::now() + PATIENCE;
+        self.dataset.fill_validation(self.intake, deadline)
     }
 
     /// Goes on to where a fit stood, for a second: whether it is there.

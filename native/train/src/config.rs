@@ -121,9 +121,6 @@ pub struct Fit {
     /// not kept then.
     #[serde(default)]
     pub reread: bool,
-    /// Whether rows to validate with come among those to train on, instead of before them.
-    #[serde(default)]
-    pub mixed_validation: bool,
     /// Whether rows are shuffled in each pass.
     #[serde(default = "yes")]
     pub shuffle: bool,

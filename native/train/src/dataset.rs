@@ -48,8 +48,10 @@ pub enum Arrival {
     Block(Stream, Block),
     /// Nothing within the time.
     Late,
-    /// No stream has more blocks: for this pass, where rows come anew in each.
-    End,
+    /// A stream has no more blocks: that of rows to train on in this pass, where they come anew in
+    /// each. The stream of rows to validate with ends before, or together with, the other's first
+    /// end.
+    End(Stream),
 }
 
 /// A rank's incoming blocks.
@@ -106,8 +108,10 @@ pub struct Dataset {
     validation: Vec<u32>,
     /// For each block, the rows that were not used yet; counted unless blocks are kept.
     unused: Vec<usize>,
-    /// Whether the streams have ended, for this pass.
+    /// Whether all rows to train on have come, of this pass.
     complete: bool,
+    /// Whether all rows to validate with have come.
+    validation_complete: bool,
 }
 
 impl Dataset {
@@ -124,6 +128,7 @@ impl Dataset {
             validation: Vec::new(),
             unused: Vec::new(),
             complete: false,
+            validation_complete: false,
         }
     }
 
@@ -137,6 +142,21 @@ impl Dataset {
             self.receive(source, Some(deadline))?;
         }
         Ok(self.complete)
+    }
+
+    /// Receives blocks until all rows to validate with are there: until `deadline`. Whether they are.
+    ///
+    /// # Errors
+    /// The stream's, and [`Error::Storage`].
+    pub fn fill_validation(
+        &mut self,
+        source: &mut dyn Blocks,
+        deadline: Instant,
+    ) -> Result<bool, Error> {
+        while !self.validation_complete && Instant::now() < deadline {
+            self.receive(source, Some(deadline))?;
+        }
+        Ok(self.validation_complete)
     }
 
     /// Goes on to where a dataset over the same rows stood: until `deadline`; to be called again
@@ -250,7 +270,7 @@ impl Dataset {
         }
     }
 
-    /// The validation rows that have come, in that order; all of them once a pass is over.
+    /// The validation rows that have come, in that order.
     ///
     /// # Errors
     /// Of each block, [`Error::Storage`].
@@ -291,7 +311,11 @@ impl Dataset {
                 }
             }
             Arrival::Late => {}
-            Arrival::End => self.complete = true,
+            Arrival::End(Stream::Validation) => self.validation_complete = true,
+            Arrival::End(Stream::Training) => {
+                self.complete = true;
+                self.validation_complete = true;
+            }
         }
         Ok(())
     }

@@ -48,6 +48,8 @@ pub struct FitLoop<'a> {
     pub may_be_empty: bool,
     /// Whether the user was told of an epoch cut short.
     pub warned: bool,
+    /// Whether all ranks have all their rows to validate with.
+    pub validates: bool,
 }
 
 impl FitLoop<'_> {
@@ -80,7 +82,7 @@ impl FitLoop<'_> {
                 return Ok(());
             };
             soundness::check(self.trainer, state.step)?;
-            let logs = self.validate(&totals, state)?;
+            let logs = self.validate(&totals)?;
             state.end_epoch(&logs, totals.row_count());
             if let Some(artifacts) = &mut self.artifacts {
                 artifacts.epoch(self.trainer, state, &logs)?;
@@ -237,10 +239,11 @@ impl FitLoop<'_> {
     }
 
     /// Training means of the epoch, and validation means where any rank has validation rows.
-    fn validate(&mut self, totals: &Totals, state: &State) -> Result<Logs, Error> {
+    fn validate(&mut self, totals: &Totals) -> Result<Logs, Error> {
         let mut logs = self.trainer.logs(totals, "");
-        if self.settings.mixed_validation && state.cursor.passes == 0 {
-            self.together(|batches| batches.fill())?;
+        if !self.validates {
+            self.together(|batches| batches.fill_validation())?;
+            self.validates = true;
         }
         let batches = &self.batches;
         let check = || batches.check();

@@ -235,13 +235,20 @@ impl Fit {
         self.messages.send(message).ok();
     }
 
-    /// Says that a pass over the rows is over, in both streams: the only one, unless the settings say
-    /// that rows come anew in each.
-    pub fn finish(&self, _room: Room) {
-        let mut decoders = lock(&self.decoders);
-        let left_out = decoders.training.left_out() + decoders.validation.left_out();
-        decoders.start_pass();
-        self.messages.send(Message::End { left_out }).ok();
+    /// Says that a stream has no more rows. That of rows to train on ends with each pass over them: the
+    /// only one, unless the settings say that they come anew in each. The other ends once, with the
+    /// first pass at the latest.
+    pub fn finish(&self, _room: Room, stream: Stream) {
+        let message = match stream {
+            Stream::Validation => Message::EndOfValidation,
+            Stream::Training => {
+                let mut decoders = lock(&self.decoders);
+                let left_out = decoders.training.left_out() + decoders.validation.left_out();
+                decoders.start_pass();
+                Message::End { left_out }
+            }
+        };
+        self.messages.send(message).ok();
     }
 
     /// The next event, waiting up to `timeout` for it.

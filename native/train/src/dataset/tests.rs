@@ -22,7 +22,7 @@ impl Blocks for Arrived {
     fn next_block(&mut self, _deadline: Option<Instant>) -> Result<Arrival, Error> {
         Ok(match self.0.pop_front() {
             Some((stream, block)) => Arrival::Block(stream, block),
-            None => Arrival::End,
+            None => Arrival::End(Stream::Training),
         })
     }
 }
@@ -192,7 +192,7 @@ impl Blocks for Passes {
     fn next_block(&mut self, _deadline: Option<Instant>) -> Result<Arrival, Error> {
         let Some((stream, block)) = self.blocks.get(self.next) else {
             self.next = 0;
-            return Ok(Arrival::End);
+            return Ok(Arrival::End(Stream::Training));
         };
         self.next += 1;
         Ok(Arrival::Block(*stream, block.clone()))

@@ -18,6 +18,8 @@ pub(crate) enum Message {
     Block(Stream, Block, Vec<Room>),
     /// A batch could not be decoded.
     Refused(DataError),
+    /// The rows to validate with have all come.
+    EndOfValidation,
     /// A pass over the rows is over, from which so many were left out.
     End { left_out: u64 },
 }
@@ -70,6 +72,10 @@ impl Blocks for Channel {
                     return Ok(Arrival::Block(stream, block));
                 }
                 Ok(Message::Refused(error)) => return Err(error.into()),
+                Ok(Message::EndOfValidation) => {
+                    self.room.send(Room(())).ok();
+                    return Ok(Arrival::End(Stream::Validation));
+                }
                 Ok(Message::End { left_out }) => {
                     self.left_out = left_out;
                     self.room.send(Room(())).ok();
@@ -83,7 +89,7 @@ impl Blocks for Channel {
                 Err(RecvTimeoutError::Disconnected) => return Err(Error::Cancelled),
             }
         }
-        Ok(Arrival::End)
+        Ok(Arrival::End(Stream::Training))
     }
 }
 

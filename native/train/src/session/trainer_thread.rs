@@ -215,6 +215,7 @@ fn train(
         artifacts: artifacts.as_mut(),
         opened: caller.opened,
         warned: false,
+        validates: false,
         may_be_empty: config.micro_batch.is_some(),
     }
     .run(&mut state);

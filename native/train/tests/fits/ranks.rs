@@ -94,6 +94,8 @@ impl Job {
     }
 
     fn session(&self, rank: usize, world_size: usize, directory: &Path) -> FitSession {
+        // Spark would end the others where one is killed before they have met.
+        let rendezvous_timeout_ms = if self.killed.is_some() { 3000 } else { 60_000 };
         let config = json!({
             "rank": rank, "threads": 1, "local_dir": directory.join(rank.to_string()),
             "cache_bytes": self.cache_bytes,
@@ -101,7 +103,7 @@ impl Job {
                 "run_id": self.run_id, "stage_id": 1, "stage_attempt": self.attempt, "rank": rank,
                 "world_size": world_size, "hosts": vec!["127.0.0.1"; world_size],
                 "bind_host": "127.0.0.1", "port": 39100, "port_retries": 64,
-                "rendezvous_timeout_ms": 60_000,
+                "rendezvous_timeout_ms": rendezvous_timeout_ms,
                 "progress_timeout_ms": self.progress_timeout_ms},
             "columns": {"features": ["a", "b", "c", "d"], "labels": ["label"], "weight": null,
                         "null_policy": self.null_policy},
@@ -166,15 +168,16 @@ impl Job {
         };
         // As a task does: rows that come anew in each pass come until the fit is done.
         let mut done = None;
+        for batch in self.validation_of.get(rank).unwrap_or(&self.validation) {
+            fit.feed(room()?, Stream::Validation, batch);
+        }
+        fit.finish(room()?, Stream::Validation);
         loop {
-            for batch in self.validation_of.get(rank).unwrap_or(&self.validation) {
-                fit.feed(room()?, Stream::Validation, batch);
-            }
             for batch in batches {
                 std::thread::sleep(pause);
                 fit.feed(room()?, Stream::Training, batch);
             }
-            fit.finish(room()?);
+            fit.finish(room()?, Stream::Training);
             while let Some(event) = fit.poll(Duration::ZERO)? {
                 match event {
                     Event::Done { result } => done = Some(result),

@@ -44,12 +44,14 @@ final class Native {
   static native boolean feed(long session, int stream, int rows, long[] nodes, long[] buffers);
 
   /**
-   * Ends a pass over the rows, in both streams: the only one, unless the fit's "reread" says that
-   * they are fed anew in each.
+   * Ends a stream. That of training rows ends with each pass over them: the only one, unless the fit's
+   * "reread" says that they are fed anew in each. That of validation rows ends once, with the first
+   * pass at the latest.
    *
+   * @param stream 0 for training rows, 1 for validation rows
    * @return false if there was no room within about 100 ms: nothing was ended, call again
    */
-  static native boolean finish(long session);
+  static native boolean finish(long session, int stream);
 
   /** The next event as JSON, or null when none came in time. */
   static native String poll(long session, int timeoutMillis);

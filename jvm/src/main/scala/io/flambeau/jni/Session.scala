@@ -23,8 +23,11 @@ final class Session private (handle: Long, interrupted: () => Boolean) extends A
   def feed(stream: Int, batch: ArrowBatch): Unit =
     while (!Native.feed(handle, stream, batch.rows, batch.nodes, batch.buffers)) endIfInterrupted()
 
-  /** Ends a pass over the rows, waiting for room: the only pass unless rows are fed anew in each. */
-  def finish(): Unit = while (!Native.finish(handle)) endIfInterrupted()
+  /**
+   * Ends a stream, waiting for room: that of training rows with each pass over them, the only one unless
+   * they are fed anew in each; that of validation rows once, with the first pass at the latest.
+   */
+  def finish(stream: Int): Unit = while (!Native.finish(handle, stream)) endIfInterrupted()
 
   /** The next event, if one comes in time. */
   def poll(timeoutMillis: Int): Option[JValue] = {

@@ -119,7 +119,7 @@ final class KerasEstimator(override val uid: String)
     val spec = FitSpec(
       files = ModelFiles(modelSource(conf), weights.map(_.bytes).orNull),
       columns = columns,
-      training = trainingJson(weights, validation, $(seed) + microBatch.fold(0L)(_.number)),
+      training = trainingJson(weights, $(seed) + microBatch.fold(0L)(_.number)),
       validation = validation,
       numWorkers = $(numWorkers),
       seed = $(seed),
@@ -179,7 +179,7 @@ final class KerasEstimator(override val uid: String)
   }
 
   /** Without optimizer, loss and metrics of its own, a .keras file's compile config applies. */
-  private def trainingJson(weights: Option[InitialWeights], validation: Validation, seed: Long): String = {
+  private def trainingJson(weights: Option[InitialWeights], seed: Long): String = {
     def initial(files: InitialWeights): JValue =
       ("lengths" -> files.lengths) ~ ("skip_mismatch" -> $(skipMismatch))
     def spec(param: Param[String]): JValue = get(param).fold[JValue](JNull)(ModelSource.spec)
@@ -206,7 +206,6 @@ final class KerasEstimator(override val uid: String)
         ("repeat" -> $(repeat)) ~
         ("max_steps" -> get(maxSteps)) ~
         ("reread" -> (mode == InputMode.Direct)) ~
-        ("mixed_validation" -> (mode == InputMode.Spark && validation != Validation.NoRows)) ~
         ("shuffle" -> $(shuffle)) ~
         ("shuffle_buffer" -> $(shuffleBuffer)) ~
         ("allreduce_dtype" -> $(allreduceDtype)) ~

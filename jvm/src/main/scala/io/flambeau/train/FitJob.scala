@@ -58,7 +58,8 @@ object FitJob {
   private def sourcesOf(data: Dataset[_], spec: FitSpec): (RDD[RankSource], StructType) = spec.inputMode match {
     case InputMode.Spark =>
       val input = FitInput.of(data, spec)
-      (input.rows.mapPartitions(rows => Iterator[RankSource](new StreamedRows(rows))), input.schema)
+      val validates = spec.validation != Validation.NoRows
+      (input.rows.mapPartitions(rows => Iterator[RankSource](new StreamedRows(rows, validates))), input.schema)
     case InputMode.Direct => DirectInput.of(data, spec)
   }
 }

@@ -118,11 +118,13 @@ private[train] final case class FitTask(
     try {
       source match {
         case once: StreamedRows =>
+          if (!once.validates) rows.endValidation()
           rows.take(once.rows)
           rows.endPass()
         case read: ReadRows =>
           var pass = events.firstPass()
           read.readValidation(context)(rows.take)
+          rows.endValidation()
           while (!events.isDone) {
             read.readPass(pass, context)(rows.take)
             rows.endPass()

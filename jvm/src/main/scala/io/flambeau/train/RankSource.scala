@@ -13,8 +13,12 @@ import org.apache.spark.sql.flambeau.Splits
  */
 private[train] sealed trait RankSource
 
-/** The rows of a partition, which come once, those to validate with among the others. */
-private[train] final class StreamedRows(val rows: Iterator[InternalRow]) extends RankSource
+/**
+ * The rows of a partition, which come once.
+ *
+ * @param validates whether those to validate with are among them, rather than none
+ */
+private[train] final class StreamedRows(val rows: Iterator[InternalRow], val validates: Boolean) extends RankSource
 
 /**
  * The rank's part of a plan, which it reads by itself in every pass over the data.

@@ -45,19 +45,26 @@ private[train] final class RowFeed(session: Session, events: RankEvents, schema:
   /** The files that the last batch is of. The session refuses it when the next one comes. */
   def source: String = fed.map(_.toString).filter(_.nonEmpty).toSeq.sorted.mkString(", ")
 
-  /** Ends a pass over the rows. */
+  /** Says that all rows to validate with have come, if that is so before the first pass is over. */
+  def endValidation(): Unit = end(validation, Session.ValidationStream)
+
+  /** Ends a pass over the rows: with the first one, those to validate with have all come, too. */
   def endPass(): Unit = {
     flush(validation, Session.ValidationStream)
-    flush(training, Session.TrainingStream)
-    watch.setWaiting(false)
-    session.finish()
-    events.handlePending()
+    end(training, Session.TrainingStream)
   }
 
   override def close(): Unit = {
     watch.close()
     training.close()
     validation.close()
+  }
+
+  private def end(batcher: ArrowBatcher, stream: Int): Unit = {
+    flush(batcher, stream)
+    watch.setWaiting(false)
+    session.finish(stream)
+    events.handlePending()
   }
 
   private def add(row: InternalRow, batcher: ArrowBatcher, stream: Int): Unit = {

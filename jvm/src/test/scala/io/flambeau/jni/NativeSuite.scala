@@ -57,7 +57,7 @@ class NativeSuite extends SparkSuite {
     session.close()
     session.cancel()
     assertThrows[IllegalStateException](transform(session, InternalRow(1f, 1L)))
-    assertThrows[IllegalStateException](Native.finish(123456789L))
+    assertThrows[IllegalStateException](Native.finish(123456789L, 0))
     Native.close(123456789L)
   }
 
@@ -79,7 +79,7 @@ class NativeSuite extends SparkSuite {
   }
 
   test("no session stays open, also after failures") {
-    assertThrows[IllegalStateException](withSession(_.finish()))
+    assertThrows[IllegalStateException](withSession(_.finish(0)))
     failAfter(10.seconds)((1 to 50).foreach(_ => withSession(transform(_, InternalRow(1f, 1L)))))
     assert(Session.live == 0)
   }

@@ -14,6 +14,9 @@ import io.flambeau.ml.{KerasEstimator, KerasModel}
 class DirectFitSuite extends SparkSuite {
   private val deadline = 120.seconds
 
+  /** Leaves the weights as they are. */
+  private val Frozen = """{"class_name": "SGD", "config": {"learning_rate": 0.0}}"""
+
   private def history(model: KerasModel): Map[String, Seq[Double]] =
     model.history.map { case (name, values) => name -> values.toSeq }
 
@@ -79,6 +82,18 @@ class DirectFitSuite extends SparkSuite {
       assert(direct.keySet == Set("loss", "accuracy", "val_loss", "val_accuracy"))
       for ((a, b) <- direct("val_loss").zip(train(1, "spark")("val_loss"))) assert(math.abs(a - b) < 1e-6)
       for (mode <- Seq("direct", "spark")) assert(train(2, mode)("val_loss").length == 2)
+    }
+  }
+
+  test("all rows that validate do so in an epoch that ends before the first pass") {
+    failAfter(deadline) {
+      val table = saved("parquet", 400, 2)
+      val held = Samples.points(spark, 97, 3)
+      def losses(stepsPerEpoch: Int) = {
+        val each = estimator(1, "direct").setShuffle(false).setEpochs(2).setStepsPerEpoch(stepsPerEpoch)
+        history(each.setOptimizer(Frozen).fit(table, held))("val_loss")
+      }
+      assert(losses(2) == losses(1000000))
     }
   }
 
