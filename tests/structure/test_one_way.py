@@ -26,7 +26,7 @@ PLACES = {
     "tokio": {"collective"},
     "socket2": {"collective"},
     "snow": {"collective"},
-    "aws-lc-rs": {"collective"},
+    "aegis": {"collective"},
 }
 
 

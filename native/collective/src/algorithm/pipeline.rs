@@ -8,7 +8,7 @@
 use std::ops::Range;
 
 use crate::algorithm::{Action, Plan, Step};
-use crate::element::{Element, bytes};
+use crate::element::{Element, bytes, bytes_mut};
 use crate::topology::chunks::Slice;
 use crate::transport::links::Links;
 use crate::transport::{LinkError, Progress};
@@ -152,29 +152,30 @@ impl Round {
         while let Some(step) = self.receives.last_mut() {
             let segment = (links.segment_bytes(step.peer) / E::BYTES).max(1);
             let frame = first(&step.range, segment);
-            match links.try_receive(step.peer, frame.len() * E::BYTES)? {
-                Progress::Nothing => break,
-                Progress::Some => {
-                    moved = true;
-                    break;
-                }
-                Progress::Done => {}
-            }
-            if E::AS_IT_IS && self.sends.iter().any(|send| overlap(&send.range, &frame)) {
+            let needed = E::AS_IT_IS && self.sends.iter().any(|send| overlap(&send.range, &frame));
+            let in_place = E::AS_IT_IS && step.action == Action::Store && !needed;
+            let into = &mut data[frame.clone()];
+            let progress = if in_place {
+                links.try_store(step.peer, bytes_mut(into))?
+            } else {
+                links.try_receive(step.peer, frame.len() * E::BYTES)?
+            };
+            moved |= progress != Progress::Nothing;
+            if progress != Progress::Done || needed {
                 break;
             }
-            let into = &mut data[frame.clone()];
-            links.take(step.peer, |pieces| {
-                let split = into.len().min(pieces[0].len() / E::BYTES);
-                let (front, back) = into.split_at_mut(split);
-                for (part, piece) in [(front, pieces[0]), (back, pieces[1])] {
-                    match step.action {
-                        Action::Add => E::add(part, piece),
-                        _ => E::store(part, piece),
+            if !in_place {
+                links.take(step.peer, |pieces| {
+                    let split = into.len().min(pieces[0].len() / E::BYTES);
+                    let (front, back) = into.split_at_mut(split);
+                    for (part, piece) in [(front, pieces[0]), (back, pieces[1])] {
+                        match step.action {
+                            Action::Add => E::add(part, piece),
+                            _ => E::store(part, piece),
+                        }
                     }
-                }
-            })?;
-            moved = true;
+                })?;
+            }
             step.range.start = frame.end;
             if step.range.is_empty() {
                 self.receives.pop();

@@ -8,13 +8,13 @@ use std::fmt;
 use std::hint::black_box;
 use std::io;
 
-use aws_lc_rs::hkdf::{HKDF_SHA256, Salt};
-use aws_lc_rs::rand::{SecureRandom, SystemRandom};
+use hkdf::Hkdf;
 use serde::{Deserialize, Serialize};
+use sha2::Sha256;
 
 use crate::config::Security;
 use crate::secret::Secret;
-use crate::transport::seal::Seal;
+use crate::transport::seal::{KEY_BYTES, Seal};
 
 /// What the keys of one connection derive from. `Debug` does not show it, dropping it wipes it.
 #[derive(Clone, Serialize, Deserialize)]
@@ -33,16 +33,14 @@ impl ConnectionKey {
         security: Security,
         dialled: bool,
     ) -> io::Result<(Seal, Seal)> {
-        let key = Salt::new(HKDF_SHA256, session.bytes()).extract(&self.0);
+        let key = Hkdf::<Sha256>::new(Some(session.bytes()), &self.0);
         let seal = |direction: &[u8]| {
-            let info = [b"flambeau data 1 ".as_slice(), direction];
-            let mut derived = [0; 32];
-            // The length of the algorithm's own hash is the 32 bytes of a key.
-            key.expand(&info, HKDF_SHA256)
-                .and_then(|material| material.fill(&mut derived))
-                .ok()
-                .and_then(|()| Seal::new(security, &derived).ok())
-                .ok_or_else(|| io::Error::other("no key for a data connection"))
+            let info = [b"flambeau data 2 ".as_slice(), direction];
+            let mut derived = [0; KEY_BYTES];
+            // HKDF refuses lengths that are far beyond that of a key.
+            key.expand_multi_info(&info, &mut derived)
+                .map_err(|_| io::Error::other("no key for a data connection"))?;
+            Ok::<_, io::Error>(Seal::new(security, derived))
         };
         let (out, back) = (seal(b"out")?, seal(b"back")?);
         Ok(if dialled { (out, back) } else { (back, out) })
@@ -70,7 +68,6 @@ pub(crate) fn random_token() -> io::Result<u64> {
 
 fn random<const N: usize>() -> io::Result<[u8; N]> {
     let mut bytes = [0; N];
-    let filled = SystemRandom::new().fill(&mut bytes);
-    filled.map_err(|_| io::Error::other("the system gives no random bytes"))?;
+    getrandom::fill(&mut bytes).map_err(io::Error::other)?;
     Ok(bytes)
 }

@@ -149,6 +149,24 @@ impl Links {
             .map_err(|fault| LinkError { rank: from, fault })
     }
 
+    /// Looks whether the next frame from `from` has come, with a place for it; see
+    /// [`Link::try_store`].
+    pub(crate) fn try_store(
+        &mut self,
+        from: usize,
+        into: &mut [u8],
+    ) -> Result<Progress, LinkError> {
+        let (operation, total) = (self.operation, self.total);
+        let peer = self.peer(from)?;
+        let due = Head::new(operation, total, peer.received, into.len());
+        let progress = peer.link.try_store(&due, into);
+        let progress = progress.map_err(|fault| LinkError { rank: from, fault })?;
+        if progress == Progress::Done {
+            peer.received = peer.received.wrapping_add(1);
+        }
+        Ok(progress)
+    }
+
     /// Has `take` use the pieces of the frame from `from` that has come, and is done with it.
     pub(crate) fn take(
         &mut self,

@@ -39,6 +39,11 @@ pub(crate) trait Link: Send {
     /// done again until [`release`](Self::release).
     fn try_receive(&mut self, due: &Head) -> Result<Progress, Fault>;
 
+    /// [`try_receive`](Self::try_receive), with a place for the payload, which may be filled before
+    /// anything is checked: only when this is done is it what was sent, and the frame released. A
+    /// frame that `try_receive` has begun to take is copied; one begun here is repeated here.
+    fn try_store(&mut self, due: &Head, into: &mut [u8]) -> Result<Progress, Fault>;
+
     /// The payload of the frame that has come, where it lies in the transport's own memory: the
     /// second piece follows the first, and no number is split between them.
     fn payload(&self) -> [&[u8]; 2];
@@ -51,6 +56,23 @@ pub(crate) trait Link: Send {
 
     /// What to wait on, unless the link rings the doorbell of this rank's inbox.
     fn socket(&self) -> Option<BorrowedFd<'_>>;
+}
+
+/// [`Link::try_store`] by way of the link's own memory.
+pub(crate) fn store_copy(
+    link: &mut dyn Link,
+    due: &Head,
+    into: &mut [u8],
+) -> Result<Progress, Fault> {
+    let progress = link.try_receive(due)?;
+    if progress == Progress::Done {
+        let [front, back] = link.payload();
+        let (first, second) = into.split_at_mut(front.len().min(into.len()));
+        first.copy_from_slice(front);
+        second.copy_from_slice(back);
+        link.release();
+    }
+    Ok(progress)
 }
 
 /// What went wrong with the link to a rank.

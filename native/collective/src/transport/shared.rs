@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::transport::byte_ring::{Consumer, Corrupt, Producer};
 use crate::transport::frame::{HEAD_BYTES, Head};
 use crate::transport::inbox::{Inbox, ring_bytes};
-use crate::transport::{Fault, Link, Progress};
+use crate::transport::{Fault, Link, Progress, store_copy};
 
 /// The parts in which plans move data through memory: a quarter of a ring of eight ranks, so that one
 /// goes on before the other is done.
@@ -97,6 +97,10 @@ impl Link for SharedLink {
         }
         self.come = Some((at, due.payload));
         Ok(Progress::Done)
+    }
+
+    fn try_store(&mut self, due: &Head, into: &mut [u8]) -> Result<Progress, Fault> {
+        store_copy(self, due, into)
     }
 
     fn payload(&self) -> [&[u8]; 2] {

@@ -15,7 +15,7 @@ use socket2::SockRef;
 
 use crate::transport::frame::{HEAD_BYTES, Head};
 use crate::transport::seal::{Seal, TAG_BYTES};
-use crate::transport::{Fault, Link, Progress};
+use crate::transport::{Fault, Link, Progress, store_copy};
 
 /// The largest payload of a frame: large enough to make system calls rare, small enough to stay in a
 /// core's cache between the kernel, the tag and the sum.
@@ -31,12 +31,19 @@ pub(crate) struct TcpLink {
     sending: Option<([u8; PREFIX_BYTES], usize)>,
     /// Its payload, if that goes out encrypted.
     sealed: Vec<u8>,
-    prefix: [u8; PREFIX_BYTES],
-    /// The payload that comes in, as long as the frame that is due.
+    incoming_frame: Incoming,
+    /// Its payload, where it has no other place: as long as the frame that is due.
     payload: Vec<u8>,
-    scratch: Vec<u8>,
-    received: usize,
     come: bool,
+}
+
+/// The frame that comes in.
+struct Incoming {
+    prefix: [u8; PREFIX_BYTES],
+    /// How much of it all is there.
+    received: usize,
+    /// Whether its payload goes where its caller wants it, rather than to memory of the link.
+    in_place: bool,
 }
 
 impl TcpLink {
@@ -49,41 +56,64 @@ impl TcpLink {
             incoming,
             sending: None,
             sealed: Vec::new(),
-            prefix: [0; PREFIX_BYTES],
+            incoming_frame: Incoming {
+                prefix: [0; PREFIX_BYTES],
+                received: 0,
+                in_place: false,
+            },
             payload: Vec::new(),
-            scratch: Vec::new(),
-            received: 0,
             come: false,
         })
     }
+}
 
-    /// Reads what there is of prefix and payload; true when both are whole.
-    fn fill(&mut self, due: &Head, moved: &mut bool) -> Result<bool, Fault> {
-        let whole = PREFIX_BYTES + due.payload;
-        if self.payload.len() != due.payload {
-            self.payload.resize(due.payload, 0);
-        }
-        while self.received < whole {
+impl Incoming {
+    /// Reads what there is of prefix and `payload`. Done when both are whole.
+    fn fill(
+        &mut self,
+        stream: &mut TcpStream,
+        due: &Head,
+        payload: &mut [u8],
+    ) -> Result<Progress, Fault> {
+        let before = self.received;
+        while self.received < PREFIX_BYTES + payload.len() {
             let read = match self.received.checked_sub(PREFIX_BYTES) {
-                Some(filled) => self.stream.read(&mut self.payload[filled..]),
-                None => self.stream.read_vectored(&mut [
+                Some(filled) => stream.read(&mut payload[filled..]),
+                None => stream.read_vectored(&mut [
                     io::IoSliceMut::new(&mut self.prefix[self.received..]),
-                    io::IoSliceMut::new(&mut self.payload),
+                    io::IoSliceMut::new(payload),
                 ]),
             };
             let Some(count) = transferred(read)? else {
-                return Ok(false);
+                let moved = self.received > before;
+                return Ok(if moved {
+                    Progress::Some
+                } else {
+                    Progress::Nothing
+                });
             };
             let headless = self.received < HEAD_BYTES;
             self.received += count;
-            *moved = true;
             // Told at once: the rest of a frame of another length may never come.
             let (head, _) = self.prefix.split_first_chunk().unwrap_or((&due.bytes, &[]));
             if headless && self.received >= HEAD_BYTES && *head != due.bytes {
                 return Err(Fault::Wrong(due.differs_from(head)));
             }
         }
-        Ok(true)
+        Ok(Progress::Done)
+    }
+
+    /// Checks the whole frame, whose payload is decrypted; the next one may come.
+    fn open(&mut self, seal: &mut Seal, due: &Head, payload: &mut [u8]) -> Result<(), Fault> {
+        self.received = 0;
+        let mut tag = [0; TAG_BYTES];
+        tag.copy_from_slice(&self.prefix[HEAD_BYTES..]);
+        if seal.open(due, payload, &tag) {
+            return Ok(());
+        }
+        Err(Fault::Wrong(format!(
+            "{due} came damaged, or not as it was sent: its tag is wrong"
+        )))
     }
 }
 
@@ -93,8 +123,6 @@ impl Link for TcpLink {
             Some(sending) => sending,
             None => {
                 let tag = self.outgoing.close(head, payload, &mut self.sealed);
-                let tag =
-                    tag.ok_or_else(|| Fault::Broken(io::Error::other("no tag for a frame")))?;
                 let mut prefix = [0; PREFIX_BYTES];
                 prefix[..HEAD_BYTES].copy_from_slice(&head.bytes);
                 prefix[HEAD_BYTES..].copy_from_slice(&tag);
@@ -136,25 +164,30 @@ impl Link for TcpLink {
         if self.come {
             return Ok(Progress::Done);
         }
-        let mut moved = false;
-        if !self.fill(due, &mut moved)? {
-            return Ok(if moved {
-                Progress::Some
-            } else {
-                Progress::Nothing
-            });
+        self.payload.resize(due.payload, 0);
+        let progress = self
+            .incoming_frame
+            .fill(&mut self.stream, due, &mut self.payload)?;
+        if progress == Progress::Done {
+            self.incoming_frame
+                .open(&mut self.incoming, due, &mut self.payload)?;
+            self.come = true;
         }
-        let tag = &self.prefix[HEAD_BYTES..];
-        if !self
-            .incoming
-            .open(due, &mut self.payload, &mut self.scratch, tag)
-        {
-            return Err(Fault::Wrong(format!(
-                "{due} came damaged, or not as it was sent: its tag is wrong"
-            )));
+        Ok(progress)
+    }
+
+    fn try_store(&mut self, due: &Head, into: &mut [u8]) -> Result<Progress, Fault> {
+        let frame = &mut self.incoming_frame;
+        frame.in_place |= frame.received == 0 && !self.come;
+        if !frame.in_place {
+            return store_copy(self, due, into);
         }
-        self.come = true;
-        Ok(Progress::Done)
+        let progress = frame.fill(&mut self.stream, due, into)?;
+        if progress == Progress::Done {
+            frame.open(&mut self.incoming, due, into)?;
+            frame.in_place = false;
+        }
+        Ok(progress)
     }
 
     fn payload(&self) -> [&[u8]; 2] {
@@ -163,7 +196,6 @@ impl Link for TcpLink {
 
     fn release(&mut self) {
         self.come = false;
-        self.received = 0;
     }
 
     fn segment_bytes(&self) -> usize {
@@ -222,6 +254,8 @@ mod tests {
         sent: TcpStream,
         receiver: TcpLink,
         came: TcpStream,
+        /// Whether the receiver gives payloads a place.
+        in_place: bool,
     }
 
     fn tapped(security: Security) -> Tapped {
@@ -236,7 +270,19 @@ mod tests {
             sent,
             receiver: TcpLink::new(far, seals(false)).expect("a link"),
             came,
+            in_place: false,
         }
+    }
+
+    /// In every mode, with payloads in memory of the link and in their place.
+    fn all_taps() -> impl Iterator<Item = (Security, Tapped)> {
+        let ways = MODES
+            .into_iter()
+            .flat_map(|mode| [(mode, false), (mode, true)]);
+        ways.map(|(security, in_place)| {
+            let link = tapped(security);
+            (security, Tapped { in_place, ..link })
+        })
     }
 
     impl Tapped {
@@ -253,20 +299,26 @@ mod tests {
         fn receive(&mut self, bytes: &[u8], due: Head) -> Result<Vec<u8>, Fault> {
             self.came.write_all(bytes).expect("room in a socket");
             let deadline = Instant::now() + Duration::from_secs(10);
-            while self.receiver.try_receive(&due)? != Progress::Done {
+            let mut payload = vec![0; due.payload];
+            while match self.in_place {
+                true => self.receiver.try_store(&due, &mut payload)?,
+                false => self.receiver.try_receive(&due)?,
+            } != Progress::Done
+            {
                 assert!(Instant::now() < deadline, "the bytes have not come");
                 std::thread::yield_now();
             }
-            let payload = self.receiver.payload().concat();
-            self.receiver.release();
+            if !self.in_place {
+                payload = self.receiver.payload().concat();
+                self.receiver.release();
+            }
             Ok(payload)
         }
     }
 
     #[test]
     fn frames_arrive_as_they_were_sent() {
-        for security in MODES {
-            let mut link = tapped(security);
+        for (security, mut link) in all_taps() {
             for index in 0..3 {
                 let bytes = link.frame(index, PAYLOAD);
                 let hidden = !bytes.windows(PAYLOAD.len()).any(|window| window == PAYLOAD);
@@ -279,9 +331,8 @@ mod tests {
 
     #[test]
     fn a_frame_with_any_bit_flipped_is_refused() {
-        for security in MODES {
-            for bit in 0..8 * (PREFIX_BYTES + PAYLOAD.len()) {
-                let mut link = tapped(security);
+        for bit in 0..8 * (PREFIX_BYTES + PAYLOAD.len()) {
+            for (security, mut link) in all_taps() {
                 let mut bytes = link.frame(0, PAYLOAD);
                 bytes[bit / 8] ^= 1 << (bit % 8);
                 let came = link.receive(&bytes, head(0, PAYLOAD.len()));
@@ -289,6 +340,27 @@ mod tests {
                     matches!(came, Err(Fault::Wrong(_))),
                     "{security:?} bit {bit}"
                 );
+            }
+        }
+    }
+
+    #[test]
+    fn a_frame_that_came_before_its_place_was_free_is_copied_there() {
+        for security in MODES {
+            let due = head(0, PAYLOAD.len());
+            for cut in [1, PREFIX_BYTES, PREFIX_BYTES + 3] {
+                let mut link = tapped(security);
+                let bytes = link.frame(0, PAYLOAD);
+                link.came
+                    .write_all(&bytes[..cut])
+                    .expect("room in a socket");
+                let deadline = Instant::now() + Duration::from_secs(10);
+                while link.receiver.try_receive(&due).expect("a whole link") == Progress::Nothing {
+                    assert!(Instant::now() < deadline, "the bytes have not come");
+                }
+                link.in_place = true;
+                let came = link.receive(&bytes[cut..], due);
+                assert_eq!(came.expect("the frame"), PAYLOAD);
             }
         }
     }
