@@ -65,8 +65,9 @@ fn measure(config: &Config, sizes: &[String]) -> Outcome {
     let mut ranks = Communicator::connect(config, &Secret::new([1; 32]), &AbortHandle::new())?;
     for size in sizes {
         let bytes: usize = size.parse()?;
-        let mut data = vec![0.0f32; bytes / size_of::<f32>()];
-        let mut call = || ranks.allreduce(&mut data);
+        // As gradients are.
+        let mut data = ranks.allocate(bytes / size_of::<f32>())?;
+        let mut call = || ranks.allreduce(data.as_mut_slice());
         // As many calls as take some tenths of a second, the same number on all ranks.
         let calls = (60_000_000 / bytes.max(20_000)).clamp(2, 2_000);
         for _ in 0..calls.div_ceil(4) {

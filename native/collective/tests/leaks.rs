@@ -9,16 +9,16 @@ use std::time::Duration;
 use flambeau_collective::{Transports, Wire};
 use ranks::{DEADLINE, TRANSPORTS, job, over, run_ranks};
 
-/// Files, threads and mapped inboxes of this process, and names in the hosts's shared memory.
+/// Files, threads and mapped memory of ours in this process, and names in the hosts's shared memory.
 fn held() -> [usize; 4] {
     let entries = |path: &str| fs::read_dir(path).map_or(0, Iterator::count);
     let maps = fs::read_to_string("/proc/self/maps").expect("Linux");
-    let inboxes = maps.lines().filter(|line| line.contains("flambeau-inbox"));
+    let mapped = maps.lines().filter(|line| line.contains("flambeau-"));
     let threads = entries("/proc/self/task");
     [
         entries("/proc/self/fd"),
         threads,
-        inboxes.count(),
+        mapped.count(),
         entries("/dev/shm"),
     ]
 }
@@ -37,6 +37,9 @@ fn open_and_close(transports: Transports) {
         communicator.allreduce(&mut [1.0; 64]).expect("a sum");
         let ticket = communicator.start_allreduce(vec![1.0; 20_000], Wire::Float32);
         ticket.expect("a thread").wait().expect("a sum");
+        let mut vector = communicator.allocate(40_000).expect("a vector");
+        let sum = communicator.allreduce(vector.as_mut_slice());
+        sum.expect("a sum");
         // Two end well, one does not; nothing of either may stay.
         if communicator.rank() == 0 && communicator.allgather(&[]).is_ok() {
             return communicator.close().is_ok();

@@ -62,9 +62,14 @@ impl World {
         &self.all
     }
 
-    #[cfg(test)]
+    /// This rank.
     pub(crate) fn rank(&self) -> usize {
         self.rank
+    }
+
+    /// Whether all ranks share memory with each other.
+    pub(crate) fn shares_memory(&self) -> bool {
+        self.groups.count() == 1
     }
 
     /// Sums `data` over all ranks, with the same bits on each.
@@ -173,6 +178,38 @@ impl World {
             mesh: self.all.len() <= MESH,
         };
         run::<u8, Plain>(links, &plan, all)
+    }
+
+    /// Gives every rank the two words of each, in rank order.
+    pub(crate) fn gather_words(
+        &self,
+        links: &mut Links,
+        operation: Operation,
+        own: [u64; 2],
+    ) -> Result<Vec<[u64; 2]>, LinkError> {
+        let size = size_of_val(&own);
+        let pieces: Vec<_> = self
+            .all
+            .iter()
+            .map(|rank| size * rank..size * (rank + 1))
+            .collect();
+        let mut all = vec![0u8; size * self.all.len()];
+        for (bytes, word) in all[pieces[self.rank].clone()]
+            .as_chunks_mut()
+            .0
+            .iter_mut()
+            .zip(own)
+        {
+            *bytes = word.to_le_bytes();
+        }
+        self.gather(links, operation, &pieces, &mut all)?;
+        let words = all
+            .as_chunks()
+            .0
+            .iter()
+            .map(|bytes| u64::from_le_bytes(*bytes));
+        let words: Vec<_> = words.collect();
+        Ok(words.as_chunks().0.to_vec())
     }
 
     /// Gives every rank the block of each, in rank order. Blocks may differ in length.

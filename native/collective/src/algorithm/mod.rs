@@ -24,6 +24,7 @@ pub(crate) mod ring;
 pub(crate) mod scatter;
 #[cfg(test)]
 mod simulation;
+pub(crate) mod windows;
 
 use std::ops::Range;
 

@@ -10,6 +10,7 @@ use crate::config::Config;
 use crate::engine::data_plane::DataPlane;
 use crate::engine::operation::{Operations, Plane, lock};
 use crate::engine::ticket::{Ticket, Worker};
+use crate::engine::vector::Vector;
 use crate::error::Error;
 use crate::failure::abort::{AbortHandle, AbortReason, Departure};
 use crate::failure::cause::Cause;
@@ -142,6 +143,19 @@ impl Communicator {
         self.operations.job.world_size()
     }
 
+    /// A vector of `length` zeros: where all ranks share memory one that the others see, so that its
+    /// sums are made without a copy. All ranks call this, with the same length.
+    ///
+    /// # Errors
+    /// As [`Error`] describes.
+    pub fn allocate(&mut self, length: usize) -> Result<Vector, Error> {
+        let bytes = length.saturating_mul(size_of::<f32>());
+        self.run(Kind::Allgather, bytes, |plane, operation| match plane {
+            Some(plane) => plane.allocate(operation, length),
+            None => Ok(Vector::zeros(length)),
+        })
+    }
+
     /// Replaces `data` by its sum over all ranks, with the same bits on each. All ranks give the
     /// same length, which may be less than the number of ranks.
     ///
@@ -190,7 +204,7 @@ impl Communicator {
     /// As [`Error`] describes; `data` is then of no use.
     pub fn allreduce_f64(&mut self, data: &mut [f64]) -> Result<(), Error> {
         self.run(Kind::AllreduceF64, size_of_val(data), |plane, operation| {
-            plane.map_or(Ok(()), |DataPlane { world, links }| {
+            plane.map_or(Ok(()), |DataPlane { world, links, .. }| {
                 world.allreduce::<f64, Plain>(links, operation, data)
             })
         })
@@ -207,7 +221,9 @@ impl Communicator {
             Kind::ReduceScatter,
             size_of_val(data),
             |plane, operation| match plane {
-                Some(DataPlane { world, links }) => world.reduce_scatter(links, operation, data),
+                Some(DataPlane { world, links, .. }) => {
+                    world.reduce_scatter(links, operation, data)
+                }
                 None => Ok(0..data.len()),
             },
         )
@@ -220,7 +236,7 @@ impl Communicator {
     pub fn broadcast(&mut self, root: usize, data: &mut [f32]) -> Result<(), Error> {
         self.check_root(root)?;
         self.run(Kind::Broadcast, size_of_val(data), |plane, operation| {
-            plane.map_or(Ok(()), |DataPlane { world, links }| {
+            plane.map_or(Ok(()), |DataPlane { world, links, .. }| {
                 world.broadcast(links, operation, root, data)
             })
         })
@@ -236,7 +252,7 @@ impl Communicator {
             Kind::Broadcast,
             bytes.len(),
             |plane, operation| match plane {
-                Some(DataPlane { world, links }) => {
+                Some(DataPlane { world, links, .. }) => {
                     world.broadcast_bytes(links, operation, root, bytes)
                 }
                 None => Ok(bytes),
@@ -253,7 +269,7 @@ impl Communicator {
             Kind::Allgather,
             bytes.len(),
             |plane, operation| match plane {
-                Some(DataPlane { world, links }) => world.allgather(links, operation, bytes),
+                Some(DataPlane { world, links, .. }) => world.allgather(links, operation, bytes),
                 None => Ok(vec![bytes.to_vec()]),
             },
         )
@@ -265,7 +281,7 @@ impl Communicator {
     /// As [`Error`] describes.
     pub fn barrier(&mut self) -> Result<(), Error> {
         self.run(Kind::Barrier, 0, |plane, operation| {
-            plane.map_or(Ok(()), |DataPlane { world, links }| {
+            plane.map_or(Ok(()), |DataPlane { world, links, .. }| {
                 world.allreduce::<u8, Plain>(links, operation, &mut [0])
             })
         })

@@ -9,9 +9,35 @@
 use std::cell::UnsafeCell;
 use std::fmt;
 use std::ops::Range;
+use std::ptr;
 use std::sync::Arc;
 
-struct Memory(Box<[UnsafeCell<f32>]>);
+use crate::transport::window::Window;
+
+enum Memory {
+    Own(Box<[UnsafeCell<f32>]>),
+    /// What the other ranks of this host have mapped, too. They use it only within operations that
+    /// this rank takes part in with what it owns.
+    Window(Arc<Window>),
+}
+
+impl Memory {
+    fn length(&self) -> usize {
+        match self {
+            Self::Own(cells) => cells.len(),
+            Self::Window(window) => window.length(),
+        }
+    }
+
+    /// The elements `range`, which are inside.
+    fn elements(&self, range: Range<usize>) -> *mut [f32] {
+        let first = match self {
+            Self::Own(cells) => UnsafeCell::raw_get(cells.as_ptr()),
+            Self::Window(window) => window.own().as_ptr(),
+        };
+        ptr::slice_from_raw_parts_mut(first.wrapping_add(range.start), range.len())
+    }
+}
 
 // SAFETY: its elements are reached only through the `Vector` or the `Part`s that own them, each
 // element through one of them.
@@ -35,32 +61,40 @@ impl Vector {
     pub fn zeros(length: usize) -> Self {
         let cells = (0..length).map(|_| UnsafeCell::new(0.0)).collect();
         Self {
-            memory: Arc::new(Memory(cells)),
+            memory: Arc::new(Memory::Own(cells)),
         }
+    }
+
+    /// This rank's vector of a window, which has no other.
+    pub(crate) fn in_window(window: Arc<Window>) -> Self {
+        Self {
+            memory: Arc::new(Memory::Window(window)),
+        }
+    }
+
+    fn elements(&self) -> *mut [f32] {
+        self.memory.elements(0..self.memory.length())
     }
 
     /// All elements.
     #[must_use]
     pub fn as_slice(&self) -> &[f32] {
-        let cells: *const [UnsafeCell<f32>] = &raw const *self.memory.0;
-        // SAFETY: a cell has the layout of what is in it, no part exists, and whoever writes needs
-        // this vector mutably.
-        unsafe { &*(cells as *const [f32]) }
+        // SAFETY: no part exists, and whoever writes needs this vector mutably.
+        unsafe { &*self.elements() }
     }
 
     /// All elements.
     pub fn as_mut_slice(&mut self) -> &mut [f32] {
-        let cells = self.memory.0.as_ptr();
         // SAFETY: no part exists and this vector is borrowed mutably, so that nobody else reaches
         // an element.
-        unsafe { std::slice::from_raw_parts_mut(UnsafeCell::raw_get(cells), self.memory.0.len()) }
+        unsafe { &mut *self.elements() }
     }
 
     /// Cuts it before the elements `cuts`, which are in order and not beyond its end: one part more
     /// than there are cuts, in order.
     #[must_use]
     pub fn cut(self, cuts: &[usize]) -> Vec<Part> {
-        let length = self.memory.0.len();
+        let length = self.memory.length();
         let mut start = 0;
         let ends = cuts.iter().copied().chain([length]);
         let parts = ends.map(|end| {
@@ -82,7 +116,7 @@ impl Vector {
         let memory = Arc::clone(&parts.first()?.memory);
         let same = |part: &Part| Arc::ptr_eq(&part.memory, &memory);
         let length: usize = parts.iter().map(|part| part.range.len()).sum();
-        if !parts.iter().all(same) || length != memory.0.len() {
+        if !parts.iter().all(same) || length != memory.length() {
             return None;
         }
         // All elements are here, so that a part that is elsewhere has none.
@@ -93,16 +127,15 @@ impl Vector {
 
 impl AsMut<[f32]> for Part {
     fn as_mut(&mut self) -> &mut [f32] {
-        let cells = &self.memory.0[self.range.clone()];
         // SAFETY: no other part has these elements, no vector exists while there are parts that
         // have elements, and this part is borrowed mutably.
-        unsafe { std::slice::from_raw_parts_mut(UnsafeCell::raw_get(cells.as_ptr()), cells.len()) }
+        unsafe { &mut *self.memory.elements(self.range.clone()) }
     }
 }
 
 impl fmt::Debug for Vector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Vector of {}", self.memory.0.len())
+        write!(f, "Vector of {}", self.memory.length())
     }
 }
 

@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use crate::transport::memory::Memory;
 use crate::transport::wait::{futex_wait, futex_wake};
 
+const PURPOSE: &str = "inbox";
 const TOKEN: usize = 0;
 const DOORBELL: usize = 64;
 const WAITING: usize = 68;
@@ -57,7 +58,7 @@ pub(crate) struct Inbox {
 impl Inbox {
     /// This rank's own inbox, proven by `token`.
     pub(crate) fn create(token: u64) -> io::Result<(Self, Address)> {
-        let (memory, file) = Memory::create(INBOX_BYTES)?;
+        let (memory, file) = Memory::create(PURPOSE, INBOX_BYTES)?;
         memory.word64(TOKEN).store(token, Ordering::Release);
         let address = Address(std::process::id(), file.as_raw_fd(), token);
         let file = Mutex::new(Some(file));
@@ -66,7 +67,7 @@ impl Inbox {
 
     /// The inbox at `address`, if this process can reach it and finds the token in it.
     pub(crate) fn open(Address(pid, fd, token): Address) -> io::Result<Self> {
-        let memory = Memory::open(pid, fd, INBOX_BYTES)?;
+        let memory = Memory::open(PURPOSE, (pid, fd), INBOX_BYTES)?;
         if memory.word64(TOKEN).load(Ordering::Acquire) != token {
             return Err(io::Error::other("its token is not there"));
         }

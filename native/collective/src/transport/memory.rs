@@ -11,6 +11,7 @@
     reason = "memory is mapped by hand, and other processes change it meanwhile"
 )]
 
+use std::ffi::CString;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -20,8 +21,6 @@ use std::slice;
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
 use crate::transport::stream;
-
-const NAME: &std::ffi::CStr = c"flambeau-inbox";
 
 /// A mapping of shared memory, unmapped when dropped.
 #[derive(Debug)]
@@ -37,12 +36,14 @@ unsafe impl Send for Memory {}
 unsafe impl Sync for Memory {}
 
 impl Memory {
-    /// New memory of `length` bytes, all zero, and the file to open it by. It takes up no memory
-    /// before it is written to or reserved.
-    pub(crate) fn create(length: usize) -> io::Result<(Self, OwnedFd)> {
+    /// New memory of `length` bytes, all zero, and the file to open it by, which says in a process's
+    /// list of mappings that it is for `purpose`. It takes up no memory before it is written to or
+    /// reserved.
+    pub(crate) fn create(purpose: &str, length: usize) -> io::Result<(Self, OwnedFd)> {
+        let name = CString::new(name(purpose)).map_err(io::Error::other)?;
         // SAFETY: the name is a C string.
         let fd = unsafe {
-            libc::memfd_create(NAME.as_ptr(), libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING)
+            libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING)
         };
         if fd < 0 {
             return Err(io::Error::last_os_error());
@@ -62,14 +63,14 @@ impl Memory {
     }
 
     /// Maps what process `pid` has open as descriptor `fd`, if that is memory made by
-    /// [`create`](Self::create) of `length` bytes.
-    pub(crate) fn open(pid: u32, fd: i32, length: usize) -> io::Result<Self> {
+    /// [`create`](Self::create) for `purpose`, of `length` bytes.
+    pub(crate) fn open(purpose: &str, (pid, fd): (u32, i32), length: usize) -> io::Result<Self> {
         let path = format!("/proc/{pid}/fd/{fd}");
         let target = std::fs::read_link(&path)?;
         if !target
             .as_os_str()
             .as_encoded_bytes()
-            .starts_with(b"/memfd:flambeau-inbox")
+            .starts_with(format!("/memfd:{}", name(purpose)).as_bytes())
         {
             return Err(io::Error::other(format!("{path} is {}", target.display())));
         }
@@ -82,7 +83,7 @@ impl Memory {
         let seals = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GET_SEALS) };
         if seals < 0 || seals & libc::F_SEAL_SHRINK == 0 || file.metadata()?.len() != length as u64
         {
-            return Err(io::Error::other(format!("{path} is not an inbox")));
+            return Err(io::Error::other(format!("{path} is no {purpose}")));
         }
         Self::map(&file, length)
     }
@@ -115,6 +116,15 @@ impl Memory {
             0 => Ok(()),
             error => Err(io::Error::from_raw_os_error(error)),
         }
+    }
+
+    /// Where `offset` is, in this process; the beginning if that is beyond the end.
+    pub(crate) fn at(&self, offset: usize) -> NonNull<u8> {
+        if offset > self.length {
+            return self.address;
+        }
+        // SAFETY: inside the mapping or right behind it.
+        unsafe { self.address.add(offset) }
     }
 
     /// The word at `offset`, a multiple of 8. Beyond the end it is a word of its own.
@@ -163,6 +173,10 @@ impl Memory {
         // copied or added, never looked at twice.
         unsafe { slice::from_raw_parts(self.address.as_ptr().add(offset), length) }
     }
+}
+
+fn name(purpose: &str) -> String {
+    format!("flambeau-{purpose}")
 }
 
 impl Drop for Memory {

@@ -11,6 +11,7 @@ pub(crate) mod shared;
 pub(crate) mod stream;
 pub(crate) mod tcp;
 pub(crate) mod wait;
+pub(crate) mod window;
 
 use std::io;
 use std::os::fd::BorrowedFd;
