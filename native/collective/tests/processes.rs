@@ -25,12 +25,17 @@ fn a_rank_process_allreduces_until_it_fails() {
     };
     let config: Config = serde_json::from_str(&config).unwrap();
     let mut communicator = Communicator::connect(&config, &secret(), &AbortHandle::new()).unwrap();
-    let mut data = vec![0.0; 350_000];
+    let mut travels = vec![0.0; 350_000];
+    let mut lies = communicator.allocate(travels.len()).unwrap();
     for step in 0.. {
+        let data = match step % 2 {
+            0 => travels.as_mut_slice(),
+            _ => lies.as_mut_slice(),
+        };
         if step == 10 {
             say(RUNNING);
         }
-        if let Err(error) = communicator.allreduce(&mut data) {
+        if let Err(error) = communicator.allreduce(data) {
             say(&format!("{FAILED}{} {error}", error.is_retryable()));
             return;
         }

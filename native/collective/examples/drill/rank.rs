@@ -53,16 +53,22 @@ fn train(config: &Config, key: u8, steps: usize, checkpoint: &str) -> Result<Str
         }
     }
     communicator.broadcast(0, &mut state)?;
-    let mut gradient = vec![0.0_f32; WEIGHTS];
+    // In turn a vector that travels and one that lies in memory of all, where there is such memory.
+    let mut travels = vec![0.0_f32; WEIGHTS];
+    let mut lies = communicator.allocate(WEIGHTS)?;
     // A small whole number.
     let done = (0..=steps)
         .find(|step| *step as f32 == state[0])
         .unwrap_or(0);
     for step in done + 1..=steps {
+        let gradient = match step % 2 {
+            0 => travels.as_mut_slice(),
+            _ => lies.as_mut_slice(),
+        };
         for (index, value) in gradient.iter_mut().enumerate() {
             *value = part(config.rank, step, index);
         }
-        communicator.allreduce(&mut gradient)?;
+        communicator.allreduce(gradient)?;
         for (index, value) in gradient.iter().enumerate() {
             let sum: f32 = (0..ranks).map(|rank| part(rank, step, index)).sum();
             if *value != sum {
@@ -71,7 +77,7 @@ fn train(config: &Config, key: u8, steps: usize, checkpoint: &str) -> Result<Str
                 ));
             }
         }
-        for (weight, gradient) in state[1..].iter_mut().zip(&gradient) {
+        for (weight, gradient) in state[1..].iter_mut().zip(&*gradient) {
             *weight = (*weight * 3.0 + gradient) % 1009.0;
         }
         state[0] = step as f32;
