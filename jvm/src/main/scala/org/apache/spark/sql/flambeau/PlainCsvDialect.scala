@@ -74,5 +74,6 @@ private[flambeau] object PlainCsvDialect {
     "path", "paths", "basePath", "pathGlobFilter", "recursiveFileLookup", "modifiedBefore",
     "modifiedAfter", "ignoreCorruptFiles", "ignoreMissingFiles", "serialization.format",
     "maxFilesPerTrigger", "maxBytesPerTrigger", "maxFileAge", "latestFirst", "fileNameOnly",
-    "cleanSource", "sourceArchiveDir", FileFormat.OPTION_RETURNING_BATCH, PlainCsvFormat.Mark).map(_.toLowerCase(Locale.ROOT))
+    "cleanSource", "sourceArchiveDir", FileFormat.OPTION_RETURNING_BATCH, PlainCsvFormat.Mark
+  ).map(_.toLowerCase(Locale.ROOT))
 }

@@ -62,45 +62,52 @@ private[flambeau] final class PlainCsvLine(
       at != NotPlain && read(last, bytes, at, end) == end
     }
 
-  /** @return where the field that begins at `from` ends, or `NotPlain` */
-  private def read(field: Int, bytes: Array[Byte], from: Int, end: Int): Int =
-    if (kinds(field) == Skipped) skip(bytes, from, end)
+  /**
+   * In methods that are small enough for the JVM to make one of them. What is written of a field that
+   * is not plain, nobody sees.
+   *
+   * @return where the field that begins at `from` ends, or `NotPlain`
+   */
+  private def read(field: Int, bytes: Array[Byte], from: Int, end: Int): Int = {
+    val kind = kinds(field)
+    if (kind == Skipped) skip(bytes, from, end)
     else if (from == end || bytes(from) == delimiter) {
       writer.setNullAt(ordinals(field))
       from
-    } else readValue(kinds(field), ordinals(field), bytes, from, end)
+    } else if (kind <= ALong) readInteger(kind, ordinals(field), bytes, from, end)
+    else readOther(kind, ordinals(field), bytes, from, end)
+  }
 
-  /** What is written of a field that is not plain, nobody sees. */
-  private def readValue(kind: Int, ordinal: Int, bytes: Array[Byte], from: Int, end: Int): Int = {
-    var to = NotPlain
+  private def readInteger(kind: Int, ordinal: Int, bytes: Array[Byte], from: Int, end: Int): Int = {
+    val to = number.readInteger(bytes, from, end, Largest(kind))
+    val value = number.integer
     (kind: @switch) match {
-      case AByte =>
-        to = number.readInteger(bytes, from, end, Byte.MaxValue)
-        writer.write(ordinal, number.integer.toByte)
-      case AShort =>
-        to = number.readInteger(bytes, from, end, Short.MaxValue)
-        writer.write(ordinal, number.integer.toShort)
-      case AnInt =>
-        to = number.readInteger(bytes, from, end, Int.MaxValue)
-        writer.write(ordinal, number.integer.toInt)
-      case ALong =>
-        to = number.readInteger(bytes, from, end, Long.MaxValue)
-        writer.write(ordinal, number.integer)
-      case AFloat =>
-        to = number.readFloat(bytes, from, end)
-        writer.write(ordinal, number.decimal.toFloat)
-      case ADouble =>
-        to = number.readDouble(bytes, from, end)
-        writer.write(ordinal, number.decimal)
-      case ABoolean =>
-        val isTrue = startsWith(bytes, from, end, True)
-        if (isTrue) to = from + True.length
-        else if (startsWith(bytes, from, end, False)) to = from + False.length
-        writer.write(ordinal, isTrue)
-      case AString => to = readString(ordinal, bytes, from, end)
+      case AByte => writer.write(ordinal, value.toByte)
+      case AShort => writer.write(ordinal, value.toShort)
+      case AnInt => writer.write(ordinal, value.toInt)
+      case ALong => writer.write(ordinal, value)
     }
     to
   }
+
+  private def readOther(kind: Int, ordinal: Int, bytes: Array[Byte], from: Int, end: Int): Int =
+    (kind: @switch) match {
+      case AFloat =>
+        val to = number.readFloat(bytes, from, end)
+        writer.write(ordinal, number.decimal.toFloat)
+        to
+      case ADouble =>
+        val to = number.readDouble(bytes, from, end)
+        writer.write(ordinal, number.decimal)
+        to
+      case ABoolean =>
+        val isTrue = startsWith(bytes, from, end, True)
+        writer.write(ordinal, isTrue)
+        if (isTrue) from + True.length
+        else if (startsWith(bytes, from, end, False)) from + False.length
+        else NotPlain
+      case AString => readString(ordinal, bytes, from, end)
+    }
 
   private def readString(ordinal: Int, bytes: Array[Byte], from: Int, end: Int): Int = {
     var to = from
@@ -145,6 +152,7 @@ private[flambeau] object PlainCsvLine {
   /** In place of where a field ends. */
   private[flambeau] final val NotPlain = -1
 
+  /** Kinds of columns; those up to `ALong` are integers. */
   private final val Skipped = 0
   private final val AByte = 1
   private final val AShort = 2
@@ -154,6 +162,9 @@ private[flambeau] object PlainCsvLine {
   private final val ADouble = 6
   private final val ABoolean = 7
   private final val AString = 8
+
+  /** Of the kinds up to `ALong`. */
+  private val Largest = Array[Long](0, Byte.MaxValue, Short.MaxValue, Int.MaxValue, Long.MaxValue)
 
   private val Kinds: Map[DataType, Int] = Map(
     ByteType -> AByte,

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 package org.apache.spark.sql.flambeau
 
+import org.apache.spark.unsafe.Platform
+
 /**
  * Reads numbers whose value takes one exact operation: what Java's `parseLong` and `parseDouble` give,
  * to the bit. Others it refuses.
@@ -28,11 +30,20 @@ private[flambeau] final class PlainNumber {
     if (isNegative || (at < end && bytes(at) == '+')) at += 1
     val first = at
     var value = 0L
-    var digit = if (at < end) bytes(at) - '0' else NoDigit
-    while (digit >= 0 && digit <= 9) {
-      value = value * 10 + digit
-      at += 1
-      digit = if (at < end) bytes(at) - '0' else NoDigit
+    val eight = if (at + 8 <= end) Platform.getLong(bytes, Platform.BYTE_ARRAY_OFFSET + at.toLong) ^ Zeros else AllDigits
+    val others = othersOf(eight)
+    if (others != 0) {
+      // No branch depends on how many digits there are, which no processor foresees.
+      val count = java.lang.Long.numberOfTrailingZeros(others) >>> 3
+      value = valueOf((eight << 1) << (63 - 8 * count))
+      at += count
+    } else {
+      var digit = if (at < end) bytes(at) - '0' else NoDigit
+      while (digit >= 0 && digit <= 9) {
+        value = value * 10 + digit
+        at += 1
+        digit = if (at < end) bytes(at) - '0' else NoDigit
+      }
     }
     if (isNegative) value = -value
     whole = value
@@ -88,6 +99,21 @@ private[flambeau] final class PlainNumber {
 }
 
 private object PlainNumber {
+
+  /** Eight characters `0`; with these gone, a digit is a byte up to 9. The first is the lowest byte. */
+  private final val Zeros = 0x3030303030303030L
+  private final val AllDigits = 0L
+
+  /** The highest bit of bytes that are no digits, right up to the first such byte and in it. */
+  private def othersOf(eight: Long): Long = ((eight + 0x7676767676767676L) | eight) & 0x8080808080808080L
+
+  /** The value of eight digits: pairs, then all four of these at once, in the upper half of products. */
+  private def valueOf(eight: Long): Long = {
+    val pairs = eight * 10 + (eight >>> 8)
+    val even = (pairs & 0x000000ff000000ffL) * (100L + (1000000L << 32))
+    val odd = ((pairs >>> 16) & 0x000000ff000000ffL) * (1L + (10000L << 32))
+    (even + odd) >>> 32
+  }
 
   /** So many are never too many for a long. */
   private final val MaxDigits = 18

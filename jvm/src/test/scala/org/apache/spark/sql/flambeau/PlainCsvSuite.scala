@@ -70,22 +70,26 @@ class PlainCsvSuite extends SparkSuite with AdaptiveSparkPlanHelper {
   private final class Lines(random: Random, sep: String, odd: Double) {
     private def one[T](choices: T*): T = choices(random.nextInt(choices.length))
 
-    private def digits(most: Int): String = Seq.fill(1 + random.nextInt(most))(('0' + random.nextInt(10)).toChar).mkString
+    private def digits(most: Int): String =
+      Seq.fill(1 + random.nextInt(most))(('0' + random.nextInt(10)).toChar).mkString
 
     private def number(): String = one("", "", "-", "+") + digits(5)
 
     private def decimal(): String =
       number() + one("", ".", "." + digits(6), "e" + number().take(2), "." + digits(3) + "E-" + digits(1))
 
-    private def text(): String = Seq.fill(random.nextInt(9))(one("a", "Z", "7", "x y", "_", "'", "-", "/", "#", "0")).mkString
+    private def text(): String =
+      Seq.fill(random.nextInt(9))(one("a", "Z", "7", "x y", "_", "'", "-", "/", "#", "0")).mkString
 
     private def strange(): String = one(
-      "", " ", "\t", "0", "1", "-", "+", ".", "+-1", "--", "1 ", " 1", "  2  ", "1.", ".5", "-0", "-0.0", "1e5", "1e400", "1e-400",
-      "0x10", "1f", "1d", "NaN", "Inf", "-Inf", "nan", "Infinity", "NA", "null", "true", "TRUE", "False", "yes", "127", "128", "-128",
-      "-129", "32767", "32768", "-32769", "2147483647", "2147483648", "-2147483648", "-2147483649", "9223372036854775807",
-      "9223372036854775808", "-9223372036854775808", "-9223372036854775809", "999999999999999999", "1" * 40, "0" * 30 + "1",
-      "0." + "3" * 40, "16777217", "\"\"", "\"1\"", "\"a" + sep + "b\"", "\"a\"\"b\"", "a\"b", "\"open", "\"1\"2", "\\", "a\\b",
-      "\\\"", "#", "#1", "é", "日本", "٣", "\u0001", "\u007f", "\u0000", "2020-01-02", "2020-13-40", "1,5", "1;5", "1|5", "'1'")
+      "", " ", "\t", "0", "1", "-", "+", ".", "+-1", "--", "1 ", " 1", "  2  ", "1.", ".5", "-0", "-0.0",
+      "1e5", "1e400", "1e-400", "0x10", "1f", "1d", "NaN", "Inf", "-Inf", "nan", "Infinity", "NA", "null",
+      "true", "TRUE", "False", "yes", "127", "128", "-128", "-129", "32767", "32768", "-32769",
+      "2147483647", "2147483648", "-2147483648", "-2147483649", "9223372036854775807",
+      "9223372036854775808", "-9223372036854775808", "-9223372036854775809", "999999999999999999",
+      "1" * 40, "0" * 30 + "1", "0." + "3" * 40, "16777217", "\"\"", "\"1\"", "\"a" + sep + "b\"",
+      "\"a\"\"b\"", "a\"b", "\"open", "\"1\"2", "\\", "a\\b", "\\\"", "#", "#1", "é", "日本", "٣",
+      "\u0001", "\u007f", "\u0000", "2020-01-02", "2020-13-40", "1,5", "1;5", "1|5", "'1'")
 
     private def field(column: Int): String =
       if (random.nextDouble() < odd) strange()
@@ -107,15 +111,21 @@ class PlainCsvSuite extends SparkSuite with AdaptiveSparkPlanHelper {
   }
 
   private val OddOptions: Seq[Seq[(String, String)]] = Seq(
-    Nil, Nil, Nil, Nil, Nil, Seq("nullValue" -> "0"), Seq("nullValue" -> "NA"), Seq("nullValue" -> "true"), Seq("nanValue" -> "1"),
-    Seq("positiveInf" -> "1."), Seq("comment" -> "#"), Seq("comment" -> "1"), Seq("quote" -> "'"), Seq("quote" -> "1"),
-    Seq("quote" -> ""), Seq("escape" -> "0"), Seq("escape" -> "\""), Seq("ignoreLeadingWhiteSpace" -> "true"),
-    Seq("ignoreTrailingWhiteSpace" -> "true"), Seq("ignoreLeadingWhiteSpace" -> "true", "ignoreTrailingWhiteSpace" -> "true"),
-    Seq("emptyValue" -> "1"), Seq("emptyValue" -> "none", "nullValue" -> "none"), Seq("multiLine" -> "true"),
-    Seq("encoding" -> "ISO-8859-1"), Seq("maxColumns" -> "9"), Seq("maxColumns" -> "8"), Seq("maxCharsPerColumn" -> "6"),
-    Seq("lineSep" -> "\n"), Seq("lineSep" -> "1"), Seq("unescapedQuoteHandling" -> "RAISE_ERROR"), Seq("locale" -> "de-DE"),
-    Seq("columnPruning" -> "false"), Seq("charToEscapeQuoteEscaping" -> "\\"), Seq("escapeQuotes" -> "false"),
-    Seq("inputBufferSize" -> "64"), Seq("dateFormat" -> "yyyy"), Seq("columnNameOfCorruptRecord" -> "t"))
+    Nil, Nil, Nil, Nil, Nil,
+    Seq("nullValue" -> "0"), Seq("nullValue" -> "NA"), Seq("nullValue" -> "true"),
+    Seq("nanValue" -> "1"), Seq("positiveInf" -> "1."),
+    Seq("comment" -> "#"), Seq("comment" -> "1"),
+    Seq("quote" -> "'"), Seq("quote" -> "1"), Seq("quote" -> ""),
+    Seq("escape" -> "0"), Seq("escape" -> "\""), Seq("charToEscapeQuoteEscaping" -> "\\"),
+    Seq("ignoreLeadingWhiteSpace" -> "true"), Seq("ignoreTrailingWhiteSpace" -> "true"),
+    Seq("ignoreLeadingWhiteSpace" -> "true", "ignoreTrailingWhiteSpace" -> "true"),
+    Seq("emptyValue" -> "1"), Seq("emptyValue" -> "none", "nullValue" -> "none"),
+    Seq("multiLine" -> "true"), Seq("encoding" -> "ISO-8859-1"),
+    Seq("maxColumns" -> "9"), Seq("maxColumns" -> "8"), Seq("maxCharsPerColumn" -> "6"),
+    Seq("lineSep" -> "\n"), Seq("lineSep" -> "1"),
+    Seq("unescapedQuoteHandling" -> "RAISE_ERROR"), Seq("escapeQuotes" -> "false"),
+    Seq("locale" -> "de-DE"), Seq("dateFormat" -> "yyyy"), Seq("inputBufferSize" -> "64"),
+    Seq("columnPruning" -> "false"), Seq("columnNameOfCorruptRecord" -> "t"))
 
   test("rows and failures are those of Spark, whatever the lines, the options and the columns wanted") {
     failAfter(deadline) {

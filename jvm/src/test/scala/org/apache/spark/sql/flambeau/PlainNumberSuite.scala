@@ -13,11 +13,14 @@ class PlainNumberSuite extends AnyFunSuite {
   private val number = new PlainNumber
   private val random = new Random(7)
 
-  /** What is read of a whole text; another character follows it in memory. */
+  /** What is read of a whole text, at the end of a line and further in front, where more digits follow. */
   private def whole[T](text: String)(read: (Array[Byte], Int, Int) => Int)(value: => T): Option[T] = {
-    val bytes = s"7${text}7".getBytes(UTF_8)
-    val end = bytes.length - 1
-    Option.when(read(bytes, 1, end) == end)(value)
+    val bytes = s"7$text,12345678".getBytes(UTF_8)
+    val end = bytes.length - ",12345678".length
+    val inside = Option.when(read(bytes, 1, bytes.length) == end)(value)
+    val last = Option.when(read(bytes, 1, end) == end)(value)
+    assert(inside == last, text)
+    last
   }
 
   private def integer(text: String, largest: Long): Option[Long] =
