@@ -30,7 +30,8 @@ private[flambeau] final class PlainNumber {
     if (isNegative || (at < end && bytes(at) == '+')) at += 1
     val first = at
     var value = 0L
-    val eight = if (at + 8 <= end) Platform.getLong(bytes, Platform.BYTE_ARRAY_OFFSET + at.toLong) ^ Zeros else AllDigits
+    val eight =
+      if (at + 8 <= end) Platform.getLong(bytes, Platform.BYTE_ARRAY_OFFSET + at.toLong) ^ Zeros else AllDigits
     val others = othersOf(eight)
     if (others != 0) {
       // No branch depends on how many digits there are, which no processor foresees.

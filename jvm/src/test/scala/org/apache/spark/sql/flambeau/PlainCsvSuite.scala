@@ -145,7 +145,8 @@ class PlainCsvSuite extends SparkSuite with AdaptiveSparkPlanHelper {
         spark.conf.set("spark.sql.files.maxPartitionBytes", one("128m", "1000", "3333"))
         val options = OddOptions(turn % OddOptions.length)
         for (mode <- Seq("PERMISSIVE", "DROPMALFORMED", "FAILFAST")) {
-          val every = Seq("sep" -> sep, "header" -> header.toString, "enforceSchema" -> one("true", "false"), "mode" -> mode)
+          val enforce = "enforceSchema" -> one("true", "false")
+          val every = Seq("sep" -> sep, "header" -> header.toString, enforce, "mode" -> mode)
           val frame = read(path, every ++ options: _*)
           def clue(what: String) = s"turn $turn, $what, ${frame.schema.simpleString}, $every, $options, $path"
           check(frame.drop("day"), clue("numbers and strings"))
@@ -162,7 +163,10 @@ class PlainCsvSuite extends SparkSuite with AdaptiveSparkPlanHelper {
   }
 
   private val Plain = Seq(
-    "1,2,3,4,5.5,6.25,some text,true,2020-01-02", "-1,+2,-0,,1e3,-.5,,false,anything", ",,,,,,,,", "007,1,1,127,1.,0.1,x,,\u65e5")
+    "1,2,3,4,5.5,6.25,some text,true,2020-01-02",
+    "-1,+2,-0,,1e3,-.5,,false,anything",
+    ",,,,,,,,",
+    "007,1,1,127,1.,0.1,x,,\u65e5")
 
   private def line(columns: String, options: (String, String)*): PlainCsvLine = {
     val schema = StructType.fromDDL(columns)
@@ -178,8 +182,10 @@ class PlainCsvSuite extends SparkSuite with AdaptiveSparkPlanHelper {
     val two = line("a int, t string", "nullValue" -> "NA", "comment" -> "#")
     def takes(text: String) = two.parse(text.getBytes(UTF_8), text.getBytes(UTF_8).length)
     for (text <- Seq("1,a", ",", "1,", "-5,a b", "1,NA", "+0,#")) assert(takes(text), text)
-    for (text <- Seq("", " ", "1", "1,2,3", "x,a", "NA,a", "1.0,a", "1,\"a\"", "1, a", "1,a ", "1,\\a", "1,é", "#1,a", " 1,a", "1,a\tb", "1,a\u007f"))
-      assert(!takes(text), text)
+    val others = Seq(
+      "", " ", "1", "1,2,3", "x,a", "NA,a", "1.0,a", "1,\"a\"", "1, a", "1,a ", "1,\\a", "1,é", "#1,a", " 1,a",
+      "1,a\tb", "1,a\u007f")
+    for (text <- others) assert(!takes(text), text)
   }
 
   test("a row stays as it is until the next one is asked for") {
@@ -224,7 +230,8 @@ class PlainCsvSuite extends SparkSuite with AdaptiveSparkPlanHelper {
       spark.conf.set("spark.sql.adaptive.enabled", adaptive)
       val sums = frame.groupBy("h").agg(sum("b").as("s"))
       check(sums.orderBy("h"), "groups")
-      check(frame.as("x").join(sums, "h").orderBy("h", "i", "l", "f", "d", "t").select("h", "i", "l", "s", "x.p"), "join")
+      val joined = frame.as("x").join(sums, "h").orderBy("h", "i", "l", "f", "d", "t")
+      check(joined.select("h", "i", "l", "s", "x.p"), "join")
       check(frame.repartition(3, col("i")).sortWithinPartitions("i", "l", "h", "d", "t").select("i", "l"), "exchanged")
       check(frame.repartition(3, col("i")).where("i = 5").groupBy().count(), "count")
     }
@@ -239,7 +246,9 @@ class PlainCsvSuite extends SparkSuite with AdaptiveSparkPlanHelper {
     assert(plain(spark.table("lines")) == Seq(true))
     check(spark.table("lines"), "table")
     val stream = spark.readStream.schema(Columns).csv(folder.resolve("in").toString).drop("day")
-    val mapped = MapRows(stream, stream.schema.add("one", IntegerType), "WithOne")(_.map(row => new JoinedRow(row, InternalRow(1))))
+    val mapped = MapRows(stream, stream.schema.add("one", IntegerType), "WithOne") {
+      _.map(row => new JoinedRow(row, InternalRow(1)))
+    }
     val query = mapped.writeStream
       .option("checkpointLocation", folder.resolve("checkpoint").toString)
       .trigger(Trigger.AvailableNow())

@@ -54,7 +54,8 @@ class PlainNumberSuite extends AnyFunSuite {
       near <- -2L to 2L
       negative <- Seq(false, true)
     } yield ((if (negative) -(1L << bits) else 1L << bits) + near).toString
-    val odd = Seq("", "-", "+", "+-1", "--1", "1 ", " 1", "1.0", "1e3", "0x1", "1_0", "٣", "\u00001", "1-", "00012", "-0")
+    val odd = Seq(
+      "", "-", "+", "+-1", "--1", "1 ", " 1", "1.0", "1e3", "0x1", "1_0", "٣", "\u00001", "1-", "00012", "-0")
     val drawn = Seq.fill(20000)(sign() + digits(1 + random.nextInt(18)))
     for (text <- edges ++ odd ++ drawn) {
       def check(largest: Long)(parse: String => Long): Unit =
@@ -72,10 +73,13 @@ class PlainNumberSuite extends AnyFunSuite {
   test("decimal numbers have the bits of Java's doubles and floats") {
     def exponent() = Seq("", "", "", s"e${random.nextInt(50) - 25}", s"E+${random.nextInt(12)}")(random.nextInt(5))
     for (_ <- 0 until 300000) {
-      checkDecimal(sign() + digits(random.nextInt(10)) + Seq("", ".")(random.nextInt(2)) + digits(random.nextInt(10)) + exponent())
+      val point = Seq("", ".")(random.nextInt(2))
+      checkDecimal(sign() + digits(random.nextInt(10)) + point + digits(random.nextInt(10)) + exponent())
     }
-    for (text <- Seq("", ".", "-", "-.", "e5", "1e", "1e+", "1.2.3", "1f", "1d", "NaN", "Infinity", "0x1p3", "1e400", "1 ", "1e9999999999999999999"))
-      assert(double(text).isEmpty && float(text).isEmpty, text)
+    val others = Seq(
+      "", ".", "-", "-.", "e5", "1e", "1e+", "1.2.3", "1f", "1d", "NaN", "Infinity", "0x1p3", "1e400", "1 ",
+      "1e9999999999999999999")
+    for (text <- others) assert(double(text).isEmpty && float(text).isEmpty, text)
     for (text <- Seq("0", "-0", "-0.0", "1.", ".5", "+5", "1e5", "00.10", "9007199254740992", "1e22", "123e-22"))
       assert(double(text).nonEmpty, text)
   }
@@ -92,8 +96,13 @@ class PlainNumberSuite extends AnyFunSuite {
   }
 
   test("the numbers of a usual table are read") {
-    val texts = Seq.fill(10000)(
-      Seq[Any](random.nextInt(1 << 24), random.nextFloat(), f"${random.nextGaussian()}%.6f", random.nextInt(256))(random.nextInt(4)).toString)
+    def one(): Any = random.nextInt(4) match {
+      case 0 => random.nextInt(1 << 24)
+      case 1 => random.nextFloat()
+      case 2 => f"${random.nextGaussian()}%.6f"
+      case _ => random.nextInt(256)
+    }
+    val texts = Seq.fill(10000)(one().toString)
     assert(texts.count(checkDecimal) == texts.length)
     assert(Seq.fill(10000)(random.nextDouble().toString).count(text => double(text).nonEmpty) > 5000)
   }
