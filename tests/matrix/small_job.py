@@ -78,6 +78,21 @@ def from_files(estimator: KerasEstimator, data: DataFrame, folder: str) -> list[
     return estimator.copy(settings).fit(records).history["val_loss"]
 
 
+def from_csv(
+    estimator: KerasEstimator, model: KerasModel, data: DataFrame, folder: str
+) -> dict[str, object]:
+    """Training on CSV and predicting it; some lines are plain, some for Spark's own parser."""
+    data.write.csv(f"{folder}/lines")
+    data.write.option("quoteAll", True).mode("append").csv(f"{folder}/lines")
+    lines = data.sparkSession.read.schema(data.schema).csv(f"{folder}/lines")
+    predicted = model.transform(lines)
+    return {
+        "losses": estimator.copy({estimator.inputMode: "direct"}).fit(lines).history["loss"],
+        "right": predicted.where("prediction = label").count(),
+        "plan": predicted._jdf.queryExecution().executedPlan().toString(),
+    }
+
+
 def on_a_stream(estimator: KerasEstimator, data: DataFrame, folder: str) -> int:
     """The rows of a stream that a model trained on the same stream predicts as they are."""
     data.write.parquet(f"{folder}/arrived")
@@ -125,6 +140,9 @@ def main() -> None:
         "right": right(model, data),
         "loaded": right(KerasModel.load(f"{folder}/model"), data),
         "from files": from_files(estimator, data, folder),
+        "from csv": from_csv(
+            estimator.copy({estimator.modelDir: f"{folder}/lined"}), model, data, folder
+        ),
         "on a stream": on_a_stream(
             estimator.copy({estimator.modelDir: f"{folder}/streamed"}), data, folder
         ),

@@ -53,6 +53,9 @@ def test_a_small_job_runs(clean_python, pyspark_folder, tmp_path, version):
     assert result["right"] == result["loaded"] > 0.9 * ROWS
     assert len(result["from files"]) == 5
     assert result["from files"][-1] < result["from files"][0]
+    assert result["from csv"]["losses"][-1] < result["from csv"]["losses"][0]
+    assert result["from csv"]["right"] == 2 * result["right"]
+    assert "CSV, plain lines by Flambeau" in result["from csv"]["plan"]
     assert result["on a stream"] > 0.8 * ROWS
     reason = r'layer "\w+" \(Warp\): this class is not supported; supported: [\w, ]+'
     assert re.fullmatch(rf"rank \d: {reason}", result["refused fit"])

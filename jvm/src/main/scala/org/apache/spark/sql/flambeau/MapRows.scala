@@ -48,7 +48,7 @@ object MapRows {
     val added = schema.drop(data.schema.length).map { field =>
       AttributeReference(field.name, field.dataType, field.nullable, field.metadata)()
     }
-    val mapped = MapRows(work, map, added, frame.queryExecution.analyzed)
+    val mapped = MapRows(work, map, added, FedRows.of(frame))
     // Spark gives new ids to the columns of a frame that is joined with itself where it finds aliases.
     val renamed = added.map(attribute => Alias(attribute, attribute.name)(explicitMetadata = Some(attribute.metadata)))
     classic.Dataset.ofRows(session, Project(mapped.child.output ++ renamed, mapped))

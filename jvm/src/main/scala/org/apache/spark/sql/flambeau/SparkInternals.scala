@@ -45,8 +45,11 @@ object SparkInternals {
   def hadoopConf(spark: SparkSession, options: Map[String, String]): Configuration =
     spark.asInstanceOf[classic.SparkSession].sessionState.newHadoopConfWithOptions(options)
 
-  /** The rows as Spark holds them; a row is valid until the iterator moves on. */
-  def rows(data: DataFrame): RDD[InternalRow] = classicOf(data).queryExecution.toRdd
+  /** The rows as Spark holds them, to be fed; a row is valid until the iterator moves on. */
+  def rows(data: DataFrame): RDD[InternalRow] = {
+    val frame = classicOf(data)
+    classic.Dataset.ofRows(frame.sparkSession, FedRows.of(frame)).queryExecution.toRdd
+  }
 
   /** Rows of `schema` as a frame; what they come from is not planned again. */
   def frame(spark: SparkSession, rows: RDD[InternalRow], schema: StructType): DataFrame =
