@@ -27,6 +27,7 @@ pub mod predict;
 pub mod progress;
 mod ranks;
 pub mod resume;
+mod rows;
 pub mod session;
 mod share;
 mod soundness;
