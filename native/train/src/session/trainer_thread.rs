@@ -191,7 +191,8 @@ fn train(
     let (settings, events) = (&config.fit, &caller.events);
     let mut state = agreed_state(trainer, config, caller.kept.as_deref())?;
     let mut artifacts = if config.rank == 0 {
-        Some(Artifacts::start(config, trainer.model(), events.clone())?)
+        let (events, stop) = (events.clone(), caller.stop.clone());
+        Some(Artifacts::start(config, trainer.model(), events, stop)?)
     } else {
         None
     };
