@@ -29,6 +29,7 @@ mod ranks;
 pub mod resume;
 mod rows;
 pub mod session;
+mod settings;
 mod share;
 mod soundness;
 pub mod step;

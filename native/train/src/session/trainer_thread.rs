@@ -12,6 +12,7 @@ use crate::objective::{Asked, Objective};
 use crate::resume::State;
 use crate::session::Stop;
 use crate::session::intake::Channel;
+use crate::settings;
 use crate::step::Trainer;
 use crossbeam::channel::Sender;
 use flambeau_collective::{AbortReason, Communicator, Secret};
@@ -255,6 +256,10 @@ fn agreed_state(
     });
     let resumed = resumed.transpose()?;
     let newest = resumed.iter().chain(kept).max_by_key(|state| state.step);
+    let settings = settings::of(config, trainer);
+    if let Some(checkpoint) = newest.filter(|_| config.micro_batch.is_none()) {
+        settings::check(&State::of(checkpoint)?.settings, &settings)?;
+    }
     let own = match newest {
         Some(checkpoint) => State::restore(checkpoint, trainer)?,
         None => State::default(),
@@ -276,10 +281,12 @@ fn agreed_state(
         own.broadcast(root.unwrap_or(0), trainer)?
     };
     state.first_step = state.step + 1;
-    match &config.micro_batch {
-        Some(micro_batch) => state.enter(micro_batch.number),
-        None => Ok(state),
-    }
+    let mut state = match &config.micro_batch {
+        Some(micro_batch) => state.enter(micro_batch.number)?,
+        None => state,
+    };
+    state.settings = settings;
+    Ok(state)
 }
 
 /// Runs the thread's work; a failure of this rank alone is told to the others with its cause.
