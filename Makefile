@@ -117,9 +117,11 @@ bench-feed: $(JAR)
 bench-collective: | setup
 	tests/bench/collective/run.sh
 
-# What an allreduce would take among 8 to 1,024 executors, as docs/scaling.md has it.
+# What an allreduce would take among 8 to 1,024 executors, as docs/scaling.md has it; and 1,024 ranks
+# that meet on this host.
 simulate:
 	cargo test --quiet --locked --release --package flambeau-collective --lib a_table -- --ignored --nocapture
+	cargo test --quiet --locked --release --package flambeau-collective --test crowd a_thousand -- --ignored --nocapture
 
 clean:
 	cargo clean

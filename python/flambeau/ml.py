@@ -92,6 +92,7 @@ class FitSettings(PredictSettings, total=False):
     checkpointEveryEpochs: int
     checkpointEverySteps: int
     keepCheckpoints: int
+    resume: bool
     verbose: int
 
 

@@ -300,6 +300,12 @@ class EstimatorParams(ModelParams):
         "how many of the newest checkpoints are kept",
         TypeConverters.toInt,
     )
+    resume: Param[bool] = Param(
+        Params._dummy(),
+        "resume",
+        "whether a fit goes on from the checkpoint of one that was interrupted in modelDir",
+        TypeConverters.toBoolean,
+    )
     verbose: Param[int] = Param(
         Params._dummy(),
         "verbose",

@@ -39,6 +39,14 @@ class Executor:
         """End it as `kill -9` does."""
         os.kill(self.pid, signal.SIGKILL)
 
+    def pause(self) -> None:
+        """Have it stand still, all of its threads."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """Have it go on where it stands."""
+        os.kill(self.pid, signal.SIGCONT)
+
     def terminate(self) -> None:
         """End it as `kill` does, with the JVM's own way out."""
         os.kill(self.pid, signal.SIGTERM)

@@ -66,6 +66,9 @@ pub struct Config {
     /// A rank silent for this long is lost.
     #[serde(default = "default_dead_after_ms")]
     pub dead_after_ms: u64,
+    /// A rank that holds the others up for this long is worth a warning.
+    #[serde(default = "default_straggler_ms")]
+    pub straggler_ms: u64,
     /// How the bytes of data connections are protected; the same on all ranks.
     #[serde(default)]
     pub security: Security,
@@ -80,6 +83,10 @@ fn default_heartbeat_ms() -> u64 {
 
 fn default_dead_after_ms() -> u64 {
     10_000
+}
+
+fn default_straggler_ms() -> u64 {
+    30_000
 }
 
 impl Config {
@@ -106,6 +113,7 @@ impl Config {
             ("rendezvous_timeout_ms", self.rendezvous_timeout_ms),
             ("progress_timeout_ms", self.progress_timeout_ms),
             ("dead_after_ms", self.dead_after_ms),
+            ("straggler_ms", self.straggler_ms),
         ] {
             if !(1..=A_WEEK_IN_MS).contains(&timeout) {
                 return refuse(format!("{name} {timeout}: give 1 to {A_WEEK_IN_MS}"));
@@ -135,6 +143,10 @@ impl Config {
 
     pub(crate) fn heartbeat(&self) -> Duration {
         Duration::from_millis(self.heartbeat_ms)
+    }
+
+    pub(crate) fn straggler(&self) -> Duration {
+        Duration::from_millis(self.straggler_ms)
     }
 
     pub(crate) fn dead_after(&self) -> Duration {

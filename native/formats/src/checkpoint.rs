@@ -19,8 +19,9 @@ use crate::{Array, Error, Result};
 /// Key of the metadata in the header of a safetensors file, beside the tensors' names.
 const RESERVED_NAME: &str = "__metadata__";
 const METADATA_KEY: &str = "flambeau";
+const PREFIX: &str = "ckpt-";
 const EXTENSION: &str = ".safetensors";
-const TEMPORARY: &str = ".tmp";
+pub(crate) const TEMPORARY: &str = ".tmp";
 
 /// The state of a training run after `step` updates.
 #[derive(Clone, Debug, PartialEq)]
@@ -138,7 +139,13 @@ pub fn read(path: &Path) -> Result<Checkpoint> {
 
 /// The file of the checkpoint of `step`.
 pub fn file_name(step: u64) -> String {
-    format!("ckpt-{step}{EXTENSION}")
+    format!("{PREFIX}{step}{EXTENSION}")
+}
+
+/// The step of the checkpoint in a file of this name.
+pub(crate) fn step_of(name: &str) -> Option<u64> {
+    let step = name.strip_prefix(PREFIX)?.strip_suffix(EXTENSION)?;
+    step.parse().ok().filter(|&step| file_name(step) == name)
 }
 
 /// Puts `bytes` under `name` in `dir` so that a reader finds the old content or the new, whenever

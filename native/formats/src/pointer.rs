@@ -30,7 +30,7 @@ pub struct Pointer {
 pub struct Committed {
     /// The file just written.
     pub path: PathBuf,
-    /// Names of the files that the pointer no longer names.
+    /// Names of the checkpoints in the folder that the pointer does not name, by step.
     pub superseded: Vec<String>,
 }
 
@@ -77,6 +77,10 @@ impl Pointer {
         let mut all = Vec::new();
         for (index, line) in text.lines().enumerate() {
             let place = || format!("line {} of {place}", index + 1);
+            // A comment, as protobuf's text format has them: a model directory's says of which run it is.
+            if line.starts_with('#') {
+                continue;
+            }
             let Some((key, value)) = line.split_once(':') else {
                 if line.trim().is_empty() {
                     continue;
@@ -109,10 +113,12 @@ fn step_of(quoted: &str) -> Option<u64> {
 }
 
 /// Writes a checkpoint into `dir` and points to it and those before it, `keep` in all (at least
-/// this one). The caller removes the files that are no longer named, once nobody reads them.
+/// this one). The caller removes the files that are not named, once nobody reads them; what writers
+/// left that were killed half-way is removed here.
 ///
 /// # Errors
-/// As [`checkpoint::write`], [`Pointer::read`] and [`Pointer::write`].
+/// As [`checkpoint::write`], [`Pointer::read`] and [`Pointer::write`]; [`Error::Io`] if the folder
+/// cannot be read or cleaned.
 pub fn commit(dir: &Path, checkpoint: &Checkpoint, keep: usize) -> Result<Committed> {
     let mut steps = Pointer::read(dir)?
         .map(|pointer| pointer.all)
@@ -120,14 +126,32 @@ pub fn commit(dir: &Path, checkpoint: &Checkpoint, keep: usize) -> Result<Commit
     let path = checkpoint::write(dir, checkpoint)?;
     steps.retain(|&step| step != checkpoint.step);
     steps.push(checkpoint.step);
-    let kept = steps.split_off(steps.len().saturating_sub(keep.max(1)));
-    Pointer {
+    let pointer = Pointer {
         newest: checkpoint.step,
-        all: kept,
-    }
-    .write(dir)?;
-    let superseded = steps.into_iter().map(checkpoint::file_name).collect();
+        all: steps.split_off(steps.len().saturating_sub(keep.max(1))),
+    };
+    pointer.write(dir)?;
+    let superseded = clean(dir, &pointer.all)
+        .map_err(|error| Error::io(format!("cleaning {}", dir.display()), error))?;
     Ok(Committed { path, superseded })
+}
+
+/// Removes files of `dir` that are no checkpoints yet; names those that are not of the steps `kept`.
+fn clean(dir: &Path, kept: &[u64]) -> std::io::Result<Vec<String>> {
+    let mut steps = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let name = entry?.file_name();
+        let Some(name) = name.to_str().filter(|name| name.starts_with("ckpt-")) else {
+            continue;
+        };
+        match checkpoint::step_of(name) {
+            Some(step) if !kept.contains(&step) => steps.push(step),
+            None if name.ends_with(checkpoint::TEMPORARY) => fs::remove_file(dir.join(name))?,
+            _ => {}
+        }
+    }
+    steps.sort_unstable();
+    Ok(steps.into_iter().map(checkpoint::file_name).collect())
 }
 
 #[cfg(test)]
@@ -164,7 +188,8 @@ mod tests {
              all_model_checkpoint_paths: \"ckpt-352\"\n\
              all_model_checkpoint_paths: \"ckpt-469\"\n"
         );
-        let stamped = pointer.to_text() + "last_preserved_timestamp: 1.5\n\n";
+        let stamped =
+            "# run 7f3a\n".to_owned() + &pointer.to_text() + "last_preserved_timestamp: 1.5\n\n";
         assert_eq!(Pointer::parse("checkpoint", &stamped).unwrap(), pointer);
     }
 
@@ -213,7 +238,11 @@ mod tests {
         let committed = commit(dir.path(), &at(40), 0).unwrap();
         assert_eq!(
             committed.superseded,
-            ["ckpt-20.safetensors", "ckpt-30.safetensors"]
+            [
+                "ckpt-10.safetensors",
+                "ckpt-20.safetensors",
+                "ckpt-30.safetensors"
+            ]
         );
     }
 
@@ -244,7 +273,7 @@ mod tests {
             checkpoint::read(&pointer.newest_path(dir.path())).unwrap(),
             at(10)
         );
-        commit(dir.path(), &at(20), 2).unwrap();
+        commit(dir.path(), &at(30), 2).unwrap();
         assert!(!names(dir.path()).iter().any(|name| name.ends_with(".tmp")));
     }
 

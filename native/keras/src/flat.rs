@@ -56,7 +56,7 @@ impl Flat {
 ///
 /// # Errors
 /// [`Error::Torch`](crate::Error::Torch) if `out` is not of its size.
-pub fn write_gradient(tensor: &Tensor, out: &mut [f32]) -> Result<()> {
+pub(crate) fn write_gradient(tensor: &Tensor, out: &mut [f32]) -> Result<()> {
     if !tensor.defined() {
         out.fill(0.0);
         return Ok(());

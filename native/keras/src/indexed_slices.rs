@@ -12,6 +12,7 @@ use std::ops::Range;
 use tch::{Kind, Tensor};
 
 use crate::error::Result;
+use crate::flat::write_gradient;
 use crate::variables::Handle;
 
 /// What an optimizer needs to know of the slices besides their sum.
@@ -55,6 +56,13 @@ pub(crate) struct LookUp {
 }
 
 impl LookUp {
+    /// The numbers of the rows, one for each time that it was looked up.
+    pub(crate) fn numbers(&self) -> Result<Vec<usize>> {
+        let ids: Vec<i64> = Vec::try_from(self.ids.f_flatten(0, -1)?.f_to_kind(Kind::Int64)?)?;
+        let rows = ids.into_iter().map(|id| usize::try_from(id).unwrap_or(0));
+        Ok(rows.collect())
+    }
+
     /// Adds the slices of the rows' gradient to `out`, the variable's part of all gradients, and
     /// tells `slices` what they need to know.
     pub(crate) fn add(
@@ -64,9 +72,7 @@ impl LookUp {
         slices: Option<&mut IndexedSlices>,
     ) -> Result<()> {
         let width = usize::try_from(self.rows.size().last().copied().unwrap_or(1)).unwrap_or(1);
-        let ids: Vec<i64> = Vec::try_from(self.ids.f_flatten(0, -1)?.f_to_kind(Kind::Int64)?)?;
-        let rows = ids.into_iter().map(|id| usize::try_from(id).unwrap_or(0));
-        let rows: Vec<usize> = rows.collect();
+        let rows = self.numbers()?;
         let values = gradient.f_to_kind(Kind::Float)?.f_flatten(0, -1)?;
         let mut values: Vec<f32> = Vec::try_from(values)?;
         if let Some(slices) = slices {
@@ -78,6 +84,42 @@ impl LookUp {
             });
         }
         Ok(())
+    }
+}
+
+/// A gradient of a variable that a backward pass has come to, or a part of one.
+#[derive(Debug)]
+pub struct Gradient<'a>(Found<'a>);
+
+#[derive(Debug)]
+enum Found<'a> {
+    Whole(&'a Tensor),
+    OfRows(&'a LookUp, Tensor, Option<&'a mut IndexedSlices>),
+}
+
+impl<'a> Gradient<'a> {
+    pub(crate) fn whole(gradient: &'a Tensor) -> Self {
+        Self(Found::Whole(gradient))
+    }
+
+    pub(crate) fn of_rows(
+        look_up: &'a LookUp,
+        gradient: Tensor,
+        slices: Option<&'a mut IndexedSlices>,
+    ) -> Self {
+        Self(Found::OfRows(look_up, gradient, slices))
+    }
+
+    /// Writes it over `out`, the variable's part of all gradients; what belongs to rows that were
+    /// looked up is added to what is there.
+    ///
+    /// # Errors
+    /// Those of libtorch.
+    pub fn write(self, out: &mut [f32]) -> Result<()> {
+        match self.0 {
+            Found::Whole(gradient) => write_gradient(gradient, out),
+            Found::OfRows(look_up, gradient, slices) => look_up.add(&gradient, out, slices),
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::flat::write_gradient;
 use crate::graph::{Graph, convert};
-use crate::indexed_slices::{IndexedSlices, Needs};
+use crate::indexed_slices::{Gradient, IndexedSlices, Needs};
 use crate::python_json;
 use crate::replicas::{self, Alone, Replicas};
 use crate::scope::Declared;
@@ -366,24 +366,61 @@ impl Model {
         Ok(reached)
     }
 
-    /// As [`Self::gradients`] of a pass without exchanges and look-ups, but hands each gradient, of the
-    /// trainable variable of that index, to `take` as soon as it is known: those of the last layers
-    /// while those of the first are still to be computed. [`write_gradient`] brings it into the layout
-    /// of [`VariableStore::as_slice`].
+    /// As [`Self::gradients`] of a pass without exchanges, but hands each gradient, of the trainable
+    /// variable of that index, to `take` as soon as it is known: those of the last layers while those of
+    /// the first are still to be computed, and last of all what rows that were looked up add to theirs.
     pub fn gradients_in_turn<E: From<TchError>>(
         &self,
+        pass: &Pass,
         loss: &Tensor,
-        take: &mut dyn FnMut(usize, &Tensor) -> std::result::Result<(), E>,
+        slices: &mut [IndexedSlices],
+        take: &mut dyn FnMut(usize, Gradient<'_>) -> std::result::Result<(), E>,
     ) -> std::result::Result<Vec<bool>, E> {
-        let leaves: Vec<&Tensor> = self.variables.trainable.tensors().iter().collect();
-        let mut reached = vec![false; leaves.len()];
+        let variables = self.variables.trainable.tensors();
+        let leaves: Vec<&Tensor> = variables
+            .iter()
+            .chain(pass.look_ups.iter().map(|look_up| &look_up.rows))
+            .collect();
+        let mut reached = vec![false; variables.len()];
+        let mut of_rows: Vec<Option<Tensor>> = pass.look_ups.iter().map(|_| None).collect();
         if loss.requires_grad() && !leaves.is_empty() {
-            backward(loss, &leaves, &mut |index, gradient| {
-                reached[index] = true;
-                take(index, gradient)
+            backward(loss, &leaves, &mut |leaf, gradient| {
+                match leaf.checked_sub(variables.len()) {
+                    Some(look_up) => of_rows[look_up] = Some(gradient.shallow_clone()),
+                    None => {
+                        reached[leaf] = true;
+                        take(leaf, Gradient::whole(gradient))?;
+                    }
+                }
+                Ok::<(), E>(())
             })?;
         }
+        slices.iter_mut().for_each(IndexedSlices::clear);
+        for (look_up, gradient) in pass.look_ups.iter().zip(of_rows) {
+            if let (Slot::Trainable(index), Some(gradient)) =
+                (self.variables.slot(look_up.handle), gradient)
+            {
+                reached[index] = true;
+                let slices = slices.iter_mut().find(|slices| slices.variable() == index);
+                take(index, Gradient::of_rows(look_up, gradient, slices))?;
+            }
+        }
         Ok(reached)
+    }
+
+    /// The numbers of the rows that `pass` looked up of each of `slices`' variables, in no order, as
+    /// often as it did.
+    pub fn looked_up(&self, pass: &Pass, slices: &[IndexedSlices]) -> Result<Vec<Vec<usize>>> {
+        let mut rows = vec![Vec::new(); slices.len()];
+        for look_up in &pass.look_ups {
+            let Slot::Trainable(index) = self.variables.slot(look_up.handle) else {
+                continue;
+            };
+            if let Some(at) = slices.iter().position(|slices| slices.variable() == index) {
+                rows[at].extend(look_up.numbers()?);
+            }
+        }
+        Ok(rows)
     }
 
     /// Brings trainable variables that have a constraint back to it, as Keras does after a step.

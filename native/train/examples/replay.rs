@@ -27,7 +27,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         ..Asked::default()
     };
     let objective = Objective::new(&model, &asked)?;
-    let mut trainer = Trainer::new(model, objective, optimizer, alone()?, 0);
+    let mut trainer = Trainer::new(model, objective, optimizer, alone()?, 0)?;
 
     let mut losses = Vec::new();
     for (step, (x, y)) in (1..).zip(read_batches(&case.join("batches.safetensors"))?) {

@@ -78,7 +78,7 @@ fn train(case: &Path, at: (usize, usize), steps: u64, how: (i64, bool)) -> Outco
     };
     let objective = Objective::new(&model, &asked)?;
     let communicator = connect(rank, ranks)?;
-    let mut trainer = Trainer::new(model, objective, optimizer, communicator, 0);
+    let mut trainer = Trainer::new(model, objective, optimizer, communicator, 0)?;
     if !buckets {
         trainer.send_at_once();
     }

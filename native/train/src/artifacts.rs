@@ -3,22 +3,23 @@
 //! Everything is written to a local folder first; the caller is told when a file is whole and
 //! moves it to the model directory, wherever that is. A pointer is told after what it points to.
 
-mod checkpoints;
 mod folder;
+mod writer;
 
 use crate::config::{ExportFormat, FitSession};
 use crate::error::Error;
 use crate::event::{Event, FitResult, History, Logs};
 use crate::resume::State;
+use crate::session::Stop;
 use crate::step::Trainer;
 use crate::summaries::Summaries;
-use checkpoints::Checkpoints;
 use crossbeam::channel::Sender;
 use flambeau_formats::bundle::{data_file_name, index_file_name};
 use flambeau_keras::Model;
 use folder::Folder;
 pub(crate) use folder::cannot_write;
 use std::time::{Duration, Instant};
+use writer::{Work, Writer};
 
 /// Between two copies of TensorBoard's files, so that it follows a long epoch.
 const SUMMARIES_INTERVAL: Duration = Duration::from_secs(30);
@@ -37,31 +38,33 @@ pub struct Artifacts {
     /// without end.
     summaries: Option<Summaries>,
     summaries_told: Instant,
-    /// None where there is no model directory.
-    checkpoints: Option<Checkpoints>,
+    writer: Writer,
+    /// Whether there is a place for checkpoints.
+    has_model_dir: bool,
     formats: Vec<ExportFormat>,
 }
 
 impl Artifacts {
     /// Starts what `session` wants. The caller is told of no file before the first epoch is over: a
-    /// fit that fails on its data leaves nothing behind.
+    /// fit that fails on its data leaves nothing behind. Nobody waits for files beyond `stop`.
     ///
     /// # Errors
     /// [`Error::Storage`].
-    pub fn start(
+    pub(crate) fn start(
         session: &FitSession,
         model: &Model,
         events: Sender<Event>,
+        stop: Stop,
     ) -> Result<Self, Error> {
         let folder = Folder::new(session.local_dir.clone(), events);
         let (wanted, settings) = (session.model_dir, &session.fit);
         let start = || Summaries::start(session.local_dir.clone(), &model.to_json());
         let summaries = (wanted && session.micro_batch.is_none()).then(start);
-        let checkpoints = || Checkpoints::start(folder.clone(), settings.keep_checkpoints);
         Ok(Self {
             summaries: summaries.transpose()?,
             summaries_told: Instant::now(),
-            checkpoints: wanted.then(checkpoints).transpose()?,
+            writer: Writer::start(folder.clone(), settings.keep_checkpoints, stop)?,
+            has_model_dir: wanted,
             folder,
             formats: settings.export_formats.clone(),
         })
@@ -97,12 +100,12 @@ impl Artifacts {
     /// # Errors
     /// [`Error::Storage`], of an earlier one too.
     pub fn checkpoint(&mut self, trainer: &Trainer, state: &State) -> Result<(), Error> {
-        let Some(checkpoints) = &mut self.checkpoints else {
+        if !self.has_model_dir {
             return Ok(());
-        };
-        self.folder
-            .write("model.json", trainer.model().to_json().as_bytes())?;
-        checkpoints.give(state.checkpoint(trainer)?)
+        }
+        self.write("model.json", trainer.model().to_json().into_bytes())?;
+        let checkpoint = state.checkpoint(trainer)?;
+        self.writer.give(Work::Checkpoint(checkpoint))
     }
 
     /// Leaves the history and the trained model.
@@ -111,29 +114,27 @@ impl Artifacts {
     /// [`Error::Storage`] and [`Error::Keras`].
     pub fn finish(mut self, trainer: &Trainer, state: &State) -> Result<FitResult, Error> {
         self.show_summaries()?;
-        if let Some(checkpoints) = &mut self.checkpoints {
-            checkpoints.finish()?;
-        }
         let history = serde_json::to_vec_pretty(&state.history).map_err(std::io::Error::other);
         let history = history.map_err(|error| cannot_write(self.folder.path(), error))?;
-        self.folder.write("history.json", &history)?;
+        self.write("history.json", history)?;
         let (model, optimizer) = (trainer.model(), trainer.optimizer());
         let mut compile = trainer.objective().compile_config();
         compile["optimizer"] = optimizer.config();
         let archive = model.to_archive(Some(&compile), Some(optimizer))?;
-        let path = self.folder.write(EXPORT, &archive)?;
-        for format in &self.formats {
-            self.export(*format, trainer, &compile)?;
+        self.write(EXPORT, archive)?;
+        for format in self.formats.clone() {
+            self.export(format, trainer, &compile)?;
         }
+        self.writer.finish()?;
         Ok(FitResult {
-            model: Some(path),
+            model: Some(self.folder.path().join(EXPORT)),
             ..result(trainer, state)
         })
     }
 
     /// The trained model in a format besides the `.keras` archive.
     fn export(
-        &self,
+        &mut self,
         format: ExportFormat,
         trainer: &Trainer,
         compile: &serde_json::Value,
@@ -149,23 +150,26 @@ impl Artifacts {
             ExportFormat::WeightsH5 => {
                 let file = model.to_weights_file(Some(optimizer))?.to_bytes();
                 let file = file.map_err(|error| unwritten(EXPORT_WEIGHTS, error))?;
-                self.folder.write(EXPORT_WEIGHTS, &file)?;
+                self.write(EXPORT_WEIGHTS, file)?;
             }
             ExportFormat::H5 => {
                 let file = model.to_legacy_file(Some(compile), Some(optimizer))?;
                 let file = file.to_bytes();
                 let file = file.map_err(|error| unwritten(EXPORT_LEGACY, error))?;
-                self.folder.write(EXPORT_LEGACY, &file)?;
+                self.write(EXPORT_LEGACY, file)?;
             }
             ExportFormat::Checkpoint => {
                 let files = model.to_checkpoint()?;
-                self.folder
-                    .write(&data_file_name(EXPORT_CHECKPOINT, 0, 1), &files.data)?;
-                self.folder
-                    .write(&index_file_name(EXPORT_CHECKPOINT), &files.index)?;
+                self.write(&data_file_name(EXPORT_CHECKPOINT, 0, 1), files.data)?;
+                self.write(&index_file_name(EXPORT_CHECKPOINT), files.index)?;
             }
         }
         Ok(())
+    }
+
+    fn write(&mut self, name: &str, bytes: Vec<u8>) -> Result<(), Error> {
+        let name = name.to_owned();
+        self.writer.give(Work::File { name, bytes })
     }
 
     fn show_summaries(&mut self) -> Result<(), Error> {

@@ -6,7 +6,8 @@
 //! backward pass   <-------------------------------------------
 //! ```
 //! A bucket leaves when the gradients in it and all buckets before it are whole. So they leave in
-//! the same order on every rank, also on one without rows, which sends zeros.
+//! the same order on every rank, also on one without rows, which sends zeros. Matrices whose rows are
+//! looked up are held back: not all of them is exchanged.
 
 use crate::error::Error;
 use flambeau_collective::{Communicator, Part, Ticket, Vector, Wire};
@@ -24,34 +25,58 @@ const WORTH_IT: usize = 1 << 18;
 pub(crate) struct Buckets {
     /// Of each variable, where it lies.
     spans: Vec<Range<usize>>,
-    /// Where buckets but the first in memory begin, and where the rest of the share does.
+    /// Where parts but the first in memory begin: buckets, what is held back, the rest of the share.
     cuts: Vec<usize>,
     /// Of each variable, in which part it is.
     parts: Vec<usize>,
+    /// Of each variable, whether it is held back.
+    held: Vec<bool>,
+    /// The parts that are buckets, as they leave.
+    order: Vec<usize>,
 }
 
 impl Buckets {
-    /// For variables that lie at `spans`, one behind the other from 0; none if it is not worth it.
-    pub(crate) fn plan(spans: Vec<Range<usize>>) -> Option<Self> {
-        let length = spans.last().map_or(0, |span| span.end);
-        if length < WORTH_IT {
+    /// For variables that lie at `spans`, one behind the other from 0, of which some are `held` back;
+    /// none if it is not worth it.
+    pub(crate) fn plan(spans: Vec<Range<usize>>, held: &[usize]) -> Option<Self> {
+        let held: Vec<bool> = (0..spans.len()).map(|at| held.contains(&at)).collect();
+        let leaves = spans.iter().zip(&held).filter(|(_, held)| !**held);
+        if leaves.map(|(span, _)| span.len()).sum::<usize>() < WORTH_IT {
             return None;
         }
+        let length = spans.last().map_or(0, |span| span.end);
         let mut cuts = vec![length];
         let mut end = length;
-        for span in spans.iter().rev() {
-            if end - span.start >= BUCKET && span.start > 0 {
+        for (at, span) in spans.iter().enumerate().rev() {
+            let full = end - span.start >= BUCKET && !held[at];
+            let other = at > 0 && held[at] != held[at - 1];
+            if (full || other) && span.start > 0 && span.start < end {
                 cuts.push(span.start);
                 end = span.start;
             }
         }
         cuts.reverse();
         let part_of = |span: &Range<usize>| cuts.partition_point(|&cut| cut <= span.start);
+        let parts: Vec<usize> = spans.iter().map(part_of).collect();
+        let is_bucket = |part: &usize| {
+            let mut members = parts.iter().zip(&held);
+            members.any(|(of, held)| of == part && !held)
+        };
         Some(Self {
-            parts: spans.iter().map(part_of).collect(),
+            order: (0..cuts.len()).rev().filter(is_bucket).collect(),
+            parts,
             cuts,
+            held,
             spans,
         })
+    }
+
+    /// Where a variable lies in its part.
+    fn place(&self, variable: usize) -> Range<usize> {
+        let part = self.parts[variable];
+        let start = part.checked_sub(1).map_or(0, |before| self.cuts[before]);
+        let span = &self.spans[variable];
+        span.start - start..span.end - start
     }
 
     /// Begins to send a share, which is `Leaving` until it comes back as the sum.
@@ -92,7 +117,8 @@ pub(crate) struct Leaving<'a> {
 }
 
 impl Leaving<'_> {
-    /// Has `write` fill the gradient of a variable, which is then whole.
+    /// Has `write` fill the gradient of a variable, which is then whole; or, where the variable is held
+    /// back, add to it.
     ///
     /// # Errors
     /// Those of `write`, and [`Error::Collective`].
@@ -105,21 +131,25 @@ impl Leaving<'_> {
         Error: From<E>,
     {
         let buckets = self.buckets;
-        let at = buckets.parts[variable];
-        let start = at.checked_sub(1).map_or(0, |before| buckets.cuts[before]);
-        let span = &buckets.spans[variable];
+        let (at, place) = (buckets.parts[variable], buckets.place(variable));
+        let first = !std::mem::replace(&mut self.whole[variable], true);
+        let held = buckets.held[variable];
         if let Some(part) = &mut self.parts[at]
-            && !std::mem::replace(&mut self.whole[variable], true)
+            && (first || held)
         {
-            write(&mut part.as_mut()[span.start - start..span.end - start])?;
-            self.awaited[at] -= 1;
+            let gradient = &mut part.as_mut()[place];
+            if held && first {
+                gradient.fill(0.0);
+            }
+            write(gradient)?;
+            self.awaited[at] -= usize::from(first);
         }
         self.send()
     }
 
     /// Sends the buckets that are whole and whose turn it is.
     fn send(&mut self) -> Result<(), Error> {
-        while let Some(next) = self.awaited.len().checked_sub(1 + self.tickets.len())
+        while let Some(&next) = self.buckets.order.get(self.tickets.len())
             && self.awaited[next] == 0
         {
             self.start(next, self.wire)?;
@@ -141,21 +171,77 @@ impl Leaving<'_> {
     /// # Errors
     /// [`Error::Collective`].
     pub(crate) fn finish(mut self, fill: impl FnOnce(&mut [f32])) -> Result<Vector, Error> {
-        for variable in 0..self.whole.len() {
-            self.take(variable, |gradient| {
-                gradient.fill(0.0);
-                Ok::<_, Error>(())
-            })?;
-        }
+        self.complete()?;
         let rest = self.parts.len() - 1;
         if let Some(part) = &mut self.parts[rest] {
             fill(part.as_mut());
         }
         // Counts of rows and ranks, which 16 bits cannot hold.
         self.start(rest, Wire::Float32)?;
+        self.join()
+    }
+
+    /// As [`finish`](Self::finish), but has `exchange` add up what is held back, with the rest.
+    ///
+    /// # Errors
+    /// Those of `exchange`, and [`Error::Collective`].
+    pub(crate) fn finish_with(
+        mut self,
+        exchange: impl FnOnce(&mut Held<'_>, &mut Communicator) -> Result<(), Error>,
+    ) -> Result<Vector, Error> {
+        self.complete()?;
+        let mut held = Held {
+            buckets: self.buckets,
+            parts: &mut self.parts,
+        };
+        exchange(&mut held, self.communicator)?;
+        self.join()
+    }
+
+    /// Zeros for what never came.
+    fn complete(&mut self) -> Result<(), Error> {
+        for variable in 0..self.whole.len() {
+            if !self.whole[variable] {
+                self.take(variable, |gradient| {
+                    gradient.fill(0.0);
+                    Ok::<_, Error>(())
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    fn join(self) -> Result<Vector, Error> {
         let parts = self.tickets.into_iter().map(Ticket::wait);
-        let parts = parts.collect::<Result<Vec<_>, _>>()?;
+        let mut parts = parts.collect::<Result<Vec<_>, _>>()?;
+        parts.extend(self.parts.into_iter().flatten());
         Vector::join(parts).ok_or_else(|| Error::Panic("a part of the gradients is lost".into()))
+    }
+}
+
+/// What of a share does not leave in buckets.
+#[derive(Debug)]
+pub(crate) struct Held<'a> {
+    buckets: &'a Buckets,
+    parts: &'a mut [Option<Part>],
+}
+
+impl Held<'_> {
+    /// The gradient of a variable that is held back.
+    pub(crate) fn of(&mut self, variable: usize) -> &mut [f32] {
+        let place = self.buckets.place(variable);
+        match &mut self.parts[self.buckets.parts[variable]] {
+            Some(part) => &mut part.as_mut()[place],
+            None => &mut [],
+        }
+    }
+
+    /// What comes behind the gradients.
+    pub(crate) fn rest(&mut self) -> &mut [f32] {
+        match self.parts.last_mut() {
+            Some(Some(part)) => part.as_mut(),
+            _ => &mut [],
+        }
     }
 }
 
@@ -175,12 +261,31 @@ mod tests {
     #[test]
     fn buckets_are_whole_variables_from_the_last_to_the_first() {
         let sizes = [5, BUCKET, 10, BUCKET - 1, BUCKET / 2, 7, BUCKET / 2];
-        let buckets = Buckets::plan(spans(&sizes)).unwrap();
+        let buckets = Buckets::plan(spans(&sizes), &[]).unwrap();
         let total: usize = sizes.iter().sum();
         let second = total - 2 * (BUCKET / 2) - 7;
         assert_eq!(buckets.cuts, [5, second - BUCKET + 1 - 10, second, total]);
         assert_eq!(buckets.parts, [0, 1, 2, 2, 3, 3, 3]);
-        assert!(Buckets::plan(spans(&[1000, 5])).is_none());
-        assert!(Buckets::plan(Vec::new()).is_none());
+        assert_eq!(buckets.order, [3, 2, 1, 0]);
+        assert!(Buckets::plan(spans(&[1000, 5]), &[]).is_none());
+        assert!(Buckets::plan(Vec::new(), &[]).is_none());
+    }
+
+    #[test]
+    fn what_is_held_back_is_in_no_bucket() {
+        let sizes = [3 * BUCKET, 7, BUCKET, 2 * BUCKET, 2 * BUCKET, 9];
+        let buckets = Buckets::plan(spans(&sizes), &[0, 3, 4]).unwrap();
+        let starts = spans(&sizes).into_iter().map(|span| span.start);
+        let starts: Vec<_> = starts.collect();
+        let total = sizes.iter().sum();
+        assert_eq!(
+            buckets.cuts,
+            [starts[1], starts[2], starts[3], starts[5], total]
+        );
+        assert_eq!(buckets.parts, [0, 1, 2, 3, 3, 4]);
+        assert_eq!(buckets.order, [4, 2, 1]);
+        assert_eq!(buckets.place(4), 2 * BUCKET..4 * BUCKET);
+        // A model that is all embeddings has nothing to gain.
+        assert!(Buckets::plan(spans(&sizes), &[0, 2, 3, 4]).is_none());
     }
 }

@@ -39,6 +39,9 @@ pub struct State {
     /// The micro-batch of a stream that all this is of, but for the steps done since its beginning.
     #[serde(default)]
     pub micro_batch: Option<u64>,
+    /// What a fit that goes on from here must have in common with this one.
+    #[serde(default)]
+    pub settings: BTreeMap<String, Value>,
     /// The first step of this attempt.
     #[serde(skip)]
     pub first_step: u64,
@@ -156,13 +159,21 @@ impl State {
         })
     }
 
+    /// What a checkpoint has besides weights and optimizer state.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for a checkpoint of another kind.
+    pub fn of(checkpoint: &Checkpoint) -> Result<Self, Error> {
+        Self::deserialize(&checkpoint.manifest).map_err(unreadable)
+    }
+
     /// Gives `trainer` the checkpoint's weights and optimizer state.
     ///
     /// # Errors
     /// [`Error::Config`] for a checkpoint of another model, [`Error::Keras`] for one of another
     /// optimizer.
     pub fn restore(checkpoint: &Checkpoint, trainer: &mut Trainer) -> Result<Self, Error> {
-        let state = Self::deserialize(&checkpoint.manifest).map_err(unreadable)?;
+        let state = Self::of(checkpoint)?;
         let arrays = stored(&checkpoint.tensors)?;
         let model = trainer.model_mut();
         scatter(&arrays, model.trainable_mut())?;

@@ -72,7 +72,7 @@ pub(crate) struct Stop {
 }
 
 impl Stop {
-    fn cancel(&self) {
+    pub(crate) fn cancel(&self) {
         self.cancelled.store(true, Ordering::Release);
         let message = "its task was cancelled".to_owned();
         self.abort.abort(AbortReason {
@@ -87,7 +87,7 @@ impl Stop {
 
     /// Gives up if the caller has cancelled or the job has failed anywhere, with the first cause; for
     /// a rank that meets the others only after `doing` what it does.
-    fn check(&self, doing: &str) -> Result<(), Error> {
+    pub(crate) fn check(&self, doing: &str) -> Result<(), Error> {
         if self.is_cancelled() {
             return Err(Error::Cancelled);
         }
@@ -261,7 +261,8 @@ impl Fit {
         }
         match self.events.recv_timeout(timeout) {
             Ok(event) => Ok(Some(event)),
-            Err(RecvTimeoutError::Timeout) => Ok(None),
+            // A thread that writes to a disk that does not answer may still have something to tell.
+            Err(RecvTimeoutError::Timeout) => self.failure().map(|()| None),
             Err(RecvTimeoutError::Disconnected) => {
                 self.wait();
                 self.failure().map(|()| None)

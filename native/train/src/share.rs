@@ -5,25 +5,27 @@
 //! ```
 //!
 //! Of a large matrix whose rows are looked up (`Embedding`), ranks exchange only the rows that any
-//! of them looked up in this step: first which these are, then what belongs to them.
+//! of them looked up in this step: first which these are, then what belongs to them (`rows`).
+//!
+//! The gradients of a large model leave in buckets while they are made. Where rows are looked up, the
+//! ranks agree on these meanwhile, and what belongs to them leaves last, with the rest. A model whose
+//! passes exchange sums leaves at once, as its own exchanges must come in one order with these.
 
-use crate::buckets::{Buckets, Leaving};
+use crate::buckets::{Buckets, Held, Leaving};
 use crate::error::Error;
+use crate::rows::Exchanged;
 use flambeau_collective::{Communicator, Vector, Wire};
 use flambeau_keras::optimizers::Optimizer;
-use flambeau_keras::{IndexedSlices, Model};
+use flambeau_keras::{IndexedSlices, Model, Pass};
 use std::ops::Range;
 use std::time::Instant;
-
-/// A matrix of fewer elements is exchanged whole: to agree on rows would cost more.
-const LARGE: usize = 65_536;
 
 /// The share of this rank, and after [`Share::sum`] that of all.
 #[derive(Debug)]
 pub(crate) struct Share {
     /// Empty while it is under way to other ranks, and if it was lost there.
     values: Vector,
-    /// How it leaves while it is being made, if all of it does and that is worth it.
+    /// How it leaves while it is being made, if it does and that is worth it.
     buckets: Option<Buckets>,
     /// Where the moving statistics begin.
     gradients: usize,
@@ -70,25 +72,34 @@ pub(crate) fn moving_spans(model: &Model) -> Vec<Range<usize>> {
 }
 
 impl Share {
-    /// That of a rank without rows.
-    pub(crate) fn zeros(model: &Model, optimizer: &Optimizer) -> Self {
+    /// That of a rank without rows. Every rank must call this: the numbers lie where all ranks see
+    /// them, if there is such memory.
+    ///
+    /// # Errors
+    /// [`Error::Collective`].
+    pub(crate) fn zeros(
+        model: &Model,
+        optimizer: &Optimizer,
+        communicator: &mut Communicator,
+    ) -> Result<Self, Error> {
         let moving = moving_spans(model);
         let slices = model.indexed_slices(optimizer.needs());
         let gradients = model.trainable().len();
         let flags = gradients + moving.iter().map(Range::len).sum::<usize>();
         let squares = flags + model.trainable().variables().len();
-        let spans = || Buckets::plan(model.trainable().spans());
-        let whole = slices.is_empty() && !model.sums_over_replicas();
-        Self {
-            values: Vector::zeros(squares + slices.len()),
-            buckets: whole.then(spans).flatten(),
+        let held: Vec<_> = slices.iter().map(IndexedSlices::variable).collect();
+        let plan = || Buckets::plan(model.trainable().spans(), &held);
+        let in_turn = !model.sums_over_replicas();
+        Ok(Self {
+            values: communicator.allocate(squares + slices.len())?,
+            buckets: in_turn.then(plan).flatten(),
             gradients,
             flags,
             squares,
             moving,
             slices,
             packed: Vec::new(),
-        }
+        })
     }
 
     /// Leaves in one piece from now on.
@@ -108,32 +119,67 @@ impl Share {
         (gradients, &mut self.slices)
     }
 
-    /// Has a share leave for the other ranks while `make` makes it, which is given where gradients go
-    /// and gives the rest; afterwards this is that of all ranks. Gives when it was made, or none if
-    /// that is not how this share travels: then nothing has happened.
+    /// The rows that a pass looked up, of each matrix, where they are to be known before the gradients.
     ///
     /// # Errors
-    /// Those of `make`, and [`Error::Collective`].
+    /// [`Error::Keras`].
+    pub(crate) fn looked_up(&self, model: &Model, pass: &Pass) -> Result<Vec<Vec<usize>>, Error> {
+        match self.buckets {
+            Some(_) => Ok(model.looked_up(pass, &self.slices)?),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// Has a share leave for the other ranks while `make` makes it, which is given where gradients go,
+    /// what the share knows of slices and how, and gives the rest; afterwards this is that of all ranks.
+    /// `looked_up` are the rows that this rank's pass looked up, of each matrix. Gives when it was made,
+    /// or none if that is not how this share travels: then nothing has happened.
+    ///
+    /// # Errors
+    /// Those of `make`, [`Error::Collective`], or another rank's matrices are larger.
     pub(crate) fn sum_while_made(
         &mut self,
         communicator: &mut Communicator,
         wire: Wire,
-        make: impl FnOnce(&mut Leaving<'_>) -> Result<Rest, Error>,
+        looked_up: &[Vec<usize>],
+        make: impl FnOnce(&mut Leaving<'_>, &mut [IndexedSlices]) -> Result<Rest, Error>,
     ) -> Result<Option<Instant>, Error> {
         let Some(buckets) = &self.buckets else {
             return Ok(None);
         };
         let values = std::mem::replace(&mut self.values, Vector::zeros(0));
-        let mut leaving = buckets.leave(values, communicator, wire);
-        let rest = make(&mut leaving)?;
+        if self.slices.is_empty() {
+            let mut leaving = buckets.leave(values, communicator, wire);
+            let rest = make(&mut leaving, &mut [])?;
+            let made = Instant::now();
+            self.values = leaving.finish(|slots| fill(slots, rest.0))?;
+            return Ok(Some(made));
+        }
+        let agreed = Exchanged::start(&self.slices, looked_up, communicator)?;
+        let mut leaving = buckets.leave(values, communicator, Wire::Float32);
+        let rest = make(&mut leaving, &mut self.slices)?;
         let made = Instant::now();
-        self.values = leaving.finish(|slots| {
-            let values = rest.0.into_iter().chain(std::iter::repeat(0.0));
-            slots
-                .iter_mut()
-                .zip(values)
-                .for_each(|(slot, value)| *slot = value);
+        let (slices, packed, length) = (
+            &mut self.slices,
+            &mut self.packed,
+            self.squares - self.gradients,
+        );
+        self.values = leaving.finish_with(|held, communicator| {
+            let squares = slices.iter().map(IndexedSlices::sum_of_squares);
+            let mut others = rest.0;
+            others.resize(length, 0.0);
+            fill(held.rest(), others.into_iter().chain(squares));
+            let exchanged = agreed.wait(slices)?;
+            packed.clear();
+            each_held(held, slices, &exchanged, |part| {
+                packed.extend_from_slice(part)
+            });
+            communicator.allreduce(packed)?;
+            let mut rest = packed.as_slice();
+            each_held(held, slices, &exchanged, |part| take(part, &mut rest));
+            Ok(())
         })?;
+        self.take_squares();
         Ok(Some(made))
     }
 
@@ -159,26 +205,30 @@ impl Share {
         if self.slices.is_empty() {
             return Ok(communicator.allreduce(self.values.as_mut_slice())?);
         }
-        let stretches = self.agree(communicator)?;
+        let looked_up: Vec<_> = self
+            .slices
+            .iter()
+            .map(|slices| slices.rows().to_vec())
+            .collect();
+        let agreed = Exchanged::start(&self.slices, &looked_up, communicator)?;
+        let exchanged = agreed.wait(&self.slices)?;
         let mut packed = std::mem::take(&mut self.packed);
         packed.clear();
-        self.each(&stretches, |part| packed.extend_from_slice(part));
+        self.each(&exchanged, |part| packed.extend_from_slice(part));
         communicator.allreduce(&mut packed)?;
         let mut rest = packed.as_slice();
-        self.each(&stretches, |part| {
-            let (sums, after) = rest.split_at(part.len());
-            part.copy_from_slice(sums);
-            rest = after;
-        });
+        self.each(&exchanged, |part| take(part, &mut rest));
         self.packed = packed;
-        for (slices, &square) in self
-            .slices
-            .iter_mut()
-            .zip(&self.values.as_slice()[self.squares..])
-        {
+        self.take_squares();
+        Ok(())
+    }
+
+    /// Gives the slices the sums of their squares over all ranks.
+    fn take_squares(&mut self) {
+        let squares = &self.values.as_slice()[self.squares..];
+        for (slices, &square) in self.slices.iter_mut().zip(squares) {
             slices.set_sum_of_squares(square);
         }
-        Ok(())
     }
 
     /// Which variables the losses of any rank reached.
@@ -203,103 +253,64 @@ impl Share {
         for (slices, stretches) in self.slices.iter_mut().zip(stretches) {
             let span = slices.span();
             lend(&mut values[at..span.start]);
-            for stretch in stretches {
-                lend(&mut values[span.clone()][stretch.clone()]);
-                let statistics = slices.statistics_mut();
-                if !statistics.is_empty() {
-                    lend(&mut statistics[stretch.clone()]);
-                }
-            }
+            each_of(slices, &mut values[span.clone()], stretches, &mut lend);
             at = span.end;
         }
         lend(&mut values[at..]);
     }
+}
 
-    /// Agrees with the other ranks on what is exchanged of each matrix.
-    fn agree(&self, communicator: &mut Communicator) -> Result<Vec<Vec<Range<usize>>>, Error> {
-        let is_large = |slices: &&IndexedSlices| slices.span().len() >= LARGE;
-        let large: Vec<_> = self.slices.iter().filter(is_large).collect();
-        let mut rows = vec![Vec::new(); large.len()];
-        if !large.is_empty() {
-            let own = encode(large.iter().map(|slices| slices.rows()));
-            let heights = large
-                .iter()
-                .map(|slices| slices.span().len() / slices.width());
-            let heights: Vec<_> = heights.collect();
-            for (rank, of_rank) in communicator.allgather(&own)?.iter().enumerate() {
-                decode(of_rank, &heights, &mut rows).map_err(|row| {
-                    Error::Config(format!(
-                        "rank {rank} looked up row {row} of an embedding that has no such row on \
-                         this rank: all ranks must train the same model"
-                    ))
-                })?;
-            }
+/// Lends what is exchanged of a share but for what leaves in buckets.
+fn each_held(
+    held: &mut Held<'_>,
+    slices: &mut [IndexedSlices],
+    stretches: &[Vec<Range<usize>>],
+    mut lend: impl FnMut(&mut [f32]),
+) {
+    for (slices, stretches) in slices.iter_mut().zip(stretches) {
+        let gradient = held.of(slices.variable());
+        each_of(slices, gradient, stretches, &mut lend);
+    }
+    lend(held.rest());
+}
+
+/// Lends stretches of a matrix' gradient, and of what goes with it.
+fn each_of(
+    slices: &mut IndexedSlices,
+    gradient: &mut [f32],
+    stretches: &[Range<usize>],
+    lend: &mut impl FnMut(&mut [f32]),
+) {
+    for stretch in stretches {
+        lend(&mut gradient[stretch.clone()]);
+        let statistics = slices.statistics_mut();
+        if !statistics.is_empty() {
+            lend(&mut statistics[stretch.clone()]);
         }
-        let mut rows = rows.into_iter();
-        let stretches = self.slices.iter().map(|slices| {
-            if is_large(&slices) {
-                stretches(distinct(rows.next().unwrap_or_default()), slices)
-            } else {
-                std::iter::once(0..slices.span().len()).collect()
-            }
-        });
-        Ok(stretches.collect())
     }
 }
 
-/// Row numbers in order, each once.
-fn distinct(mut rows: Vec<usize>) -> Vec<usize> {
-    rows.sort_unstable();
-    rows.dedup();
-    rows
+/// Fills slots with values, and what remains with zeros.
+fn fill(slots: &mut [f32], values: impl IntoIterator<Item = f32>) {
+    let values = values.into_iter().chain(std::iter::repeat(0.0));
+    slots
+        .iter_mut()
+        .zip(values)
+        .for_each(|(slot, value)| *slot = value);
 }
 
-/// For each matrix the number of its rows and these, as little-endian 64-bit numbers.
-fn encode<'a>(matrices: impl Iterator<Item = &'a [usize]>) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    for rows in matrices {
-        let rows = distinct(rows.to_vec());
-        for number in std::iter::once(rows.len()).chain(rows) {
-            bytes.extend((number as u64).to_le_bytes());
-        }
-    }
-    bytes
-}
-
-/// Adds the rows that another rank has encoded; fails with a row that the matrix, of as many rows
-/// as `heights` says, does not have.
-fn decode(bytes: &[u8], heights: &[usize], matrices: &mut [Vec<usize>]) -> Result<(), u64> {
-    let (words, _) = bytes.as_chunks::<8>();
-    let mut numbers = words.iter().map(|word| u64::from_le_bytes(*word));
-    for (rows, &height) in matrices.iter_mut().zip(heights) {
-        let count = numbers.next().unwrap_or(0);
-        let count = usize::try_from(count).unwrap_or(usize::MAX);
-        for number in numbers.by_ref().take(count) {
-            let row = usize::try_from(number).ok().filter(|&row| row < height);
-            rows.push(row.ok_or(number)?);
-        }
-    }
-    Ok(())
-}
-
-/// Where rows lie in their matrix; neighbours are one stretch.
-fn stretches(rows: Vec<usize>, slices: &IndexedSlices) -> Vec<Range<usize>> {
-    let width = slices.width();
-    let mut stretches: Vec<Range<usize>> = Vec::new();
-    for row in rows {
-        match stretches.last_mut() {
-            Some(last) if last.end == row * width => last.end += width,
-            _ => stretches.push(row * width..(row + 1) * width),
-        }
-    }
-    stretches
+/// Takes the next values.
+fn take(part: &mut [f32], rest: &mut &[f32]) {
+    let (values, after) = rest.split_at(part.len());
+    part.copy_from_slice(values);
+    *rest = after;
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use flambeau_collective::{AbortHandle, Secret};
-    use flambeau_keras::{Pass, Rng};
+    use flambeau_keras::Rng;
     use serde_json::json;
     use tch::{Kind, Tensor};
 
@@ -322,7 +333,7 @@ mod tests {
         let mut model = Model::from_json(&config.to_string()).unwrap();
         model.initialize(1).unwrap();
         let optimizer = Optimizer::from_config(&json!("adam"), model.trainable()).unwrap();
-        let mut share = Share::zeros(&model, &optimizer);
+        let mut share = Share::zeros(&model, &optimizer, &mut alone()).unwrap();
         let mut pass = Pass::training(<Rng as rand_core::SeedableRng>::seed_from_u64(1));
         let ids = Tensor::from_slice(&[7_i32, 8, 49_999, 7, 7, 8]).view([2, 3]);
         let outputs = model.forward(&[ids.into()], &mut pass).unwrap();
@@ -339,18 +350,5 @@ mod tests {
         assert_eq!(share.values.as_slice()[14..18], [3.0, 3.0, 2.0, 2.0]);
         assert_eq!(share.values.as_slice()[99_998..], [1.0, 1.0, 1.0, 0.0]);
         assert_eq!(share.reached(), [true]);
-    }
-
-    #[test]
-    fn rows_of_several_matrices_travel_in_one_message() {
-        let own = [vec![5, 2, 5], vec![], vec![9]];
-        let message = encode(own.iter().map(Vec::as_slice));
-        let mut matrices = vec![vec![1], vec![], vec![]];
-        decode(&message, &[10, 1, 10], &mut matrices).unwrap();
-        assert_eq!(matrices, [vec![1, 2, 5], vec![], vec![9]]);
-        // What is cut off is missing, no more.
-        decode(&message[..12], &[10, 1, 10], &mut matrices).unwrap();
-        assert_eq!(matrices, [vec![1, 2, 5], vec![], vec![9]]);
-        assert_eq!(decode(&message, &[10, 1, 9], &mut matrices), Err(9));
     }
 }

@@ -34,7 +34,7 @@ use crate::times::{StepTimes, Stopwatch};
 use flambeau_collective::{Communicator, Wire};
 use flambeau_keras::losses::LabelSpec;
 use flambeau_keras::optimizers::{Optimizer, OptimizerValueMut};
-use flambeau_keras::{Model, Pass, Value, WithoutRows, write_gradient};
+use flambeau_keras::{Gradient, IndexedSlices, Model, Pass, Value, WithoutRows};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -117,17 +117,20 @@ struct Forward {
 const MICRO_BATCH: usize = 64;
 
 impl Trainer {
-    /// Joins a model, already initialised, with what trains it.
+    /// Joins a model, already initialised, with what trains it. Every rank must call this.
+    ///
+    /// # Errors
+    /// [`Error::Collective`].
     pub fn new(
         model: Model,
         objective: Objective,
         optimizer: Optimizer,
-        communicator: Communicator,
+        mut communicator: Communicator,
         seed: u64,
-    ) -> Self {
-        let share = Share::zeros(&model, &optimizer);
+    ) -> Result<Self, Error> {
+        let share = Share::zeros(&model, &optimizer, &mut communicator)?;
         let before = Before::new(&model);
-        Self {
+        Ok(Self {
             model,
             objective,
             optimizer,
@@ -138,7 +141,7 @@ impl Trainer {
             before,
             times: StepTimes::default(),
             stand_in: None,
-        }
+        })
     }
 
     /// The model.
@@ -259,6 +262,7 @@ impl Trainer {
         more: bool,
         at: Position,
     ) -> Result<Stepped, Error> {
+        self.communicator.begin_step(at.step);
         self.before.take_down(&self.model);
         let stepped = self.try_step(batch, more, at);
         if stepped.is_err() {
@@ -457,18 +461,25 @@ impl Trainer {
         let ranks = self.communicator.world_size();
         let rows = f64_to_f32(local);
         if ranks > 1 {
-            let model = &self.model;
-            let make = |leaving: &mut Leaving<'_>| match &loss {
-                None => Ok(Rest::none()),
-                Some(loss) => {
-                    let reached = model.gradients_in_turn(loss, &mut |variable, gradient| {
-                        leaving.take(variable, |out| write_gradient(gradient, out))
-                    });
-                    reached.map(|reached| Rest::of(model, &reached, rows))
-                }
+            let (model, limit) = (&self.model, self.optimizer.needs().limit);
+            let make = |leaving: &mut Leaving<'_>, slices: &mut [IndexedSlices]| {
+                slices.iter_mut().for_each(|slices| slices.set_limit(limit));
+                let Some(loss) = &loss else {
+                    slices.iter_mut().for_each(IndexedSlices::clear);
+                    return Ok(Rest::none());
+                };
+                let mut take = |variable, gradient: Gradient<'_>| {
+                    leaving.take(variable, |out| gradient.write(out))
+                };
+                let reached = model.gradients_in_turn(pass, loss, slices, &mut take)?;
+                Ok(Rest::of(model, &reached, rows))
             };
             let communicator = &mut self.communicator;
-            if let Some(made) = self.share.sum_while_made(communicator, self.wire, make)? {
+            let looked_up = self.share.looked_up(model, pass)?;
+            let made = self
+                .share
+                .sum_while_made(communicator, self.wire, &looked_up, make)?;
+            if let Some(made) = made {
                 stopwatch.split_at(made, &mut self.times.backward);
                 return Ok(());
             }

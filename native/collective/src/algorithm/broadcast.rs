@@ -11,14 +11,29 @@
 use crate::algorithm::{Plan, Step, send, store};
 use crate::topology::chunks::Slice;
 
+/// Vectors that are broadcast along a tree.
+const TREE_BYTES: usize = 32 << 10;
+
+/// What `rank` does to spread so many bytes among `members`, the first of whom has them; none if it is
+/// not one of them.
+pub(crate) fn spread(members: &[usize], rank: usize, bytes: usize) -> Option<Box<dyn Plan>> {
+    let place = members.iter().position(|member| *member == rank)?;
+    let members = members.to_vec();
+    Some(if bytes <= TREE_BYTES {
+        Box::new(Tree { members, place })
+    } else {
+        Box::new(Chain { members, place })
+    })
+}
+
 /// The plan of the member at `place` among `members`, along a tree.
 #[derive(Debug)]
-pub(crate) struct Tree<'a> {
-    pub(crate) members: &'a [usize],
+pub(crate) struct Tree {
+    pub(crate) members: Vec<usize>,
     pub(crate) place: usize,
 }
 
-impl Plan for Tree<'_> {
+impl Plan for Tree {
     fn stages(&self) -> usize {
         self.members.len().next_power_of_two().ilog2() as usize
     }
@@ -42,12 +57,12 @@ impl Plan for Tree<'_> {
 
 /// The plan of the member at `place` among `members`, along a chain.
 #[derive(Debug)]
-pub(crate) struct Chain<'a> {
-    pub(crate) members: &'a [usize],
+pub(crate) struct Chain {
+    pub(crate) members: Vec<usize>,
     pub(crate) place: usize,
 }
 
-impl Plan for Chain<'_> {
+impl Plan for Chain {
     fn stages(&self) -> usize {
         self.members.len() - 1
     }

@@ -3,12 +3,13 @@
 
 use std::ops::Range;
 
-use crate::algorithm::broadcast::{Chain, Tree};
+use crate::algorithm::broadcast::spread;
 use crate::algorithm::direct;
 use crate::algorithm::doubling::Doubling;
 use crate::algorithm::gather::Gather;
 use crate::algorithm::halving::Halving;
 use crate::algorithm::hierarchical::Hierarchical;
+use crate::algorithm::hosts::{HostGather, Phases};
 use crate::algorithm::pipeline::run;
 use crate::algorithm::ring::Ring;
 use crate::algorithm::scatter::Scatter;
@@ -26,8 +27,6 @@ use crate::wire::{Encoding, Plain};
 const DIRECT_BYTES: usize = 32 << 10;
 /// Vectors that cross the network whole in each of a few rounds.
 const DOUBLING_BYTES: usize = 16 << 10;
-/// Vectors that are broadcast along a tree.
-const TREE_BYTES: usize = 32 << 10;
 /// Elements that are rounded at a time, to stay in a core's cache.
 const PIECE: usize = 16 << 10;
 /// From so many bytes for each member on a ring takes no longer than halving: its rounds are more, but
@@ -151,15 +150,22 @@ impl World {
         data: &mut [T],
     ) -> Result<(), LinkError> {
         links.begin(operation, size_of_val(data));
+        match self.broadcast_plan(root, size_of_val(data)) {
+            Some(plan) => run::<T, Plain>(links, &*plan, data),
+            None => Ok(()),
+        }
+    }
+
+    /// The plan of a broadcast of so many bytes; every rank has one.
+    pub(crate) fn broadcast_plan(&self, root: usize, bytes: usize) -> Option<Box<dyn Plan>> {
+        if self.groups.are_mixed() {
+            let phases = Phases::broadcast(&self.groups, self.rank, root, bytes);
+            return Some(Box::new(phases));
+        }
         // Ranks in turn from the root on: distances, and so links, are the same.
         let n = self.all.len();
         let members: Vec<_> = (0..n).map(|place| (root + place) % n).collect();
-        let (members, place) = (&members, (self.rank + n - root) % n);
-        if size_of_val(data) <= TREE_BYTES {
-            run::<T, Plain>(links, &Tree { members, place }, data)
-        } else {
-            run::<T, Plain>(links, &Chain { members, place }, data)
-        }
+        spread(&members, self.rank, bytes)
     }
 
     /// Fills `all` with the piece of each rank, which has its own.
@@ -171,13 +177,29 @@ impl World {
         all: &mut [u8],
     ) -> Result<(), LinkError> {
         links.begin(operation, all.len());
-        let plan = Gather {
+        run::<u8, Plain>(links, &*self.gather_plan(pieces, all.len()), all)
+    }
+
+    /// The plan of an allgather of `pieces`, which have so many bytes together.
+    pub(crate) fn gather_plan<'a>(
+        &'a self,
+        pieces: &'a [Range<usize>],
+        bytes: usize,
+    ) -> Box<dyn Plan + 'a> {
+        let (groups, rank, mesh) = (&self.groups, self.rank, self.all.len() <= MESH);
+        if groups.are_mixed() && (!mesh || bytes > DIRECT_BYTES) {
+            return Box::new(HostGather {
+                groups,
+                rank,
+                pieces,
+            });
+        }
+        Box::new(Gather {
             members: &self.all,
-            place: self.rank,
+            place: rank,
             pieces,
-            mesh: self.all.len() <= MESH,
-        };
-        run::<u8, Plain>(links, &plan, all)
+            mesh,
+        })
     }
 
     /// Gives every rank the two words of each, in rank order.

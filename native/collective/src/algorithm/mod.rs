@@ -19,6 +19,7 @@ pub(crate) mod doubling;
 pub(crate) mod gather;
 pub(crate) mod halving;
 pub(crate) mod hierarchical;
+pub(crate) mod hosts;
 pub(crate) mod pipeline;
 pub(crate) mod ring;
 pub(crate) mod scatter;

@@ -5,10 +5,11 @@
 //! memory. Nothing else costs time: see docs/scaling.md for what that leaves out.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
 
 use proptest::prelude::*;
 
-use crate::algorithm::broadcast::{Chain, Tree};
+use crate::algorithm::broadcast::spread;
 use crate::algorithm::choice::World;
 use crate::algorithm::doubling::Doubling;
 use crate::algorithm::gather::Gather;
@@ -19,6 +20,7 @@ use crate::algorithm::scatter::Scatter;
 use crate::algorithm::{Action, Plan, Step};
 use crate::topology::chunks::Slice;
 use crate::topology::groups::Groups;
+use crate::topology::partners::MESH;
 
 /// What a network is made of; seconds and bytes per second.
 #[derive(Clone, Copy)]
@@ -217,6 +219,54 @@ fn flat_plans<'a>(members: &'a [usize], place: usize) -> [Box<dyn Plan + 'a>; 4]
     ]
 }
 
+fn as_plan<'a>(plan: Box<dyn Plan>) -> Box<dyn Plan + 'a> {
+    plan
+}
+
+/// A piece of the vector for each rank, of differing lengths, and what all have of them together.
+fn gathered(data: &[Vec<f32>]) -> (Vec<Range<usize>>, Vec<f32>) {
+    let (world_size, length) = (data.len(), data[0].len());
+    let cut = |place: usize| place * place * length / (world_size * world_size);
+    let pieces: Vec<_> = (0..world_size)
+        .map(|place| cut(place)..cut(place + 1))
+        .collect();
+    let mut all = vec![0.0; length];
+    for (piece, data) in pieces.iter().zip(data) {
+        all[piece.clone()].copy_from_slice(&data[piece.clone()]);
+    }
+    (pieces, all)
+}
+
+/// All steps of a plan for a vector of `length` elements as one slice.
+fn steps_of(plan: &dyn Plan, length: usize) -> Vec<Step> {
+    let slice = Slice {
+        start: 0,
+        length,
+        count: 1,
+        index: 0,
+    };
+    let mut steps = Vec::new();
+    (0..plan.stages()).for_each(|stage| plan.steps(stage, slice, &mut steps));
+    steps
+}
+
+/// Elements that each group is sent by others.
+fn over_the_network<'a>(
+    groups: &Groups,
+    plans: impl Iterator<Item = Box<dyn Plan + 'a>>,
+    length: usize,
+) -> Vec<usize> {
+    let mut elements = vec![0; groups.count()];
+    for (own, plan) in plans.enumerate() {
+        for step in steps_of(&*plan, length) {
+            if step.action == Action::Send && groups.index(own) != groups.index(step.peer) {
+                elements[groups.index(step.peer)] += step.range.len();
+            }
+        }
+    }
+    elements
+}
+
 proptest! {
     #[test]
     fn every_plan_sums_in_every_world(
@@ -255,11 +305,7 @@ proptest! {
         }
         for (own, world) in worlds.iter().enumerate() {
             let Some(plan) = world.plan(bytes) else { continue };
-            let mut steps = Vec::new();
-            for stage in 0..plan.stages() {
-                plan.steps(stage, Slice { start: 0, length: 300, count: 1, index: 0 }, &mut steps);
-            }
-            for Step { peer, .. } in steps {
+            for Step { peer, .. } in steps_of(&*plan, 300) {
                 let near = groups.of(own).contains(&peer);
                 prop_assert!(near || groups.connected(own, peer), "{} and {}", own, peer);
             }
@@ -272,19 +318,12 @@ proptest! {
         let members = members.as_slice();
         let data = contributions(world_size, length);
         let first = data[0].clone();
-        let trees = (0..world_size).map(|place| Box::new(Tree { members, place }) as Box<dyn Plan>);
-        let (came, _) = simulate(trees, data.clone(), (16, 4), FAST);
-        prop_assert!(came.iter().all(|data| *data == first));
-        let chains = (0..world_size).map(|place| Box::new(Chain { members, place }) as Box<dyn Plan>);
-        let (came, _) = simulate(chains, data.clone(), (16, 4), FAST);
-        prop_assert!(came.iter().all(|data| *data == first));
-        let pieces: Vec<_> = (0..world_size)
-            .map(|place| place * length / world_size..(place + 1) * length / world_size)
-            .collect();
-        let mut all = vec![0.0; length];
-        for (piece, data) in pieces.iter().zip(&data) {
-            all[piece.clone()].copy_from_slice(&data[piece.clone()]);
+        for bytes in [0, usize::MAX] {
+            let plans = (0..world_size).filter_map(|place| spread(members, place, bytes));
+            let (came, _) = simulate(plans.map(as_plan), data.clone(), (16, 4), FAST);
+            prop_assert!(came.iter().all(|data| *data == first));
         }
+        let (pieces, all) = gathered(&data);
         for mesh in [false, true] {
             let pieces = pieces.as_slice();
             let gathers = (0..world_size).map(|place| {
@@ -292,6 +331,52 @@ proptest! {
             });
             let (came, _) = simulate(gathers, data.clone(), (16, 4), FAST);
             prop_assert!(came.iter().all(|data| *data == all), "mesh {}", mesh);
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn broadcasts_and_gathers_among_hosts_reach_everybody_and_each_host_once(
+        hosts in prop_oneof![
+            prop::collection::vec(0usize..5, 2..40),
+            prop::collection::vec(0usize..20, 20..60),
+            // As many on each.
+            (2usize..20, 2usize..5).prop_map(|(hosts, each)| (0..hosts * each).map(|rank| rank % hosts).collect()),
+        ],
+        root in 0usize..60,
+        bytes in prop_oneof![Just(100usize), Just(100_000_000usize)],
+        length in 0usize..500,
+    ) {
+        let (world_size, root) = (hosts.len(), root % hosts.len());
+        let groups = Groups::from_ids(&hosts);
+        let worlds: Vec<_> = (0..world_size)
+            .map(|rank| World::new(rank, world_size, groups.clone()))
+            .collect();
+        let data = contributions(world_size, length);
+        let broadcasts = || worlds.iter().filter_map(|world| world.broadcast_plan(root, bytes)).map(as_plan);
+        let (came, _) = simulate(broadcasts(), data.clone(), (16, 4), FAST);
+        prop_assert!(came.iter().all(|came| *came == data[root]));
+        let (pieces, all) = gathered(&data);
+        let gathers = || worlds.iter().map(|world| world.gather_plan(&pieces, bytes));
+        let (came, _) = simulate(gathers(), data.clone(), (16, 4), FAST);
+        prop_assert!(came.iter().all(|came| *came == all));
+
+        for (own, plan) in broadcasts().enumerate().chain(gathers().enumerate()) {
+            for Step { peer, .. } in steps_of(&*plan, length) {
+                let near = groups.of(own).contains(&peer);
+                prop_assert!(near || groups.connected(own, peer), "{} and {}", own, peer);
+            }
+        }
+        if groups.are_mixed() {
+            let mut once = vec![length; groups.count()];
+            once[groups.index(root)] = 0;
+            prop_assert_eq!(over_the_network(&groups, broadcasts(), length), once);
+        }
+        if groups.are_mixed() && (world_size > MESH || bytes > 100) {
+            let own = |group: usize| groups.members(group).iter().map(|rank| pieces[*rank].len()).sum::<usize>();
+            let others: Vec<_> = (0..groups.count()).map(|group| length - own(group)).collect();
+            prop_assert_eq!(over_the_network(&groups, gathers(), length), others);
         }
     }
 }
@@ -315,13 +400,15 @@ fn a_thousand_ranks_on_128_hosts_sum() {
     }
 }
 
-/// `make simulate`: milliseconds of an allreduce by executors and network, as docs/scaling.md has it.
+/// `make simulate`: milliseconds of an allreduce and a broadcast by executors and network, as
+/// docs/scaling.md has it.
 #[test]
 #[ignore = "prints a table, for minutes"]
 fn a_table_of_what_larger_clusters_would_give() {
     const GRADIENTS: usize = 102_400_000;
     println!(
-        "| executors | on a host | network | 1 kB, ms | 102.4 MB, ms | MB/s |\n|---|---|---|---|---|---|"
+        "| executors | on a host | network | 1 kB, ms | 102.4 MB, ms | MB/s | 102.4 MB to all, ms |\n\
+         |---|---|---|---|---|---|---|"
     );
     for ranks_per_host in [1, 4] {
         for world_size in [8, 16, 64, 100, 256, 1024] {
@@ -332,42 +419,67 @@ fn a_table_of_what_larger_clusters_would_give() {
                     memory_rate: 5e9,
                     ranks_per_host,
                 };
-                let ids: Vec<usize> = (0..world_size).map(|rank| rank / ranks_per_host).collect();
-                let groups = Groups::from_ids(&ids);
-                let seconds = |bytes: usize| {
-                    let world = |rank| World::new(rank, world_size, groups.clone());
-                    let worlds: Vec<_> = (0..world_size).map(world).collect();
-                    // A part of a slice is 256 KiB; it takes few elements to stand for it.
-                    let elements = bytes.div_ceil(16 << 10);
-                    let scale = (16, bytes / elements);
-                    if worlds[0].plan(bytes).is_some() {
-                        let plans = worlds
-                            .iter()
-                            .map(|world| world.plan(bytes).expect("as rank 0"));
-                        let data = vec![vec![1.0; elements]; world_size];
-                        return simulate(plans, data, scale, network).1;
-                    }
-                    let all = vec![vec![1.0; world_size * elements]; world_size];
-                    let pieces = (0..world_size).map(|rank| rank * elements..(rank + 1) * elements);
-                    let pieces: Vec<_> = pieces.collect();
-                    let direct = worlds.iter().map(|world| {
-                        Box::new(Gather {
-                            members: world.members(),
-                            place: world.rank(),
-                            pieces: &pieces,
-                            mesh: true,
-                        }) as Box<dyn Plan>
-                    });
-                    simulate(direct, all, scale, network).1
-                };
-                let (small, large) = (seconds(1_000), seconds(GRADIENTS));
+                let (small, large) = (
+                    allreduce_seconds(world_size, 1_000, network),
+                    allreduce_seconds(world_size, GRADIENTS, network),
+                );
                 println!(
-                    "| {world_size} | {ranks_per_host} | {gigabits} Gbit/s | {:.2} | {:.1} | {:.0} |",
+                    "| {world_size} | {ranks_per_host} | {gigabits} Gbit/s | {:.2} | {:.1} | {:.0} | {:.1} |",
                     small * 1e3,
                     large * 1e3,
-                    GRADIENTS as f64 / large / 1e6
+                    GRADIENTS as f64 / large / 1e6,
+                    broadcast_seconds(world_size, GRADIENTS, network) * 1e3,
                 );
             }
         }
     }
+}
+
+fn worlds(world_size: usize, network: Network) -> Vec<World> {
+    let ids: Vec<usize> = (0..world_size)
+        .map(|rank| rank / network.ranks_per_host)
+        .collect();
+    let groups = Groups::from_ids(&ids);
+    let world = |rank| World::new(rank, world_size, groups.clone());
+    (0..world_size).map(world).collect()
+}
+
+/// Few elements that stand for so many bytes, and for how many each: a part of a slice is 256 KiB.
+fn scaled(bytes: usize) -> (usize, (usize, usize)) {
+    let elements = bytes.div_ceil(16 << 10);
+    (elements, (16, bytes / elements))
+}
+
+fn allreduce_seconds(world_size: usize, bytes: usize, network: Network) -> f64 {
+    let worlds = worlds(world_size, network);
+    let (elements, scale) = scaled(bytes);
+    if worlds[0].plan(bytes).is_some() {
+        let plans = worlds
+            .iter()
+            .map(|world| world.plan(bytes).expect("as rank 0"));
+        let data = vec![vec![1.0; elements]; world_size];
+        return simulate(plans, data, scale, network).1;
+    }
+    let all = vec![vec![1.0; world_size * elements]; world_size];
+    let pieces = (0..world_size).map(|rank| rank * elements..(rank + 1) * elements);
+    let pieces: Vec<_> = pieces.collect();
+    let direct = worlds.iter().map(|world| {
+        Box::new(Gather {
+            members: world.members(),
+            place: world.rank(),
+            pieces: &pieces,
+            mesh: true,
+        }) as Box<dyn Plan>
+    });
+    simulate(direct, all, scale, network).1
+}
+
+fn broadcast_seconds(world_size: usize, bytes: usize, network: Network) -> f64 {
+    let worlds = worlds(world_size, network);
+    let (elements, scale) = scaled(bytes);
+    let plans = worlds
+        .iter()
+        .filter_map(|world| world.broadcast_plan(0, bytes));
+    let data = vec![vec![1.0; elements]; world_size];
+    simulate(plans.map(as_plan), data, scale, network).1
 }

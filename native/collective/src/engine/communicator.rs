@@ -25,8 +25,8 @@ use crate::wire::{Plain, Wire};
 const CONTROL_PATIENCE: Duration = Duration::from_secs(3);
 
 /// One rank's end of the collective operations. All ranks must make the same calls in the same
-/// order. Every call but `start_allreduce` blocks until this rank's part is done, the job fails anywhere, or its
-/// deadline passes; after an error every further call returns the same first cause.
+/// order. Every call but those that start something blocks until this rank's part is done, the job fails
+/// anywhere, or its deadline passes; after an error every further call returns the same first cause.
 pub struct Communicator {
     operations: Arc<Operations>,
     plane: Plane,
@@ -156,6 +156,11 @@ impl Communicator {
         })
     }
 
+    /// Says which step of its work this rank begins: warnings name it beside the operation.
+    pub fn begin_step(&self, step: u64) {
+        self.operations.shared.begin_step(step);
+    }
+
     /// Replaces `data` by its sum over all ranks, with the same bits on each. All ranks give the
     /// same length, which may be less than the number of ranks.
     ///
@@ -273,6 +278,29 @@ impl Communicator {
                 None => Ok(vec![bytes.to_vec()]),
             },
         )
+    }
+
+    /// Begins an [`allgather`](Self::allgather) in the communicator's own thread, as
+    /// [`start_allreduce`](Self::start_allreduce) does an allreduce.
+    ///
+    /// # Errors
+    /// [`Error::Local`] if there can be no such thread; what fails later the ticket says.
+    pub fn start_allgather(&mut self, bytes: Vec<u8>) -> Result<Ticket<Vec<Vec<u8>>>, Error> {
+        let (operations, plane) = (Arc::clone(&self.operations), Arc::clone(&self.plane));
+        let worker = self.worker()?;
+        Ok(worker.start(move || {
+            operations.run(
+                &plane,
+                Kind::Allgather,
+                bytes.len(),
+                |plane, operation| match plane {
+                    Some(DataPlane { world, links, .. }) => {
+                        world.allgather(links, operation, &bytes)
+                    }
+                    None => Ok(vec![bytes.clone()]),
+                },
+            )
+        }))
     }
 
     /// Returns once all ranks have called it.

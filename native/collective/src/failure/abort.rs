@@ -131,6 +131,8 @@ struct State {
     sockets: Vec<TcpStream>,
     inbox: Option<Arc<Inbox>>,
     operations: u64,
+    /// Which step of its work the caller has begun, if it counts them.
+    step: Option<u64>,
     /// Kind and bytes of the operation begun last.
     operation: Option<(Kind, usize)>,
     furthest_behind: Option<Position>,
@@ -252,6 +254,14 @@ impl Shared {
             Some((kind, bytes)) if state.operations == number => name_of(kind, number, bytes),
             _ => format!("operation {number}"),
         }
+    }
+
+    pub(crate) fn begin_step(&self, step: u64) {
+        self.lock().step = Some(step);
+    }
+
+    pub(crate) fn step(&self) -> Option<u64> {
+        self.lock().step
     }
 
     pub(crate) fn operations(&self) -> u64 {

@@ -14,6 +14,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 
 use crate::failure::abort::{AbortReason, Position, Shared};
 use crate::failure::cause::Cause;
+use crate::failure::pace::Pace;
 use crate::failure::peer::Peer;
 use crate::membership::handshake::{Arrival, SecureLink, SecureReader};
 use crate::membership::job::Job;
@@ -46,6 +47,8 @@ pub(crate) struct Control {
     job: Arc<Job>,
     shared: Arc<Shared>,
     peers: BTreeMap<usize, Peer>,
+    /// How this rank comes forward itself.
+    pace: Pace,
     /// Of the ranks that have joined.
     seats: BTreeMap<usize, Seat>,
     /// On rank 0, whose inboxes each rank has found, until all have said so.
@@ -62,6 +65,7 @@ impl Control {
         let (event_sender, events) = unbounded_channel();
         Self {
             peers: BTreeMap::new(),
+            pace: pace_of(&job, job.rank()),
             seats: BTreeMap::from([(job.rank(), seat)]),
             reached: BTreeMap::new(),
             arrivals: None,
@@ -80,7 +84,8 @@ impl Control {
 
     pub(crate) fn add(&mut self, rank: usize, (reader, writer): SecureLink) {
         tokio::spawn(listen_to(rank, reader, self.event_sender.clone()));
-        self.peers.insert(rank, Peer::new(rank, writer));
+        self.peers
+            .insert(rank, Peer::new(pace_of(&self.job, rank), writer));
     }
 
     /// Serves until the job has ended, well or not.
@@ -168,6 +173,7 @@ impl Control {
             Event::Said(Message::Groups { ids }) if rank == 0 && ids.len() == world_size => {
                 meeting.groups.take().map(|groups| groups.send(ids));
             }
+            Event::Said(Message::Warning(message)) if rank == 0 => log::warn!("{message}"),
             Event::Said(Message::Failed(cause)) => drop(self.shared.fail(cause)),
             Event::Said(Message::Leave) => peer.leaving = true,
             Event::Said(Message::Farewell) => self.left = true,
@@ -238,7 +244,8 @@ impl Control {
         let furthest = furthest.unwrap_or(own);
         if self.job.rank() == 0 {
             self.shared.set_furthest_behind(furthest);
-            self.name_straggler(own.operations);
+            self.pace.moved_to(own, Instant::now());
+            self.name_straggler();
         }
         let sent = if self.job.rank() == 0 { furthest } else { own };
         self.tell_all(&Message::Heartbeat(sent));
@@ -285,29 +292,31 @@ impl Control {
 
     /// Rank 0 says who holds the others up, if somebody has for a while: the rank that stands still
     /// longest of those that have begun fewer operations than others.
-    fn name_straggler(&mut self, own: u64) {
+    fn name_straggler(&mut self) {
         let now = Instant::now();
-        let begun = self
-            .peers
-            .values()
-            .map(|peer| peer.pace.position.operations);
-        let furthest = begun.chain([own]).max().unwrap_or(own);
-        let behind = self
-            .peers
+        let peers = self.peers.values_mut().map(|peer| &mut peer.pace);
+        let mut paces: Vec<_> = peers.chain([&mut self.pace]).collect();
+        let begun = paces.iter().map(|pace| pace.position.operations);
+        let furthest = begun.max().unwrap_or_default();
+        let behind = paces
             .iter_mut()
-            .filter_map(|(rank, peer)| Some((peer.pace.straggles(furthest, now)?, *rank)))
-            .max();
-        if let Some((waited, rank)) = behind {
-            let message = format!(
-                "waiting {:.0} s for rank {rank} ({}) in {}: it has begun operation {} so far",
-                waited.as_secs_f64(),
-                self.job.config.hosts[rank],
-                self.shared.name_of(furthest),
-                self.peers[&rank].pace.position.operations,
-            );
-            log::warn!("{message}");
-            self.shared.warn(message);
-        }
+            .filter_map(|pace| Some((pace.straggles(furthest, now)?, pace.position)))
+            .max_by_key(|(waited, _)| *waited);
+        let Some((waited, Position { rank, operations })) = behind else {
+            return;
+        };
+        let message = format!(
+            "waiting {:.0} s for rank {rank} ({}) in {}{}: it has begun operation {operations} so far",
+            waited.as_secs_f64(),
+            self.job.config.hosts[rank],
+            self.shared.name_of(furthest),
+            self.shared
+                .step()
+                .map_or(String::new(), |step| format!(", step {step}")),
+        );
+        log::warn!("{message}");
+        self.tell_all(&Message::Warning(message.clone()));
+        self.shared.warn(message);
     }
 
     fn tell_all(&self, message: &Message) {
@@ -337,6 +346,10 @@ impl Control {
         };
         timeout(LINGER, all_closed).await.ok();
     }
+}
+
+fn pace_of(job: &Job, rank: usize) -> Pace {
+    Pace::new(rank, Instant::now(), job.config.straggler())
 }
 
 async fn next_arrival(arrivals: &mut Option<UnboundedReceiver<Arrival>>) -> Option<Arrival> {

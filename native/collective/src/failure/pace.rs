@@ -4,25 +4,26 @@ use tokio::time::{Duration, Instant};
 
 use crate::failure::abort::Position;
 
-/// A rank that is behind for so long is worth a warning; the next comes when it has been twice as long.
-const STRAGGLES: Duration = Duration::from_secs(30);
-
 pub(crate) struct Pace {
     pub(crate) position: Position,
     /// Since when the rank is there.
     since: Instant,
+    /// A rank that is behind for so long is worth a warning; the next comes when it has been twice as
+    /// long.
+    patience: Duration,
     warn_after: Duration,
 }
 
 impl Pace {
-    pub(crate) fn new(rank: usize, now: Instant) -> Self {
+    pub(crate) fn new(rank: usize, now: Instant, patience: Duration) -> Self {
         Self {
             position: Position {
                 operations: 0,
                 rank,
             },
             since: now,
-            warn_after: STRAGGLES,
+            patience,
+            warn_after: patience,
         }
     }
 
@@ -30,7 +31,7 @@ impl Pace {
         if position != self.position {
             self.position = position;
             self.since = now;
-            self.warn_after = STRAGGLES;
+            self.warn_after = self.patience;
         }
     }
 
@@ -53,7 +54,7 @@ mod tests {
     fn a_straggler_is_named_after_30_seconds_and_again_after_60_unless_it_moves() {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
-        let mut pace = Pace::new(3, start);
+        let mut pace = Pace::new(3, start, Duration::from_secs(30));
         let position = |operations| Position {
             operations,
             rank: 3,

@@ -21,14 +21,13 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
-    pub(crate) fn new(rank: usize, writer: SecureWriter) -> Self {
+    pub(crate) fn new(pace: Pace, writer: SecureWriter) -> Self {
         let (outbox, messages) = channel(OUTBOX);
         tokio::spawn(write(writer, messages));
-        let now = Instant::now();
         Self {
             outbox: Some(outbox),
-            heard: now,
-            pace: Pace::new(rank, now),
+            heard: Instant::now(),
+            pace,
             leaving: false,
             closed: false,
         }

@@ -32,6 +32,8 @@ pub(crate) enum Message {
     Groups { ids: Vec<usize> },
     /// The rank furthest behind among those the sender knows of.
     Heartbeat(Position),
+    /// From rank 0, for the log: who holds the others up.
+    Warning(String),
     /// The job has failed, and why.
     Failed(Cause),
     /// The sender has nothing more to do.

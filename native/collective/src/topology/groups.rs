@@ -61,6 +61,21 @@ impl Groups {
         self.of.len()
     }
 
+    /// Which group `rank` is in.
+    pub(crate) fn index(&self, rank: usize) -> usize {
+        self.of[rank]
+    }
+
+    /// The ranks of group `index`.
+    pub(crate) fn members(&self, index: usize) -> &[usize] {
+        &self.members[index]
+    }
+
+    /// The number of ranks in the largest group.
+    pub(crate) fn largest(&self) -> usize {
+        self.members.iter().map(Vec::len).max().unwrap_or(0)
+    }
+
     /// The number of groups.
     pub(crate) fn count(&self) -> usize {
         self.members.len()

@@ -40,6 +40,7 @@ pub(crate) fn job(world_size: usize) -> Config {
         progress_timeout_ms: 20_000,
         heartbeat_ms: 200,
         dead_after_ms: 5_000,
+        straggler_ms: 30_000,
         transports: Transports::Auto,
         security: Security::default(),
     }

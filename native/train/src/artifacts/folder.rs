@@ -25,14 +25,14 @@ impl Folder {
     ///
     /// # Errors
     /// [`Error::Storage`].
-    pub(super) fn write(&self, name: &str, bytes: &[u8]) -> Result<PathBuf, Error> {
+    pub(super) fn write(&self, name: &str, bytes: &[u8]) -> Result<(), Error> {
         let path = self.path.join(name);
         let folder = path.parent().unwrap_or(&self.path);
         std::fs::create_dir_all(folder)
             .and_then(|()| std::fs::write(&path, bytes))
             .map_err(|error| cannot_write(&path, error))?;
         self.show(name.to_owned());
-        Ok(path)
+        Ok(())
     }
 
     /// Tells the caller of a file that is whole.

@@ -12,6 +12,7 @@ use crate::objective::{Asked, Objective};
 use crate::resume::State;
 use crate::session::Stop;
 use crate::session::intake::Channel;
+use crate::settings;
 use crate::step::Trainer;
 use crossbeam::channel::Sender;
 use flambeau_collective::{AbortReason, Communicator, Secret};
@@ -143,7 +144,7 @@ impl Setup {
         let seed = config.fit.seed;
         let (model, objective, mut optimizer) = (self.model, self.objective, self.optimizer);
         optimizer.set_threads(usize::try_from(config.threads).unwrap_or(1));
-        let mut trainer = Trainer::new(model, objective, optimizer, communicator, seed);
+        let mut trainer = Trainer::new(model, objective, optimizer, communicator, seed)?;
         trainer.set_wire(config.fit.allreduce_dtype.into());
         // A failure is told to the other ranks while the links to them are still there.
         let train = || train(&mut trainer, config, &mut rows, caller);
@@ -191,7 +192,8 @@ fn train(
     let (settings, events) = (&config.fit, &caller.events);
     let mut state = agreed_state(trainer, config, caller.kept.as_deref())?;
     let mut artifacts = if config.rank == 0 {
-        Some(Artifacts::start(config, trainer.model(), events.clone())?)
+        let (events, stop) = (events.clone(), caller.stop.clone());
+        Some(Artifacts::start(config, trainer.model(), events, stop)?)
     } else {
         None
     };
@@ -255,6 +257,10 @@ fn agreed_state(
     });
     let resumed = resumed.transpose()?;
     let newest = resumed.iter().chain(kept).max_by_key(|state| state.step);
+    let settings = settings::of(config, trainer);
+    if let Some(checkpoint) = newest.filter(|_| config.micro_batch.is_none()) {
+        settings::check(&State::of(checkpoint)?.settings, &settings)?;
+    }
     let own = match newest {
         Some(checkpoint) => State::restore(checkpoint, trainer)?,
         None => State::default(),
@@ -276,10 +282,12 @@ fn agreed_state(
         own.broadcast(root.unwrap_or(0), trainer)?
     };
     state.first_step = state.step + 1;
-    match &config.micro_batch {
-        Some(micro_batch) => state.enter(micro_batch.number),
-        None => Ok(state),
-    }
+    let mut state = match &config.micro_batch {
+        Some(micro_batch) => state.enter(micro_batch.number)?,
+        None => state,
+    };
+    state.settings = settings;
+    Ok(state)
 }
 
 /// Runs the thread's work; a failure of this rank alone is told to the others with its cause.

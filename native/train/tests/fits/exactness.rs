@@ -29,7 +29,7 @@ fn losses(result: &FitResult) -> Vec<f64> {
         .collect()
 }
 
-fn weights(directory: &Path) -> Vec<f32> {
+pub(crate) fn weights(directory: &Path) -> Vec<f32> {
     let path = newest_checkpoint(directory);
     let checkpoint = flambeau_formats::checkpoint::read(&path).unwrap();
     let tensors = checkpoint
@@ -41,7 +41,7 @@ fn weights(directory: &Path) -> Vec<f32> {
         .collect()
 }
 
-fn relative_difference(a: &[f32], b: &[f32]) -> f64 {
+pub(crate) fn relative_difference(a: &[f32], b: &[f32]) -> f64 {
     let norm = |values: &mut dyn Iterator<Item = f32>| {
         values
             .map(|value| f64::from(value).powi(2))
@@ -75,7 +75,7 @@ fn uneven_and_empty_partitions_use_every_row_once_in_every_epoch() {
 }
 
 /// Deals a data set so that each step's global batch holds the same rows as one rank's would.
-fn dealt(ranks: usize, rows: usize, batch_size: usize) -> Vec<Vec<RecordBatch>> {
+pub(crate) fn dealt(ranks: usize, rows: usize, batch_size: usize) -> Vec<Vec<RecordBatch>> {
     let step = ranks * batch_size;
     (0..ranks)
         .map(|rank| {
@@ -285,52 +285,4 @@ fn a_fit_that_was_lost_after_its_last_epoch_still_exports() {
     let resumed = fit(&job, &partitions, second.path());
     assert_eq!(resumed.digest, trained.digest);
     assert!(resumed.model.unwrap().is_file());
-}
-
-/// An embedding of numbers up to `ids`, many of them several times in a batch.
-fn embedded(ids: i64) -> Value {
-    let half = ids / 2;
-    json!([
-        {"class_name": "Rescaling", "config": {"name": "ids", "scale": half, "offset": half}},
-        {"class_name": "Embedding", "config": {
-            "name": "embedding", "input_dim": ids + 1, "output_dim": 3,
-            "embeddings_initializer": "uniform"}},
-        {"class_name": "Flatten", "config": {"name": "flat"}},
-        dense("logits", 2, "linear")
-    ])
-}
-
-/// Matrices of which ranks exchange rows, and such as they exchange whole; some ranks are idle.
-#[test]
-fn an_embedding_of_several_ranks_is_that_of_one() {
-    let optimizers = [
-        json!({"class_name": "SGD", "config": {"learning_rate": 0.1, "global_clipnorm": 0.01}}),
-        json!({"class_name": "Adam", "config": {"learning_rate": 0.01}}),
-        json!({"class_name": "Adamax", "config": {"learning_rate": 0.01, "clipnorm": 0.01}}),
-        json!({"class_name": "Adagrad", "config": {"gradient_accumulation_steps": 2}}),
-        json!({"class_name": "RMSprop", "config": {"learning_rate": 0.01, "clipvalue": 1e-4}}),
-    ];
-    for (optimizer, ids) in optimizers
-        .iter()
-        .flat_map(|optimizer| [(optimizer, 40_000), (optimizer, 300)])
-    {
-        let train = |ranks: usize, idle: usize| {
-            let directory = tempfile::tempdir().unwrap();
-            let settings = json!({"shuffle": false, "batch_size": 96 / ranks, "epochs": 2,
-                                  "optimizer": optimizer});
-            let mut partitions = dealt(ranks, 1000, 96 / ranks);
-            partitions.extend((0..idle).map(|_| Vec::new()));
-            let job = Job::new(embedded(ids), settings);
-            fit(&job, &partitions, directory.path());
-            weights(directory.path())
-        };
-        let one = train(1, 0);
-        for (ranks, idle) in [(2, 0), (3, 0), (1, 1), (2, 1)] {
-            let difference = relative_difference(&train(ranks, idle), &one);
-            assert!(
-                difference < 1e-5,
-                "{optimizer}, {ids} ids, {ranks} ranks, {idle} idle: {difference}"
-            );
-        }
-    }
 }

@@ -5,6 +5,7 @@ use arrow_array::{ArrayRef, Float32Array, Int32Array, RecordBatch};
 use flambeau_formats::pointer::Pointer;
 use flambeau_train::Error;
 use serde_json::{Value, json};
+use std::fs::OpenOptions;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -198,4 +199,39 @@ fn missing_compile_settings_are_named() {
         error.to_string(),
         "no loss: set it, or compile the Keras model with one"
     );
+}
+
+/// The disk of rank 0 is a pipe that nobody reads from: to open it takes for ever.
+#[test]
+fn a_cancelled_task_does_not_wait_for_a_disk_that_does_not_answer() {
+    let directory = tempfile::tempdir().unwrap();
+    let rank_0 = directory.path().join("0");
+    std::fs::create_dir(&rank_0).unwrap();
+    let pipe = rank_0.join("ckpt-10.safetensors.tmp");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.unwrap().success());
+    let after = Duration::from_secs(3);
+    let mut job = Job::new(
+        perceptron(),
+        json!({"checkpoint_every_steps": 10, "epochs": 1}),
+    );
+    job.killed = Some((0, after));
+    let started = Instant::now();
+    let partitions = [partition(0, 2_000), partition(2_000, 2_000)];
+    let outcomes = job.run(&partitions, directory.path());
+    let took = started.elapsed();
+    assert!(
+        matches!(outcomes[0].as_ref().unwrap_err().as_ref(), Error::Cancelled),
+        "{outcomes:?}"
+    );
+    let peer = outcomes[1].as_ref().unwrap_err().to_string();
+    assert!(
+        peer.contains("rank 0 (127.0.0.1) failed: its task was cancelled"),
+        "{peer}"
+    );
+    // A session's own patience is ten seconds.
+    assert!(took < after + Duration::from_secs(6), "{took:?}");
+    // Lets the thread that writes go on to its end.
+    let both_ends = OpenOptions::new().read(true).write(true).open(&pipe);
+    drop(both_ends.unwrap());
 }

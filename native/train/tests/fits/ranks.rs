@@ -1,7 +1,7 @@
 //! Fits several ranks in one process, each with its own session, as Spark tasks would.
 
 use arrow_array::{ArrayRef, Float32Array, Int32Array, RecordBatch};
-use flambeau_collective::Secret;
+use flambeau_collective::{Config, Secret};
 use flambeau_formats::checkpoint::Checkpoint;
 use flambeau_formats::pointer::Pointer;
 use flambeau_train::Error;
@@ -93,18 +93,26 @@ impl Job {
         }
     }
 
-    fn session(&self, rank: usize, world_size: usize, directory: &Path) -> FitSession {
+    fn how_to_meet(&self, rank: usize, world_size: usize) -> Value {
         // Spark would end the others where one is killed before they have met.
         let rendezvous_timeout_ms = if self.killed.is_some() { 3000 } else { 60_000 };
+        json!({
+            "run_id": self.run_id, "stage_id": 1, "stage_attempt": self.attempt, "rank": rank,
+            "world_size": world_size, "hosts": vec!["127.0.0.1"; world_size],
+            "bind_host": "127.0.0.1", "port": 39100, "port_retries": 64,
+            "rendezvous_timeout_ms": rendezvous_timeout_ms, "progress_timeout_ms": self.progress_timeout_ms})
+    }
+
+    /// How a rank meets the others without a session.
+    pub(crate) fn collective(&self, rank: usize, world_size: usize) -> Config {
+        serde_json::from_value(self.how_to_meet(rank, world_size)).unwrap()
+    }
+
+    fn session(&self, rank: usize, world_size: usize, directory: &Path) -> FitSession {
         let config = json!({
             "rank": rank, "threads": 1, "local_dir": directory.join(rank.to_string()),
             "cache_bytes": self.cache_bytes,
-            "collective": {
-                "run_id": self.run_id, "stage_id": 1, "stage_attempt": self.attempt, "rank": rank,
-                "world_size": world_size, "hosts": vec!["127.0.0.1"; world_size],
-                "bind_host": "127.0.0.1", "port": 39100, "port_retries": 64,
-                "rendezvous_timeout_ms": rendezvous_timeout_ms,
-                "progress_timeout_ms": self.progress_timeout_ms},
+            "collective": self.how_to_meet(rank, world_size),
             "columns": {"features": ["a", "b", "c", "d"], "labels": ["label"], "weight": null,
                         "null_policy": self.null_policy},
             "fit": self.fit, "resume": if rank == 0 { json!(self.resume) } else { Value::Null },

@@ -55,6 +55,7 @@ private[cli] object TrainCommand extends Command {
     Flag("checkpoint-every-epochs", "epochs between checkpoints", default = Some("1")),
     Flag("checkpoint-every-steps", "steps between checkpoints within an epoch"),
     Flag("keep-checkpoints", "how many of the newest checkpoints stay", default = Some("5")),
+    Flag("resume", "whether training goes on where one was interrupted in model-dir", default = Some("true")),
     Flag("model-dir", "directory for checkpoints, TensorBoard events and the export", required = true)) ++ Tables.MappingFlags
 
   override def run(spark: SparkSession, arguments: Arguments, out: PrintStream): Unit = {
@@ -104,6 +105,7 @@ private[cli] object TrainCommand extends Command {
       .setSkipMismatch(arguments.flag("skip-mismatch"))
       .setCheckpointEveryEpochs(arguments.count("checkpoint-every-epochs"))
       .setKeepCheckpoints(arguments.count("keep-checkpoints"))
+      .setResume(arguments.flag("resume"))
       .setModelDir(arguments("model-dir"))
     def whenSet(name: String)(use: String => Unit): Unit = arguments.get(name).foreach(_ => use(name))
     whenSet("epochs")(name => estimator.setEpochs(arguments.count(name)))

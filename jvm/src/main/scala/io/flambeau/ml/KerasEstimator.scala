@@ -66,6 +66,7 @@ final class KerasEstimator(override val uid: String)
   def setCheckpointEveryEpochs(value: Int): this.type = set(checkpointEveryEpochs, value)
   def setCheckpointEverySteps(value: Long): this.type = set(checkpointEverySteps, value)
   def setKeepCheckpoints(value: Int): this.type = set(keepCheckpoints, value)
+  def setResume(value: Boolean): this.type = set(resume, value)
   def setVerbose(value: Int): this.type = set(verbose, value)
 
   /** @throws io.flambeau.FlambeauException saying what failed first, on which rank, and what to do */
@@ -127,6 +128,7 @@ final class KerasEstimator(override val uid: String)
       inputMode = mode,
       modelDir = get(modelDir),
       keepCheckpoints = if (microBatch.isDefined) $(keepCheckpoints).max(2) else $(keepCheckpoints),
+      resume = $(resume),
       microBatch = microBatch)
     FitJob.run(dataset, spec, Option.when($(verbose) > 0)(System.out))
   }

@@ -217,13 +217,16 @@ trait KerasParams extends KerasColumnParams with HasSeed {
   final val keepCheckpoints: IntParam =
     new IntParam(this, "keepCheckpoints", "newest checkpoints that are kept", ParamValidators.gt(0))
 
+  final val resume: BooleanParam = new BooleanParam(
+    this, "resume", "whether a fit goes on from the checkpoint of one that was interrupted in modelDir")
+
   final val verbose: IntParam =
     new IntParam(this, "verbose", "1: print progress, 0: be silent", ParamValidators.inArray(Array(0, 1)))
 
   setDefault(
     labelCol -> "label", labelEncoding -> "none", batchSize -> 32, epochs -> 1, numWorkers -> 1, seed -> 42L, shuffle -> true,
     allreduceDtype -> "float32", dropRemainder -> false, repeat -> false, inputMode -> "spark", shuffleBuffer -> 4096,
-    skipMismatch -> false, exportFormats -> Array("keras"), validationSplit -> 0.0, checkpointEveryEpochs -> 1, keepCheckpoints -> 5, verbose -> 1)
+    skipMismatch -> false, exportFormats -> Array("keras"), validationSplit -> 0.0, checkpointEveryEpochs -> 1, keepCheckpoints -> 5, resume -> true, verbose -> 1)
 
   final def getModel: String = $(model)
   final def getModelBytes: String = $(modelBytes)
@@ -259,6 +262,7 @@ trait KerasParams extends KerasColumnParams with HasSeed {
   final def getCheckpointEveryEpochs: Int = $(checkpointEveryEpochs)
   final def getCheckpointEverySteps: Long = $(checkpointEverySteps)
   final def getKeepCheckpoints: Int = $(keepCheckpoints)
+  final def getResume: Boolean = $(resume)
   final def getVerbose: Int = $(verbose)
 
   private[ml] def columns: Columns = {

@@ -15,6 +15,8 @@ import io.flambeau.ConfigException
  * @param rendezvousTimeoutMs how long all ranks may take to meet
  * @param progressTimeoutMs how long a living peer may stand still
  * @param cacheBytes memory for one rank's rows
+ * @param stragglerMs how long a rank holds the others up before it is named
+ * @param transports over what data travels between ranks
  * @param security how the ranks protect what they exchange
  */
 private[train] final case class ClusterSettings(
@@ -22,6 +24,8 @@ private[train] final case class ClusterSettings(
     portRetries: Int,
     rendezvousTimeoutMs: Long,
     progressTimeoutMs: Long,
+    stragglerMs: Long,
+    transports: Transports,
     cacheBytes: Long,
     security: LinkSecurity)
 
@@ -43,6 +47,9 @@ private[train] object ClusterSettings {
       setting("spark.flambeau.port.maxRetries", "64")(_.toInt),
       setting("spark.flambeau.rendezvousTimeout", "120s")(JavaUtils.timeStringAsSec(_) * 1000),
       setting("spark.flambeau.progressTimeout", "600s")(JavaUtils.timeStringAsSec(_) * 1000),
+      // Shorter in tests only, which is why no page has it.
+      setting("spark.flambeau.internal.stragglerAfter", "30s")(JavaUtils.timeStringAsSec(_) * 1000),
+      Transports.of(spark.conf.getOption(_)),
       cacheBytes(
         setting("spark.flambeau.cache.memory", s"${defaultCacheMiB(sc.getConf, sc.isLocal)}m")(JavaUtils.byteStringAsBytes),
         ranksPerExecutor(sc)),

@@ -4,11 +4,13 @@ package io.flambeau.train
 import java.io.PrintStream
 import java.util.UUID
 
+import org.apache.hadoop.conf.Configuration
 import org.apache.spark.rdd.RDD
 import org.apache.spark.sql.Dataset
 import org.apache.spark.sql.types.StructType
 import org.apache.spark.util.SerializableConfiguration
 import org.json4s.jackson.JsonMethods.parse
+import org.slf4j.LoggerFactory
 
 import io.flambeau.jni.DriverCheck
 
@@ -17,6 +19,8 @@ import io.flambeau.jni.DriverCheck
  * stage that gives a job's result, so the stage is followed by an exchange to one partition.
  */
 object FitJob {
+  private val log = LoggerFactory.getLogger(getClass.getName.stripSuffix("$"))
+
   /**
    * @param progress where to print a line per step or epoch, if anywhere
    * @throws io.flambeau.FlambeauException the failure that came first, on any rank
@@ -28,7 +32,7 @@ object FitJob {
     SlotCheck.demand(sc, spec.numWorkers)
     val runId = spec.microBatch.fold(UUID.randomUUID().toString)(part => s"stream-${part.stream}")
     val hadoop = new SerializableConfiguration(sc.hadoopConfiguration)
-    spec.modelDir.foreach(new ModelDirectory(_, runId, hadoop.value, spec.keepCheckpoints).checkWritable())
+    val owner = ownerOf(ModelDirectory.Owner(runId), spec, hadoop.value, progress)
     val (sources, schema) = sourcesOf(data, spec)
 
     val accumulator = sc.collectionAccumulator[String]("flambeau progress")
@@ -36,7 +40,7 @@ object FitJob {
     val model = sc.broadcast(spec.files.model)
     val weights = sc.broadcast(Option(spec.files.weights).getOrElse(Array.emptyByteArray))
     val task = FitTask(
-      runId, spec.columns, schema, spec.training, ClusterSettings.of(spark), spec.modelDir,
+      owner, spec.columns, schema, spec.training, ClusterSettings.of(spark), spec.modelDir,
       spec.keepCheckpoints, spec.microBatch, JobSecret.create(), model, weights, hadoop, accumulator)
     val printer = progress.map(out => new ProgressReport.Listener(accumulator, new ProgressPrinter(out).show))
     printer.foreach(sc.addSparkListener(_))
@@ -53,6 +57,24 @@ object FitJob {
       weights.destroy()
     }
   }
+
+  /** The run as the owner of its model directory; says so where it goes on from what is there. */
+  private def ownerOf(
+      run: ModelDirectory.Owner,
+      spec: FitSpec,
+      hadoop: Configuration,
+      progress: Option[PrintStream]): ModelDirectory.Owner =
+    spec.modelDir.fold(run) { location =>
+      val directory = new ModelDirectory(location, run, hadoop, spec.keepCheckpoints)
+      directory.checkWritable()
+      val owner = directory.succession(spec.resume && spec.microBatch.isEmpty)
+      new ModelDirectory(location, owner, hadoop, spec.keepCheckpoints).checkpoint().filter(_ => owner.goesOn).foreach { name =>
+        val line = s"modelDir $location holds a fit that was interrupted: this one goes on from its $name (resume=false starts anew)"
+        log.info(line)
+        progress.foreach(_.println(line))
+      }
+      owner
+    }
 
   /** One for each rank, and the schema of their rows without the last field. */
   private def sourcesOf(data: Dataset[_], spec: FitSpec): (RDD[RankSource], StructType) = spec.inputMode match {

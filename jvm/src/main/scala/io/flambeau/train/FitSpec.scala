@@ -15,6 +15,7 @@ import io.flambeau.jni.Columns
  * @param inputMode how rows come to the ranks
  * @param modelDir where checkpoints, events and the export go; without it nothing is written
  * @param keepCheckpoints how many of the newest stay there
+ * @param resume whether it goes on from the checkpoint of a fit that was interrupted there
  * @param microBatch what the rows are, if they are part of a stream; this needs a modelDir
  */
 final case class FitSpec(
@@ -28,6 +29,7 @@ final case class FitSpec(
     inputMode: InputMode,
     modelDir: Option[String],
     keepCheckpoints: Int = 5,
+    resume: Boolean = true,
     microBatch: Option[MicroBatch] = None)
 
 /**

@@ -25,7 +25,7 @@ import io.flambeau.jni.{Columns, NativeLibrary, Session}
  * @param weights the files of initial weights one after the other, or none
  */
 private[train] final case class FitTask(
-    runId: String,
+    owner: ModelDirectory.Owner,
     columns: Columns,
     schema: StructType,
     training: String,
@@ -58,13 +58,13 @@ private[train] final case class FitTask(
   }
 
   private def directory: Option[ModelDirectory] =
-    modelDir.map(new ModelDirectory(_, runId, hadoop.value, keepCheckpoints))
+    modelDir.map(new ModelDirectory(_, owner, hadoop.value, keepCheckpoints))
 
-  /** On rank 0, a copy of the checkpoint that an earlier attempt or micro-batch of this run left. */
+  /** On rank 0, a copy of the checkpoint that an earlier attempt, run or micro-batch left. */
   private def resumed(context: BarrierTaskContext, localDir: Path): Option[Path] =
     for {
       store <- directory if context.partitionId() == 0
-      if context.stageAttemptNumber() > 0 || microBatch.exists(part => !Session.holds(part.stream, part.number))
+      if context.stageAttemptNumber() > 0 || owner.goesOn || microBatch.exists(part => !Session.holds(part.stream, part.number))
       name <- store.checkpoint()
     } yield {
       val local = localDir.resolve(s"resumed-$name")
@@ -80,7 +80,10 @@ private[train] final case class FitTask(
     try {
       val events = new RankEvents(session, directory, new ProgressReport(progress, context.stageAttemptNumber()), started)
       val result = feed(source, session, events, context)
-      if (context.partitionId() == 0) Trained(resultOf(result, microBatch.isEmpty)) else Followed
+      if (context.partitionId() == 0) {
+        if (microBatch.isEmpty) directory.foreach(_.end())
+        Trained(resultOf(result, microBatch.isEmpty))
+      } else Followed
     } finally session.close()
   }
 
@@ -94,7 +97,7 @@ private[train] final case class FitTask(
       ("model_dir" -> modelDir.isDefined) ~
       ("cache_bytes" -> cluster.cacheBytes) ~
       ("collective" ->
-        ("run_id" -> runId) ~
+        ("run_id" -> owner.run) ~
           ("stage_id" -> context.stageId()) ~
           ("stage_attempt" -> context.stageAttemptNumber()) ~
           ("rank" -> rank) ~
@@ -105,6 +108,8 @@ private[train] final case class FitTask(
           ("port_retries" -> cluster.portRetries) ~
           ("rendezvous_timeout_ms" -> cluster.rendezvousTimeoutMs) ~
           ("progress_timeout_ms" -> cluster.progressTimeoutMs) ~
+          ("straggler_ms" -> cluster.stragglerMs) ~
+          ("transports" -> cluster.transports.name) ~
           ("security" -> cluster.security.name)) ~
       ("columns" -> columns.json) ~
       ("fit" -> parse(training)) ~

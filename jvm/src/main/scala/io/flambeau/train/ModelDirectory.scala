@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 package io.flambeau.train
 
-import java.io.IOException
+import java.io.{IOException, OutputStream}
 import java.nio.charset.StandardCharsets.UTF_8
 import java.nio.file.{Files, Path => LocalPath}
 
@@ -9,20 +9,17 @@ import scala.util.Using
 
 import org.apache.hadoop.conf.Configuration
 import org.apache.hadoop.fs.{ChecksumFileSystem, FileContext, FileSystem, Options, Path, RawLocalFileSystem}
-import org.json4s.JString
-import org.json4s.JsonDSL._
-import org.json4s.jackson.JsonMethods.{compact, parse}
 
 import io.flambeau.{ConfigException, StorageException}
 
 /**
  * The directory of one model, on any file system Hadoop knows. A file appears whole or not at all:
- * it is written under a temporary name and renamed. `run.json` names the run that owns the
- * directory, the last that committed a file; `checkpoint` points to that run's newest checkpoint.
+ * it is written under a temporary name and renamed. `checkpoint` points to the newest checkpoint, and
+ * says of which run; what it points to counts until a newer one is there.
  *
- * @param keep how many of the run's newest checkpoints stay, whatever attempt left them
+ * @param keep how many of the newest checkpoints stay, whichever attempt left them
  */
-private[train] final class ModelDirectory(location: String, runId: String, conf: Configuration, keep: Int) {
+private[train] final class ModelDirectory(location: String, owner: ModelDirectory.Owner, conf: Configuration, keep: Int) {
   import ModelDirectory._
 
   private val root = new Path(location)
@@ -37,7 +34,7 @@ private[train] final class ModelDirectory(location: String, runId: String, conf:
   def checkWritable(): Unit =
     try {
       files.mkdirs(root)
-      val probe = at(s".$runId.tmp")
+      val probe = at(s".${owner.run}.tmp")
       files.create(probe, true).close()
       files.delete(probe, false)
     } catch {
@@ -47,54 +44,92 @@ private[train] final class ModelDirectory(location: String, runId: String, conf:
           error)
     }
 
-  /** Copies the local file to `name`, replacing what is there. */
+  /**
+   * Copies the local file to `name`, replacing what is there. A pointer that is older than the one
+   * there is left out: a later attempt has gone on.
+   *
+   * @throws ConfigException if another run has left a checkpoint here since this one began
+   */
   def commit(local: LocalPath, name: String): Unit = storing(name) {
-    claimed
-    write(name)(Files.copy(local, _))
-    if (name == Pointer) prune()
+    if (name == Pointer) commitPointer(Files.readString(local))
+    else {
+      checkOwned(pointer())
+      write(name)(Files.copy(local, _))
+    }
   }
 
   /** Deletes `name`, if it is there. */
-  def remove(name: String): Unit = storing(name)(files.delete(at(name), false))
-
-  /** The newest checkpoint that this run has committed. */
-  def checkpoint(): Option[String] = storing(Pointer) {
-    if (isOwned && files.exists(at(Pointer))) {
-      pointed().reverse.map(step => s"ckpt-$step.safetensors").find(name => files.exists(at(name)))
-    } else None
+  def remove(name: String): Unit = storing(name) {
+    checkOwned(pointer())
+    files.delete(at(name), false)
   }
 
-  /** The steps that the pointer names, in order. */
-  private def pointed(): Seq[Long] = PointerLine.findAllMatchIn(read(Pointer)).map(_.group(1).toLong).toSeq.sorted
+  /** The newest checkpoint that this run, or the one that it goes on from, has committed. */
+  def checkpoint(): Option[String] = storing(Pointer)(pointer().filter(owner.goesOnFrom).flatMap(existing).map(nameOf))
 
-  /** Deletes the checkpoints that are older than those to keep, and later ones, which other runs left. */
-  private def prune(): Unit = {
-    val newest = pointed().last
-    val found = files.listStatus(root).toSeq.map(_.getPath.getName).collect { case name @ CheckpointName(step) => step.toLong -> name }
-    val kept = found.map(_._1).filter(_ <= newest).sorted.takeRight(keep)
-    found.filterNot { case (step, _) => kept.contains(step) }.foreach { case (_, name) => files.delete(at(name), false) }
+  /**
+   * This run as the owner of what is here.
+   *
+   * @param resume whether it goes on where a run was interrupted
+   */
+  def succession(resume: Boolean): Owner = storing(Pointer) {
+    val found = pointer()
+    owner.copy(predecessor = found.map(_.run), goesOn = resume && found.exists(run => !run.hasEnded && existing(run).isDefined))
+  }
+
+  /** Takes down that the run has ended well: nobody goes on from its checkpoint. */
+  def end(): Unit = storing(Pointer) {
+    pointer().filter(_.run == owner.run).foreach(own => write(own.copy(hasEnded = true)))
+  }
+
+  /** The newest of the steps that `pointer` names whose checkpoint is there. */
+  private def existing(pointer: CheckpointPointer): Option[Long] =
+    pointer.steps.reverse.find(step => files.exists(at(nameOf(step))))
+
+  private def commitPointer(text: String): Unit = {
+    val found = pointer()
+    checkOwned(found)
+    val own = CheckpointPointer(owner.run, hasEnded = false, text)
+    if (!found.filter(_.run == owner.run).flatMap(existing).exists(_ > own.steps.last)) {
+      write(own)
+      prune(own, others = !found.exists(owner.goesOnFrom))
+    }
+  }
+
+  /**
+   * Deletes the checkpoints that are older than those to keep, and later ones, which are of a run
+   * before; with `others` all that the pointer does not name. Half-written ones go, too.
+   */
+  private def prune(pointer: CheckpointPointer, others: Boolean): Unit = {
+    val names = files.listStatus(root).toSeq.map(_.getPath.getName)
+    val found = names.collect { case CheckpointName(step) => step.toLong }
+    val own = found.filter(step => step <= pointer.steps.last && (!others || pointer.steps.contains(step)))
+    val old = found.diff(own.sorted.takeRight(keep)).map(nameOf)
+    (old ++ names.filter(HalfWritten.matches)).foreach(name => files.delete(at(name), false))
   }
 
   /** Copies `name` to the local file. */
   def fetch(name: String, local: LocalPath): Unit =
     storing(name)(Using.resource(files.open(at(name)))(Files.copy(_, local)))
 
-  /** Makes the directory this run's own: an older run's checkpoint no longer counts. */
-  private lazy val claimed: Unit =
-    if (!isOwned) {
-      files.delete(at(Pointer), false)
-      write(RunFile)(_.write(compact("run_id" -> runId).getBytes(UTF_8)))
+  private def checkOwned(found: Option[CheckpointPointer]): Unit =
+    found.filterNot(owner.mayReplace).foreach { other =>
+      throw new ConfigException(
+        s"${at(Pointer)}: run ${other.run} has left a checkpoint here since run ${owner.run} began: another fit trains into this modelDir. " +
+          "Try: a modelDir for each")
     }
-
-  private def isOwned: Boolean =
-    files.exists(at(RunFile)) && parse(read(RunFile)) \ "run_id" == JString(runId)
 
   private def at(name: String): Path = new Path(root, name)
 
-  private def read(name: String): String =
-    Using.resource(files.open(at(name)))(stream => new String(stream.readAllBytes(), UTF_8))
+  private def pointer(): Option[CheckpointPointer] =
+    if (files.exists(at(Pointer))) {
+      val text = Using.resource(files.open(at(Pointer)))(stream => new String(stream.readAllBytes(), UTF_8))
+      CheckpointPointer.read(text)
+    } else None
 
-  private def write(name: String)(body: java.io.OutputStream => Unit): Unit = {
+  private def write(pointer: CheckpointPointer): Unit = write(Pointer)(_.write(pointer.text.getBytes(UTF_8)))
+
+  private def write(name: String)(body: OutputStream => Unit): Unit = {
     val target = at(name)
     val temporary = new Path(target.getParent, s".${target.getName}.tmp")
     Using.resource(files.create(temporary, true))(body)
@@ -117,12 +152,22 @@ private[train] final class ModelDirectory(location: String, runId: String, conf:
 
 private[train] object ModelDirectory {
   private val Pointer = "checkpoint"
-  private val RunFile = "run.json"
+  private val HalfWritten = """\.ckpt-\d+\.safetensors\.tmp""".r
   private val CheckpointName = """ckpt-(\d+)\.safetensors""".r
 
+  private def nameOf(step: Long): String = s"ckpt-$step.safetensors"
+
   /**
-   * TensorFlow's checkpoint state, which names checkpoints without their files' ending. It may be
-   * ahead of the files when the task that copied them was killed.
+   * A run that writes to a directory.
+   *
+   * @param predecessor whose checkpoint was there when it began; it may be replaced
+   * @param goesOn whether the run goes on from that checkpoint
    */
-  private val PointerLine = """model_checkpoint_paths?:\s*"ckpt-(\d+)"""".r
+  final case class Owner(run: String, predecessor: Option[String] = None, goesOn: Boolean = false) {
+    private[ModelDirectory] def mayReplace(found: CheckpointPointer): Boolean =
+      found.run == run || predecessor.contains(found.run)
+
+    private[ModelDirectory] def goesOnFrom(found: CheckpointPointer): Boolean =
+      found.run == run || goesOn && predecessor.contains(found.run)
+  }
 }

@@ -4,6 +4,8 @@ package io.flambeau.train
 import org.apache.spark.SparkConf
 import org.scalatest.funsuite.AnyFunSuite
 
+import io.flambeau.ConfigException
+
 class ClusterSettingsSuite extends AnyFunSuite {
 
   private def default(local: Boolean, settings: (String, String)*): Long =
@@ -22,5 +24,13 @@ class ClusterSettingsSuite extends AnyFunSuite {
   test("ranks of an executor share it, and each has a mebibyte") {
     assert(ClusterSettings.cacheBytes(executor = 8L << 30, ranks = 4) == 2L << 30)
     assert(ClusterSettings.cacheBytes(executor = 1L << 20, ranks = 4) == 1L << 20)
+  }
+
+  test("transports are auto or tcp, and another name is refused with those there are") {
+    def of(settings: (String, String)*): Transports = Transports.of(settings.toMap.get)
+    assert(of() == Transports.Auto && of(Transports.Key -> "auto") == Transports.Auto)
+    assert(of(Transports.Key -> " tcp ") == Transports.Tcp)
+    val message = intercept[ConfigException](of(Transports.Key -> "rdma")).getMessage
+    assert(message.startsWith("spark.flambeau.transports is 'rdma'. Try: auto, ") && message.contains("or tcp"))
   }
 }

@@ -79,7 +79,7 @@ class FitSuite extends SparkSuite {
       val names = folder.toFile.list().toSet
       val (checkpoints, others) = names.partition(_.endsWith(".safetensors"))
       assert(checkpoints.nonEmpty)
-      assert(others == Set("checkpoint", "run.json", "model.json", "history.json", "export", "train"))
+      assert(others == Set("checkpoint", "model.json", "history.json", "export", "train"))
       val events = folder.resolve("train").toFile.list().toSeq
       assert(events.length == 1 && events.head.startsWith("events.out.tfevents."))
       assert(Files.size(folder.resolve("export/model.keras")) > 0)
