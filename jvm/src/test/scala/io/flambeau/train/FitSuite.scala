@@ -86,6 +86,29 @@ class FitSuite extends SparkSuite {
     }
   }
 
+  test("a fit goes on from one that was interrupted with the same settings, to the weights of the undisturbed one") {
+    failAfter(deadline) {
+      val folder = temporaryDirectory()
+      val data = Samples.points(spark, 400, 2)
+      def estimator(epochs: Int) = Samples.estimator(2).setEpochs(epochs).setModelDir(folder.toUri.toString)
+      def interrupt(): Unit = {
+        val pointer = folder.resolve("checkpoint")
+        Files.writeString(pointer, Files.readString(pointer).replace(", which has ended", ""))
+      }
+      val undisturbed = weights(Samples.estimator(2).setEpochs(4).fit(data))
+      estimator(2).fit(data)
+      interrupt()
+      val message = failure[ConfigException](estimator(4).setBatchSize(7).setSeed(8).fit(data))
+      assert(message.contains("batchSize was ") && message.contains(" and is 7; seed was ") && message.contains("resume=false"))
+      val again = estimator(4).fit(data)
+      assert(again.history("loss").length == 4 && weights(again) == undisturbed)
+      // It has ended: the next one starts anew, as does one that is told to.
+      assert(estimator(1).setBatchSize(7).fit(data).history("loss").length == 1)
+      interrupt()
+      assert(estimator(1).setResume(false).fit(data).history("loss").length == 1)
+    }
+  }
+
   private def failure[E <: FlambeauException: ClassTag](fit: => Any): String =
     failAfter(deadline)(intercept[E](fit).getMessage)
 
