@@ -41,7 +41,7 @@ def test_a_rank_that_holds_the_others_up_is_named_on_the_driver_and_in_the_execu
             WARNED_SECONDS,
             f"a warning in {other.log}",
             lambda: re.search(
-                r"waiting \d s for rank 1 \(\S+\) in allreduce \d+ \(\S+ k?B\), step \d+: "
+                r"waiting \d s for rank 1 \(\S+\) in allreduce\S* \d+ \(\S+ k?B\), step \d+: "
                 r"it has begun operation \d+ so far",
                 other.log.read_text(),
             ),
