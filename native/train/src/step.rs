@@ -20,8 +20,10 @@
 //! that does not count, to take part in them.
 
 mod local;
+mod totals;
 
 use self::local::Apart;
+pub use self::totals::Totals;
 use crate::batch::{Batch, BatchShape};
 use crate::before::Before;
 use crate::block::Block;
@@ -29,7 +31,7 @@ use crate::buckets::Leaving;
 use crate::dataset::random;
 use crate::error::Error;
 use crate::event::Logs;
-use crate::exchange::{Exchange, add};
+use crate::exchange::Exchange;
 use crate::objective::Objective;
 use crate::ranks::Ranks;
 use crate::share::{Rest, Share};
@@ -38,7 +40,6 @@ use flambeau_collective::{Communicator, Wire};
 use flambeau_keras::losses::LabelSpec;
 use flambeau_keras::optimizers::{Optimizer, OptimizerValueMut};
 use flambeau_keras::{Gradient, IndexedSlices, Model, Pass, Value, WithoutRows};
-use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use tch::{Kind, Tensor};
@@ -60,36 +61,6 @@ pub struct Trainer {
     apart: Option<Apart>,
     /// One row of the last batch, for steps without rows in a model that sums over ranks.
     stand_in: Option<Vec<Value>>,
-}
-
-/// Sums over rows: of one step over all ranks, or of several steps.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Totals {
-    /// Loss times rows: of the whole, then of each loss that is logged by name.
-    pub losses: Vec<f64>,
-    /// Rows.
-    pub rows: f64,
-    /// The metrics' sums, one after the other.
-    pub metrics: Vec<f64>,
-}
-
-impl Totals {
-    /// Adds another step's sums.
-    pub fn add(&mut self, other: &Totals) {
-        add(&mut self.losses, &other.losses);
-        self.rows += other.rows;
-        add(&mut self.metrics, &other.metrics);
-    }
-
-    /// Rows as a count.
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "a sum of counts, exact up to 2^53"
-    )]
-    pub fn row_count(&self) -> u64 {
-        self.rows as u64
-    }
 }
 
 /// What one step gave, or all since the ranks met last.
