@@ -86,6 +86,7 @@ class FitSettings(PredictSettings, total=False):
     seed: int
     shuffle: bool
     allreduceDtype: str
+    localSteps: int
     validationIndicatorCol: str
     validationSplit: float
     modelDir: str

@@ -276,6 +276,12 @@ class EstimatorParams(ModelParams):
         "type in which gradients travel between workers: 'float32', 'bfloat16' or 'float16'",
         TypeConverters.toString,
     )
+    localSteps: Param[int] = Param(
+        Params._dummy(),
+        "localSteps",
+        "steps that each worker makes by itself before all average their weights",
+        TypeConverters.toInt,
+    )
     modelDir: Param[str] = Param(
         Params._dummy(),
         "modelDir",

@@ -102,6 +102,7 @@ def test_workers_read_files_by_themselves(spark, network, data, tmp_path):
         metrics=["accuracy"],
         inputMode="direct",
         shuffleBuffer=500,
+        localSteps=3,
         globalBatchSize=30,
         numWorkers=2,
         maxSteps=300,

@@ -38,8 +38,9 @@ fn main() -> Result<(), Box<dyn Error>> {
             labels: vec![Some(y)],
             weights: None,
         };
-        let stepped = trainer.step(Some(&batch), true, Position { epoch: 1, step })?;
-        losses.push(stepped.totals.losses[0] / stepped.totals.rows);
+        let stepped = trainer.step(Some(&batch), true, Position { epoch: 1, step }, true)?;
+        let totals = stepped.ok_or("a step that no rank made")?.totals;
+        losses.push(totals.losses[0] / totals.rows);
     }
 
     std::fs::write(case.join("losses.json"), serde_json::to_vec(&losses)?)?;

@@ -96,7 +96,7 @@ fn train(case: &Path, at: (usize, usize), steps: u64, how: (i64, bool)) -> Outco
         labels: vec![Some(y?)],
         weights: None,
     };
-    let mut step = |step| trainer.step(Some(&batch), true, Position { epoch: 1, step });
+    let mut step = |step| trainer.step(Some(&batch), true, Position { epoch: 1, step }, true);
     for number in 1..=WARM_UP {
         step(number)?;
     }
@@ -107,7 +107,7 @@ fn train(case: &Path, at: (usize, usize), steps: u64, how: (i64, bool)) -> Outco
             epoch: 1,
             step: WARM_UP + number,
         };
-        trainer.step(Some(&batch), true, at)?;
+        trainer.step(Some(&batch), true, at, true)?;
     }
     let total = started.elapsed();
     let after = trainer.times();

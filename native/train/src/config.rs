@@ -130,6 +130,10 @@ pub struct Fit {
     /// How gradients travel between ranks: in 16 bits they are rounded, and are half as many bytes.
     #[serde(default)]
     pub allreduce_dtype: AllreduceDtype,
+    /// Steps that each rank makes by itself before the ranks average their weights; with 1 they
+    /// exchange gradients in each.
+    #[serde(default = "one_step")]
+    pub local_steps: u64,
     /// Seed of initializers, shuffling and dropout.
     pub seed: u64,
     /// Rows of the whole data set where the caller knows them, for the time left in epoch 1.
@@ -162,10 +166,22 @@ impl Fit {
         if self.epochs.is_none() && self.max_steps.is_none() {
             return refuse("nothing says when training ends: set epochs or maxSteps");
         }
+        if self.local_steps == 0 {
+            return refuse("localSteps must be at least 1");
+        }
         if self.repeat && self.steps_per_epoch.is_none() {
             return refuse("repeat without stepsPerEpoch would be an epoch without end: set both");
         }
         Ok(())
+    }
+
+    /// Whether ranks that train apart meet behind step number `done` of an epoch, which is `step` of
+    /// the fit: in time, and wherever all of them must have the same weights.
+    pub(crate) fn meets(&self, done: u64, step: u64) -> bool {
+        let every = self.checkpoint_every_steps;
+        done.is_multiple_of(self.local_steps)
+            || self.ends_epoch(done, step, true)
+            || (every > 0 && step.is_multiple_of(every))
     }
 
     /// Rows that `rank` of `ranks` puts into a step.
@@ -319,6 +335,10 @@ fn shuffle_buffer() -> usize {
 }
 
 fn one() -> usize {
+    1
+}
+
+fn one_step() -> u64 {
     1
 }
 

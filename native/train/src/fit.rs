@@ -137,26 +137,34 @@ impl FitLoop<'_> {
             }
             self.batches.check()?;
             self.batches.enter(state.cursor.passes)?;
+            let (trainer, settings) = (&mut *self.trainer, self.settings);
+            let apart = trainer.steps_apart() + 1;
             let at = Position {
                 epoch: state.epochs + 1,
-                step: state.step + 1,
+                step: state.step + apart,
             };
-            let (trainer, settings) = (&mut *self.trainer, self.settings);
+            let is_first = state.step + 1 == state.first_step;
+            let meet = settings.meets(epoch.steps + apart, at.step);
             // Taken down at once: what comes after the step may fail.
             let stepped = self.batches.step(|batch, more| {
-                let stepped = trainer.step(batch, more, at)?;
-                if stepped.totals.rows > 0.0 {
-                    state.step(&stepped, settings);
+                let stepped = trainer.step(batch, more, at, meet)?;
+                if let Some(stepped) = &stepped
+                    && stepped.totals.rows > 0.0
+                {
+                    state.step(stepped, settings);
                 }
                 Ok(stepped)
             })?;
+            let Some(stepped) = stepped else {
+                continue;
+            };
             if stepped.totals.rows == 0.0 && self.may_be_empty {
                 return Ok(None);
             }
             if stepped.totals.rows == 0.0 {
                 return Err(self.without_rows().into());
             }
-            if state.step == state.first_step && self.artifacts.is_some() {
+            if is_first && self.artifacts.is_some() {
                 self.tell(Event::Started {
                     seconds: self.opened.elapsed().as_secs_f64(),
                 });

@@ -100,10 +100,10 @@ impl State {
         )))
     }
 
-    /// Takes down a step of the epoch that is not over, and what ends with it.
+    /// Takes down steps of the epoch that is not over, and what ends with them.
     pub fn step(&mut self, stepped: &Stepped, settings: &config::Fit) {
-        self.step += 1;
-        self.cursor.batches += 1;
+        self.step += stepped.steps;
+        self.cursor.batches += stepped.steps;
         if !stepped.more {
             self.cursor = Cursor {
                 passes: self.cursor.passes + 1,
@@ -111,7 +111,7 @@ impl State {
             };
         }
         if let Some(epoch) = &mut self.unfinished {
-            epoch.steps += 1;
+            epoch.steps += stepped.steps;
             epoch.totals.add(&stepped.totals);
             epoch.trained = settings.ends_epoch(epoch.steps, self.step, stepped.more);
         }

@@ -48,6 +48,7 @@ pub(crate) fn of(config: &FitSession, trainer: &Trainer) -> Settings {
             "allreduceDtype",
             json!(format!("{:?}", fit.allreduce_dtype).to_lowercase()),
         ),
+        ("localSteps", json!(fit.local_steps)),
         ("seed", json!(fit.seed)),
     ];
     let settings = settings.into_iter();

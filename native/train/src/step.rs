@@ -19,6 +19,11 @@
 //! forward pass and one of their gradients to the backward pass; a rank that ran dry runs a row
 //! that does not count, to take part in them.
 
+mod local;
+mod totals;
+
+use self::local::Apart;
+pub use self::totals::Totals;
 use crate::batch::{Batch, BatchShape};
 use crate::before::Before;
 use crate::block::Block;
@@ -26,7 +31,7 @@ use crate::buckets::Leaving;
 use crate::dataset::random;
 use crate::error::Error;
 use crate::event::Logs;
-use crate::exchange::{Exchange, add};
+use crate::exchange::Exchange;
 use crate::objective::Objective;
 use crate::ranks::Ranks;
 use crate::share::{Rest, Share};
@@ -35,7 +40,6 @@ use flambeau_collective::{Communicator, Wire};
 use flambeau_keras::losses::LabelSpec;
 use flambeau_keras::optimizers::{Optimizer, OptimizerValueMut};
 use flambeau_keras::{Gradient, IndexedSlices, Model, Pass, Value, WithoutRows};
-use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use tch::{Kind, Tensor};
@@ -53,44 +57,18 @@ pub struct Trainer {
     wire: Wire,
     before: Before,
     times: StepTimes,
+    /// Where ranks train apart from each other.
+    apart: Option<Apart>,
     /// One row of the last batch, for steps without rows in a model that sums over ranks.
     stand_in: Option<Vec<Value>>,
 }
 
-/// Sums over rows: of one step over all ranks, or of several steps.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Totals {
-    /// Loss times rows: of the whole, then of each loss that is logged by name.
-    pub losses: Vec<f64>,
-    /// Rows.
-    pub rows: f64,
-    /// The metrics' sums, one after the other.
-    pub metrics: Vec<f64>,
-}
-
-impl Totals {
-    /// Adds another step's sums.
-    pub fn add(&mut self, other: &Totals) {
-        add(&mut self.losses, &other.losses);
-        self.rows += other.rows;
-        add(&mut self.metrics, &other.metrics);
-    }
-
-    /// Rows as a count.
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "a sum of counts, exact up to 2^53"
-    )]
-    pub fn row_count(&self) -> u64 {
-        self.rows as u64
-    }
-}
-
-/// What one step gave.
+/// What one step gave, or all since the ranks met last.
 #[derive(Debug)]
 pub struct Stepped {
-    /// Over all ranks.
+    /// How many steps it stands for: of the rank that has made most since the ranks met last.
+    pub steps: u64,
+    /// Over all ranks, of these steps.
     pub totals: Totals,
     /// Whether any rank has rows left in this epoch.
     pub more: bool,
@@ -140,6 +118,7 @@ impl Trainer {
             wire: Wire::Float32,
             before,
             times: StepTimes::default(),
+            apart: None,
             stand_in: None,
         })
     }
@@ -253,6 +232,10 @@ impl Trainer {
     /// Takes part in one step, with rows or without. Every rank must call this, and every rank
     /// returns the same. If ranks do not come to an end of it, everything is as it was before.
     ///
+    /// Ranks that train apart (see [`train_apart`](Self::train_apart)) meet behind a step with `meet`, and
+    /// where they run dry: then all return the same, and before each returns none. Where they had not
+    /// met before a failure, their weights are their own.
+    ///
     /// # Errors
     /// [`Error::Numeric`], on all ranks alike, if the loss is not finite; [`Error::Collective`]
     /// if a rank is lost; [`Error::Keras`].
@@ -261,10 +244,14 @@ impl Trainer {
         batch: Option<&Batch>,
         more: bool,
         at: Position,
-    ) -> Result<Stepped, Error> {
+        meet: bool,
+    ) -> Result<Option<Stepped>, Error> {
         self.communicator.begin_step(at.step);
         self.before.take_down(&self.model);
-        let stepped = self.try_step(batch, more, at);
+        let stepped = match self.apart {
+            Some(_) => self.step_apart(batch, more, at, meet),
+            None => self.try_step(batch, more, at).map(Some),
+        };
         if stepped.is_err() {
             self.before.bring_back(&mut self.model);
         }
@@ -312,6 +299,7 @@ impl Trainer {
         Ok(Stepped {
             totals,
             more: exchange.more() > 0.0,
+            steps: 1,
         })
     }
 
@@ -484,8 +472,23 @@ impl Trainer {
                 return Ok(());
             }
         }
+        self.own_gradients(loss.as_ref(), pass, rows)?;
+        stopwatch.split(&mut self.times.backward);
+        if ranks > 1 {
+            self.share.sum(&mut self.communicator, self.wire)?;
+        }
+        Ok(())
+    }
+
+    /// Fills the share with this rank's gradients and moving statistics.
+    fn own_gradients(
+        &mut self,
+        loss: Option<&Tensor>,
+        pass: &Pass,
+        rows: f32,
+    ) -> Result<(), Error> {
         let mut replicas = Ranks(&mut self.communicator);
-        if let Some(loss) = &loss {
+        if let Some(loss) = loss {
             let needs = self.optimizer.needs();
             let (gradients, slices) = self.share.gradients_mut();
             slices
@@ -497,10 +500,6 @@ impl Trainer {
         } else {
             self.share.clear();
             pass.skip(&mut replicas)?;
-        }
-        stopwatch.split(&mut self.times.backward);
-        if ranks > 1 {
-            self.share.sum(&mut self.communicator, self.wire)?;
         }
         Ok(())
     }
@@ -525,6 +524,15 @@ impl Trainer {
 
     /// Applies the sum of the ranks' shares: optimizer step and moving statistics.
     fn update(&mut self, rows: f64) -> Result<(), Error> {
+        self.apply()?;
+        if self.communicator.world_size() > 1 {
+            self.share.store_moving(&mut self.model, f64_to_f32(rows));
+        }
+        Ok(())
+    }
+
+    /// Applies the share's gradients.
+    fn apply(&mut self) -> Result<(), Error> {
         let reached = self.share.reached();
         if reached.contains(&true) {
             let params = self.model.trainable_mut().as_mut_slice();
@@ -532,9 +540,6 @@ impl Trainer {
             if self.optimizer.apply(params, gradients, slices, &reached)? {
                 self.model.constrain()?;
             }
-        }
-        if self.communicator.world_size() > 1 {
-            self.share.store_moving(&mut self.model, f64_to_f32(rows));
         }
         Ok(())
     }

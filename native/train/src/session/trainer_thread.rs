@@ -147,7 +147,12 @@ impl Setup {
         let mut trainer = Trainer::new(model, objective, optimizer, communicator, seed)?;
         trainer.set_wire(config.fit.allreduce_dtype.into());
         // A failure is told to the other ranks while the links to them are still there.
-        let train = || train(&mut trainer, config, &mut rows, caller);
+        let train = || {
+            if config.fit.local_steps > 1 {
+                trainer.train_apart()?;
+            }
+            train(&mut trainer, config, &mut rows, caller)
+        };
         let trained = guarded(train, &caller.stop);
         // Nobody hangs up before all are done, also with an error that all have agreed on.
         let left = trainer.into_communicator().close();
@@ -228,6 +233,7 @@ fn train(
         Err(Error::Diverged { .. }) => false,
         Err(error) => !error.is_deterministic() && config.micro_batch.is_none(),
     };
+    let to_keep = to_keep && trainer.steps_apart() == 0;
     if to_keep {
         let checkpoint = state.checkpoint(trainer)?;
         caller.reached.set(Arc::new(checkpoint)).ok();

@@ -74,7 +74,7 @@ fn rows_behind_buckets_are_those_that_leave_at_once() {
                         };
                         let batch = (rank == 0 || step % 2 == 0).then_some(&batch);
                         let at = Position { epoch: 1, step };
-                        trainer.step(batch, true, at).unwrap();
+                        trainer.step(batch, true, at, true).unwrap();
                     }
                     let weights = trainer.model().trainable().as_slice().to_vec();
                     trainer.into_communicator().close().unwrap();

@@ -1,6 +1,7 @@
 //! Fits of several ranks in one process, each with a session of its own, as Spark tasks have.
 #![expect(clippy::unwrap_used, reason = "a test ends with a panic")]
 
+mod apart;
 mod embeddings;
 mod exactness;
 mod failures;

@@ -194,7 +194,7 @@ fn a_fit_goes_on_from_the_middle_of_an_epoch_with_the_same_bits() {
 }
 
 /// The checkpoint of a step.
-fn checkpoint_of(folder: &std::path::Path, step: u64) -> PathBuf {
+pub(crate) fn checkpoint_of(folder: &std::path::Path, step: u64) -> PathBuf {
     let newest = newest_checkpoint(folder.parent().unwrap());
     let name = flambeau_formats::checkpoint::file_name(step);
     newest.with_file_name(name)

@@ -60,6 +60,7 @@ final class KerasEstimator(override val uid: String)
   def setSeed(value: Long): this.type = set(seed, value)
   def setShuffle(value: Boolean): this.type = set(shuffle, value)
   def setAllreduceDtype(value: String): this.type = set(allreduceDtype, value)
+  def setLocalSteps(value: Int): this.type = set(localSteps, value)
   def setValidationIndicatorCol(value: String): this.type = set(validationIndicatorCol, value)
   def setValidationSplit(value: Double): this.type = set(validationSplit, value)
   def setModelDir(value: String): this.type = set(modelDir, value)
@@ -211,6 +212,7 @@ final class KerasEstimator(override val uid: String)
         ("shuffle" -> $(shuffle)) ~
         ("shuffle_buffer" -> $(shuffleBuffer)) ~
         ("allreduce_dtype" -> $(allreduceDtype)) ~
+        ("local_steps" -> $(localSteps)) ~
         ("seed" -> seed) ~
         ("checkpoint_every_epochs" -> $(checkpointEveryEpochs)) ~
         ("checkpoint_every_steps" -> get(checkpointEverySteps).getOrElse(0L)) ~

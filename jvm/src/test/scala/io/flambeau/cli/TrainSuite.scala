@@ -86,7 +86,7 @@ class TrainSuite extends SparkSuite {
     val held = table(temporaryDirectory())
     val (code, text) = train(folder, "direct", "--features", "x,y", "--input-mode", "direct", "--max-steps", "25",
       "--steps-per-epoch", "10", "--repeat", "true", "--global-batch-size", "20", "--drop-remainder", "true",
-      "--shuffle-buffer", "50", "--checkpoint-every-steps", "7", "--validation", held)
+      "--shuffle-buffer", "50", "--checkpoint-every-steps", "7", "--local-steps", "3", "--validation", held)
     assert(code == 0, text)
     assert(text.contains("trained 3 epochs: loss ") && text.contains("val_loss "), text)
     val (both, said) = train(folder, "direct", "--features", "x,y", "--batch-size", "2", "--global-batch-size", "2")

@@ -41,6 +41,17 @@ class FitSuite extends SparkSuite {
     }
   }
 
+  test("workers that meet every few steps learn, the same bits each time, others than those that always meet") {
+    failAfter(deadline) {
+      def losses(localSteps: Int) =
+        Samples.estimator(2).setEpochs(4).setLocalSteps(localSteps).fit(Samples.points(spark, 600, 2)).history("loss").toSeq
+      val seldom = losses(5)
+      assert(seldom.length == 4 && seldom.last < seldom.head)
+      assert(losses(5) == seldom)
+      assert(losses(1) != seldom)
+    }
+  }
+
   test("held-out rows validate each epoch") {
     failAfter(deadline) {
       val data = Samples.points(spark, 300, 2).withColumn("held", col("id") % 3 === 0)
