@@ -27,7 +27,8 @@ def spark():
 
 def rows_used(model_dir: Path) -> list[int]:
     """The rows of each epoch, by the manifest of the newest checkpoint."""
-    [name] = re.findall(r'^model_checkpoint_path: "(.+)"', (model_dir / "checkpoint").read_text())
+    pointer = (model_dir / "checkpoint").read_text()
+    [name] = re.findall(r'^model_checkpoint_path: "(.+)"', pointer, re.MULTILINE)
     content = (model_dir / f"{name}.safetensors").read_bytes()
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
     flambeau = json.loads(header["__metadata__"]["flambeau"])
