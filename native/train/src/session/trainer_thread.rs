@@ -233,7 +233,7 @@ fn train(
         Err(Error::Diverged { .. }) => false,
         Err(error) => !error.is_deterministic() && config.micro_batch.is_none(),
     };
-    let to_keep = to_keep && trainer.steps_apart() == 0;
+    let to_keep = to_keep && trainer.is_in_step();
     if to_keep {
         let checkpoint = state.checkpoint(trainer)?;
         caller.reached.set(Arc::new(checkpoint)).ok();

@@ -27,6 +27,19 @@ use flambeau_keras::optimizers::OptimizerValueMut;
 pub(super) struct Apart {
     totals: Totals,
     steps: u64,
+    /// Whether this rank still has what all had after that meeting. One without rows loses it, too,
+    /// where the ranks do not come to an end of the next one.
+    is_in_step: bool,
+}
+
+impl Apart {
+    fn just_met(nothing: Totals) -> Self {
+        Self {
+            totals: nothing,
+            steps: 0,
+            is_in_step: true,
+        }
+    }
 }
 
 impl Trainer {
@@ -42,15 +55,16 @@ impl Trainer {
                     .to_owned(),
             ));
         }
-        self.apart = Some(Apart {
-            totals: self.no_totals(),
-            steps: 0,
-        });
+        self.apart = Some(Apart::just_met(self.no_totals()));
         Ok(())
     }
 
-    /// Steps that this rank has made since the ranks met last: while there are some, its weights are its
-    /// own.
+    /// Whether all ranks have the same weights and state as this one.
+    pub fn is_in_step(&self) -> bool {
+        self.apart.as_ref().is_none_or(|apart| apart.is_in_step)
+    }
+
+    /// Steps that this rank has made since the ranks met last.
     pub fn steps_apart(&self) -> u64 {
         self.apart.as_ref().map_or(0, |apart| apart.steps)
     }
@@ -65,6 +79,9 @@ impl Trainer {
     ) -> Result<Option<Stepped>, Error> {
         let mut stopwatch = Stopwatch::start();
         let mut own = self.no_totals();
+        if let Some(apart) = &mut self.apart {
+            apart.is_in_step = false;
+        }
         if let Some(batch) = batch {
             let mut exchange = Exchange::zeros(&self.objective);
             let (forward, pass) = self.forward(batch, at, &mut exchange)?;
@@ -91,11 +108,10 @@ impl Trainer {
 
     /// Averages what the ranks have come to.
     fn meet(&mut self, more: bool, at: Position) -> Result<Stepped, Error> {
-        let nothing = Apart {
-            totals: self.no_totals(),
-            steps: 0,
-        };
-        let Apart { totals: own, steps } = self.apart.as_ref().unwrap_or(&nothing);
+        let nothing = Apart::just_met(self.no_totals());
+        let Apart {
+            totals: own, steps, ..
+        } = self.apart.as_ref().unwrap_or(&nothing);
         let (rows, before) = (own.rows, at.step.saturating_sub(*steps));
         // The steps of each rank in its own place.
         let (rank, ranks) = (self.communicator.rank(), self.communicator.world_size());
