@@ -1,10 +1,10 @@
-//! Where the time of training steps goes: `step_bench CASE RANKS STEPS BATCH BUCKETS`.
+//! Where the time of training steps goes: `step_bench CASE RANKS STEPS BATCH WAY`.
 //!
 //! The folder CASE holds `model.keras`, `settings.json` with Keras's `loss`, and `data.safetensors`
 //! with `x` and `y`. Every rank is a process of its own, pinned to a core of its own where there are
-//! enough, and trains on the same rows with Adam; BUCKETS (true or false) says whether gradients leave
-//! while others are computed. Rank 0 prints one line of JSON: seconds per step,
-//! and per part of a step.
+//! enough, and trains on the same rows with Adam. WAY says how gradients meet: through shared `memory`,
+//! or over TCP in `buckets` that leave while others are computed, or `whole` once all are there. Rank 0
+//! prints one line of JSON: seconds per step, and per part of a step.
 
 use flambeau_collective::{AbortHandle, Communicator, Secret};
 use flambeau_keras::Model;
@@ -23,7 +23,7 @@ use tch::Tensor;
 type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 
 /// The first port that rank 0 tries.
-const PORT: u16 = 39_500;
+const PORT: u16 = 32_100;
 
 /// Steps that go by before time is taken.
 const WARM_UP: u64 = 2;
@@ -31,14 +31,14 @@ const WARM_UP: u64 = 2;
 fn main() -> Outcome {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.as_slice() {
-        [role, rank, case, ranks, steps, batch, buckets] if role == "rank" => train(
+        [role, rank, case, ranks, steps, batch, way] if role == "rank" => train(
             Path::new(case),
             (rank.parse()?, ranks.parse()?),
             steps.parse()?,
-            (batch.parse()?, buckets.parse()?),
+            (batch.parse()?, way),
         ),
-        [case, ranks, steps, batch, buckets] => run(case, ranks, [steps, batch, buckets]),
-        _ => Err("usage: step_bench CASE RANKS STEPS BATCH BUCKETS".into()),
+        [case, ranks, steps, batch, way] => run(case, ranks, [steps, batch, way]),
+        _ => Err("usage: step_bench CASE RANKS STEPS BATCH WAY".into()),
     }
 }
 
@@ -63,8 +63,8 @@ fn run(case: &str, ranks: &str, rest: [&str; 3]) -> Outcome {
     Ok(())
 }
 
-fn train(case: &Path, at: (usize, usize), steps: u64, how: (i64, bool)) -> Outcome {
-    let ((rank, ranks), (rows, buckets)) = (at, how);
+fn train(case: &Path, at: (usize, usize), steps: u64, how: (i64, &str)) -> Outcome {
+    let ((rank, ranks), (rows, way)) = (at, how);
     flambeau_libtorch::set_up();
     let _memory = flambeau_libtorch::KeptMemory::begin();
     tch::set_num_threads(1);
@@ -77,9 +77,9 @@ fn train(case: &Path, at: (usize, usize), steps: u64, how: (i64, bool)) -> Outco
         ..Asked::default()
     };
     let objective = Objective::new(&model, &asked)?;
-    let communicator = connect(rank, ranks)?;
+    let communicator = connect(rank, ranks, way)?;
     let mut trainer = Trainer::new(model, objective, optimizer, communicator, 0)?;
-    if !buckets {
+    if way == "whole" {
         trainer.send_at_once();
     }
     let tensors = Tensor::read_safetensors(case.join("data.safetensors"))?;
@@ -125,12 +125,13 @@ fn train(case: &Path, at: (usize, usize), steps: u64, how: (i64, bool)) -> Outco
     Ok(trainer.into_communicator().close()?)
 }
 
-fn connect(rank: usize, ranks: usize) -> Outcome<Communicator> {
+fn connect(rank: usize, ranks: usize, way: &str) -> Outcome<Communicator> {
+    let transports = if way == "memory" { "auto" } else { "tcp" };
     let config = json!({
         "run_id": "step_bench", "stage_id": 0, "stage_attempt": 0, "rank": rank,
         "world_size": ranks, "hosts": vec!["127.0.0.1"; ranks], "bind_host": "127.0.0.1",
         "port": PORT, "port_retries": 64, "rendezvous_timeout_ms": 60_000,
-        "progress_timeout_ms": 60_000});
+        "progress_timeout_ms": 60_000, "transports": transports});
     let config = serde_json::from_value(config)?;
     Ok(Communicator::connect(
         &config,

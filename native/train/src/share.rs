@@ -8,8 +8,10 @@
 //! of them looked up in this step: first which these are, then what belongs to them (`rows`).
 //!
 //! The gradients of a large model leave in buckets while they are made. Where rows are looked up, the
-//! ranks agree on these meanwhile, and what belongs to them leaves last, with the rest. A model whose
-//! passes exchange sums leaves at once, as its own exchanges must come in one order with these.
+//! ranks agree on these meanwhile, and what belongs to them leaves last, with the rest. Those of a
+//! model whose passes exchange sums leave at once, as its own exchanges must come in one order with
+//! these; and so they do where all ranks share memory: there a sum takes less than the backward pass
+//! loses to a second thread.
 
 use crate::buckets::{Buckets, Held, Leaving};
 use crate::error::Error;
@@ -89,10 +91,11 @@ impl Share {
         let squares = flags + model.trainable().variables().len();
         let held: Vec<_> = slices.iter().map(IndexedSlices::variable).collect();
         let plan = || Buckets::plan(model.trainable().spans(), &held);
-        let in_turn = !model.sums_over_replicas();
+        let values = communicator.allocate(squares + slices.len())?;
+        let apart = !model.sums_over_replicas() && !values.is_shared();
         Ok(Self {
-            values: communicator.allocate(squares + slices.len())?,
-            buckets: in_turn.then(plan).flatten(),
+            values,
+            buckets: apart.then(plan).flatten(),
             gradients,
             flags,
             squares,

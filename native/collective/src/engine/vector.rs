@@ -72,6 +72,12 @@ impl Vector {
         }
     }
 
+    /// Whether the other ranks have mapped it, too, so that its sums are made without a copy.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        matches!(*self.memory, Memory::Window(_))
+    }
+
     fn elements(&self) -> *mut [f32] {
         self.memory.elements(0..self.memory.length())
     }

@@ -6,7 +6,7 @@
 )]
 
 use std::net::TcpListener;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -20,11 +20,28 @@ pub(crate) fn secret() -> Secret {
     Secret::new([42; 32])
 }
 
+/// The first of 64 ports that no other job of this process has and nobody listens on. They are below
+/// those that outgoing connections get, which a kernel may well hand out one after the other.
+fn free_ports() -> u16 {
+    const FIRST: u16 = 10_000;
+    const BLOCK: u16 = 64;
+    const BLOCKS: u32 = 340;
+    static TAKEN: AtomicU32 = AtomicU32::new(0);
+    let free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
+    (0..BLOCKS)
+        .map(|_| {
+            let taken = TAKEN.fetch_add(1, Ordering::Relaxed);
+            let place = std::process::id().wrapping_mul(61).wrapping_add(taken);
+            FIRST + BLOCK * u16::try_from(place % BLOCKS).expect("fewer blocks than ports")
+        })
+        .find(|first| (*first..first + BLOCK).all(free))
+        .expect("64 free ports")
+}
+
 /// The configuration of rank 0 of a job like no other in this process.
 pub(crate) fn job(world_size: usize) -> Config {
     static JOBS: AtomicU64 = AtomicU64::new(0);
     let job = JOBS.fetch_add(1, Ordering::Relaxed);
-    let free = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
     Config {
         run_id: format!("test-{}-{job}", std::process::id()),
         stage_id: 3,
@@ -33,8 +50,7 @@ pub(crate) fn job(world_size: usize) -> Config {
         world_size,
         hosts: vec!["127.0.0.1".to_owned(); world_size],
         bind_host: "127.0.0.1".to_owned(),
-        // Room for the range above it.
-        port: free.local_addr().expect("its address").port().min(65_000),
+        port: free_ports(),
         port_retries: 32,
         rendezvous_timeout_ms: 20_000,
         progress_timeout_ms: 20_000,

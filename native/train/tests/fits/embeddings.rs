@@ -39,7 +39,10 @@ fn embedded_in_a_large_model(ids: i64) -> Value {
 #[test]
 fn rows_behind_buckets_are_those_that_leave_at_once() {
     let train = |optimizer: &Value, ids: i64, at_once: bool| {
-        let job = Job::new(embedded_in_a_large_model(ids), json!({}));
+        let job = Job {
+            transports: "tcp",
+            ..Job::new(embedded_in_a_large_model(ids), json!({}))
+        };
         let model = job.model.to_string();
         std::thread::scope(|scope| {
             let ranks = [0, 1].map(|rank| {
@@ -111,11 +114,11 @@ fn several_ranks_train_as_one(model: fn(i64) -> Value, rows: usize, optimizers: 
                                   "optimizer": optimizer});
             let mut partitions = dealt(ranks, rows, 96 / ranks);
             partitions.extend((0..idle).map(|_| Vec::new()));
-            let result = fit(
-                &Job::new(model(ids), settings),
-                &partitions,
-                directory.path(),
-            );
+            let job = Job {
+                transports: "tcp",
+                ..Job::new(model(ids), settings)
+            };
+            let result = fit(&job, &partitions, directory.path());
             (weights(directory.path()), result.digest)
         };
         let (one, _) = train(1, 0);

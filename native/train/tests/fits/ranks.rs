@@ -41,6 +41,8 @@ pub(crate) struct Job {
     pub(crate) kept: Arc<Mutex<HashMap<usize, Arc<Checkpoint>>>>,
     /// What the user was warned of.
     pub(crate) warnings: Arc<Mutex<Vec<String>>>,
+    /// What may carry data between ranks.
+    pub(crate) transports: &'static str,
     /// What a null does.
     pub(crate) null_policy: &'static str,
     /// Which attempt it is.
@@ -85,6 +87,7 @@ impl Job {
             micro_batch: None,
             kept: Arc::default(),
             warnings: Arc::default(),
+            transports: "auto",
             null_policy: "error",
             attempt: 0,
             killed: None,
@@ -99,7 +102,7 @@ impl Job {
         json!({
             "run_id": self.run_id, "stage_id": 1, "stage_attempt": self.attempt, "rank": rank,
             "world_size": world_size, "hosts": vec!["127.0.0.1"; world_size],
-            "bind_host": "127.0.0.1", "port": 39100, "port_retries": 64,
+            "bind_host": "127.0.0.1", "port": 32000, "port_retries": 64, "transports": self.transports,
             "rendezvous_timeout_ms": rendezvous_timeout_ms, "progress_timeout_ms": self.progress_timeout_ms})
     }
 

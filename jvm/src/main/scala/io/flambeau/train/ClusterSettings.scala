@@ -43,7 +43,7 @@ private[train] object ClusterSettings {
       }
     }
     ClusterSettings(
-      setting("spark.flambeau.port", "38400")(_.toInt),
+      setting("spark.flambeau.port", "28400")(_.toInt),
       setting("spark.flambeau.port.maxRetries", "64")(_.toInt),
       setting("spark.flambeau.rendezvousTimeout", "120s")(JavaUtils.timeStringAsSec(_) * 1000),
       setting("spark.flambeau.progressTimeout", "600s")(JavaUtils.timeStringAsSec(_) * 1000),

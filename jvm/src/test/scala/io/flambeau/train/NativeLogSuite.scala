@@ -29,7 +29,7 @@ class NativeLogSuite extends SparkSuite {
     val host = spark.conf.get("spark.driver.host")
     val stranger = new Thread(() =>
       while (!over.get) {
-        for (port <- 38400 to 38404) Try(Using.resource(new Socket(host, port))(_.getOutputStream.write("GET /\r\n".getBytes)))
+        for (port <- 28400 to 28404) Try(Using.resource(new Socket(host, port))(_.getOutputStream.write("GET /\r\n".getBytes)))
       })
     stranger.start()
     try body
