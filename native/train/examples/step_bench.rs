@@ -3,8 +3,9 @@
 //! The folder CASE holds `model.keras`, `settings.json` with Keras's `loss`, and `data.safetensors`
 //! with `x` and `y`. Every rank is a process of its own, pinned to a core of its own where there are
 //! enough, and trains on the same rows with Adam. WAY says how gradients meet: through shared `memory`,
-//! or over TCP in `buckets` that leave while others are computed, or `whole` once all are there. Rank 0
-//! prints one line of JSON: seconds per step, and per part of a step.
+//! or over TCP in `buckets` that leave while others are computed, or `whole` once all are there; or not at
+//! all, where each trains `alone` beside the others: what the cores allow. Rank 0 prints one line of JSON:
+//! seconds per step, and per part of a step.
 
 use flambeau_collective::{AbortHandle, Communicator, Secret};
 use flambeau_keras::Model;
@@ -127,6 +128,11 @@ fn train(case: &Path, at: (usize, usize), steps: u64, how: (i64, &str)) -> Outco
 
 fn connect(rank: usize, ranks: usize, way: &str) -> Outcome<Communicator> {
     let transports = if way == "memory" { "auto" } else { "tcp" };
+    let (rank, ranks) = if way == "alone" {
+        (0, 1)
+    } else {
+        (rank, ranks)
+    };
     let config = json!({
         "run_id": "step_bench", "stage_id": 0, "stage_attempt": 0, "rank": rank,
         "world_size": ranks, "hosts": vec!["127.0.0.1"; ranks], "bind_host": "127.0.0.1",
