@@ -57,31 +57,38 @@ private[train] final case class FitTask(
     Iterator(LeaveTogether.settle(outcome, context))
   }
 
-  private def directory: Option[ModelDirectory] =
-    modelDir.map(new ModelDirectory(_, owner, hadoop.value, keepCheckpoints))
+  /** Of rank 0, until the task ends. */
+  private def openDirectory(context: BarrierTaskContext): Option[DirectoryWorker] =
+    modelDir.filter(_ => context.partitionId() == 0).map { location =>
+      val directory = new ModelDirectory(location, owner, hadoop.value, keepCheckpoints)
+      val worker = new DirectoryWorker(directory, () => context.isInterrupted())
+      context.addTaskCompletionListener[Unit](_ => worker.close())
+      worker
+    }
 
   /** On rank 0, a copy of the checkpoint that an earlier attempt, run or micro-batch left. */
-  private def resumed(context: BarrierTaskContext, localDir: Path): Option[Path] =
+  private def resumed(directory: Option[DirectoryWorker], context: BarrierTaskContext, localDir: Path): Option[Path] =
     for {
-      store <- directory if context.partitionId() == 0
+      worker <- directory
       if context.stageAttemptNumber() > 0 || owner.goesOn || microBatch.exists(part => !Session.holds(part.stream, part.number))
-      name <- store.checkpoint()
+      name <- worker.ask(_.checkpoint())
     } yield {
       val local = localDir.resolve(s"resumed-$name")
-      store.fetch(name, local)
+      worker.ask(_.fetch(name, local))
       local
     }
 
   private def train(source: RankSource, context: BarrierTaskContext, started: Long): Outcome = {
     val localDir = SparkInternals.createLocalDir()
     context.addTaskCompletionListener[Unit](_ => SparkInternals.deleteLocalDir(localDir))
-    val document = config(context, localDir, resumed(context, localDir))
+    val directory = openDirectory(context)
+    val document = config(context, localDir, resumed(directory, context, localDir))
     val session = Session.open(document, ArrowSchema.message(schema), model.value, secret.key(), weights.value)
     try {
       val events = new RankEvents(session, directory, new ProgressReport(progress, context.stageAttemptNumber()), started)
       val result = feed(source, session, events, context)
       if (context.partitionId() == 0) {
-        if (microBatch.isEmpty) directory.foreach(_.end())
+        if (microBatch.isEmpty) directory.foreach(_.ask(_.end()))
         Trained(resultOf(result, microBatch.isEmpty))
       } else Followed
     } finally session.close()

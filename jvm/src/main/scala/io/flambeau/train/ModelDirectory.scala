@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 package io.flambeau.train
 
-import java.io.{IOException, OutputStream}
+import java.io.{IOException, InterruptedIOException, OutputStream}
 import java.nio.charset.StandardCharsets.UTF_8
 import java.nio.file.{Files, Path => LocalPath}
 
@@ -133,6 +133,8 @@ private[train] final class ModelDirectory(location: String, owner: ModelDirector
     val target = at(name)
     val temporary = new Path(target.getParent, s".${target.getName}.tmp")
     Using.resource(files.create(temporary, true))(body)
+    // A late one may be in the way of a later attempt.
+    if (Thread.currentThread.isInterrupted) throw new InterruptedIOException("the task has ended meanwhile")
     rename(temporary, target)
   }
 

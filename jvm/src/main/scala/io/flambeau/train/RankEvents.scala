@@ -14,11 +14,12 @@ import io.flambeau.jni.Session
  * Follows one session's events: progress goes to the driver, finished files to the model
  * directory in the order they come, which is the order they must appear in.
  *
+ * @param directory of rank 0, which has one
  * @param taskStarted `System.nanoTime` at the start of the task
  */
 private[train] final class RankEvents(
     session: Session,
-    directory: Option[ModelDirectory],
+    directory: Option[DirectoryWorker],
     report: ProgressReport,
     taskStarted: Long) {
   import RankEvents._
@@ -56,17 +57,32 @@ private[train] final class RankEvents(
       untilDone()
   }
 
-  private def handle(event: JValue): Unit = (text(event, "event"), event) match {
+  private def handle(event: JValue): Unit = {
+    directory.foreach(_.check())
+    handleKind(text(event, "event"), event)
+  }
+
+  private def handleKind(kind: String, event: JValue): Unit = (kind, event) match {
     case ("started", _) =>
       report.add(("event" -> "started") ~ ("seconds" -> (System.nanoTime() - taskStarted) / NanosPerSecond))
     case ("feed", _) => fedFrom = Some((event \ "pass").extract[Int])
     case ("step" | "epoch" | "warning", progress: JObject) => report.add(progress)
-    case ("file", _) => directory.foreach(_.commit(Path.of(text(event, "path")), text(event, "name")))
+    case ("file", _) => start(_.commit(Path.of(text(event, "path")), text(event, "name")))
     case ("remove", _) =>
-      Files.deleteIfExists(Path.of(text(event, "path")))
-      directory.foreach(_.remove(text(event, "name")))
-    case ("done", _) => result = Some(event \ "result")
+      start { directory =>
+        Files.deleteIfExists(Path.of(text(event, "path")))
+        directory.remove(text(event, "name"))
+      }
+    case ("done", _) =>
+      directory.foreach(_.finish())
+      result = Some(event \ "result")
     case _ =>
+  }
+
+  /** Has the directory do something, unless the session ends while there is no room for more. */
+  private def start(work: ModelDirectory => Unit): Unit = directory.foreach { directory =>
+    while (!directory.hasRoom && !session.isOver) {}
+    if (!session.isOver) directory.start(work)
   }
 }
 

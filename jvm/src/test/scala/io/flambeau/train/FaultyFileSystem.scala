@@ -6,7 +6,6 @@ import java.util.concurrent.atomic.AtomicInteger
 
 import org.apache.hadoop.conf.Configuration
 import org.apache.hadoop.fs.{FSDataInputStream, FSDataOutputStream, FileStatus, Path, RawLocalFileSystem}
-import org.apache.hadoop.fs.permission.FsPermission
 import org.apache.hadoop.util.Progressable
 
 /** The local file system, all of whose operations fail from one of them on, as if its process had ended there. */
@@ -15,14 +14,13 @@ final class FaultyFileSystem extends RawLocalFileSystem {
 
   override def create(
       file: Path,
-      permission: FsPermission,
       overwrite: Boolean,
       bufferSize: Int,
       replication: Short,
       blockSize: Long,
       progress: Progressable): FSDataOutputStream = {
     count()
-    val out = super.create(file, permission, overwrite, bufferSize, replication, blockSize, progress)
+    val out = super.create(file, overwrite, bufferSize, replication, blockSize, progress)
     new FSDataOutputStream(new FaultyStream(out), null)
   }
 
