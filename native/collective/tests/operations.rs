@@ -187,8 +187,10 @@ fn reduce_scatter_gives_each_rank_its_part_of_the_sum() {
     for (world_size, length) in [(1, 9), (3, 100_001), (5, 3), (18, 30_000)] {
         let parts = run_ranks(&job(world_size), DEADLINE, move |communicator, _| {
             let mut communicator = communicator.unwrap();
-            let mut data = contribution(communicator.rank(), length);
-            let part = communicator.reduce_scatter(&mut data).unwrap();
+            let rank = communicator.rank();
+            let mut data = contribution(rank, length);
+            communicator.reduce_scatter(&mut data).unwrap();
+            let part = communicator.parts(length).swap_remove(rank);
             communicator.close().unwrap();
             data[part].to_vec()
         });
@@ -198,6 +200,55 @@ fn reduce_scatter_gives_each_rank_its_part_of_the_sum() {
                 .all(|part| part.len() - length / world_size <= 1)
         );
         assert_eq!(parts.concat(), serial_sum(world_size, length));
+    }
+}
+
+/// Over the network, in one host's memory by rings and windows, and among ranks of which some share a host:
+/// what each rank keeps of a sum and gives to the others has the bits of an allreduce.
+#[test]
+fn parts_that_are_summed_and_gathered_are_an_allreduce() {
+    let [shared, tcp] = TRANSPORTS;
+    for transports in [
+        vec![tcp; 3],
+        vec![shared; 4],
+        vec![shared, shared, tcp, tcp, tcp],
+        vec![tcp; 18],
+    ] {
+        let job = job(transports.len());
+        let ranks = transports.iter().enumerate();
+        let ranks = ranks.map(|(rank, &transport)| over(transport, with_rank(&job, rank)));
+        run_all(ranks.collect(), DEADLINE, |config| {
+            let communicator = Communicator::connect(&config, &secret(), &AbortHandle::new());
+            let mut communicator = communicator.unwrap();
+            let rank = communicator.rank();
+            for length in [2, 5_000, 60_001, 400_003] {
+                let rounded = |index: usize| element(rank, index) / 3.0;
+                let mut whole: Vec<f32> = (0..length).map(rounded).collect();
+                let mut in_parts = whole.clone();
+                let mut vector = communicator.allocate(length).unwrap();
+                vector.as_mut_slice().copy_from_slice(&whole);
+                let pieces = communicator.parts(length);
+
+                communicator.allreduce(&mut whole).unwrap();
+                communicator.reduce_scatter(&mut in_parts).unwrap();
+                communicator.gather(&mut in_parts, &pieces).unwrap();
+                assert!(in_parts == whole, "{length}");
+
+                let mut again = communicator.allocate(length).unwrap();
+                again.as_mut_slice().copy_from_slice(vector.as_slice());
+                communicator.allreduce(again.as_mut_slice()).unwrap();
+                let part = vector.cut(&[length]).swap_remove(0);
+                let ticket = communicator.start_reduce_scatter(part).unwrap();
+                let mut part = ticket.wait().unwrap();
+                let own = pieces[rank].clone();
+                let is_same = again.as_slice()[own.clone()] == part.as_mut()[own];
+                assert!(is_same, "{length}");
+            }
+            let pieces = vec![0..2; communicator.world_size()];
+            let outside = communicator.gather(&mut [0.0], &pieces);
+            assert!(matches!(outside, Err(Error::Config { .. })));
+            communicator.close().unwrap();
+        });
     }
 }
 

@@ -15,7 +15,7 @@ use crate::algorithm::ring::Ring;
 use crate::algorithm::scatter::Scatter;
 use crate::algorithm::{Plan, Step};
 use crate::element::Element;
-use crate::topology::chunks::{Slice, chunk};
+use crate::topology::chunks::Slice;
 use crate::topology::groups::Groups;
 use crate::topology::partners::MESH;
 use crate::transport::LinkError;
@@ -88,7 +88,7 @@ impl World {
     /// The plan of an allreduce of so many bytes; none if all send all they have to all.
     pub(crate) fn plan(&self, bytes: usize) -> Option<Box<dyn Plan + '_>> {
         let n = self.all.len();
-        if n <= MESH && bytes * (n - 1) <= DIRECT_BYTES {
+        if is_short(n, bytes) {
             return None;
         }
         if !self.groups.are_mixed() {
@@ -109,36 +109,49 @@ impl World {
         }))
     }
 
-    /// Sums the chunks of `data` over all ranks, each on one of them; returns which elements of
-    /// `data` are this rank's sums. The others are of no use any more.
+    /// Sums the chunks of `data` over all ranks, each on one of them; the other elements of `data` are
+    /// of no use any more. Sums have the bits of an allreduce.
     pub(crate) fn reduce_scatter<T: Element>(
         &self,
         links: &mut Links,
         operation: Operation,
         data: &mut [T],
-    ) -> Result<Range<usize>, LinkError> {
+    ) -> Result<(), LinkError> {
+        match self.scatter_plan(size_of_val(data)) {
+            Some(plan) => {
+                links.begin(operation, size_of_val(data));
+                run::<T, Plain>(links, &OneSlice(&*plan), data)
+            }
+            None => self.allreduce::<T, Plain>(links, operation, data),
+        }
+    }
+
+    /// The first half of the plan of an allreduce of so many bytes, after which each rank has the sums
+    /// of its own chunk. None where that plan has no such half: it is as good to carry it out whole
+    /// where a vector is short, and better where what the ranks of a host have in common would cross
+    /// the network for each of them.
+    fn scatter_plan(&self, bytes: usize) -> Option<Box<dyn Plan + '_>> {
         let (members, place, n) = (self.all.as_slice(), self.rank, self.all.len());
-        links.begin(operation, size_of_val(data));
         // The ranks' chunks need no slices: there is no second stage to go on with.
         let gather = false;
-        if n <= MESH {
-            let plan = Scatter {
+        if self.groups.are_mixed() || is_short(n, bytes) {
+            None
+        } else if n <= MESH {
+            Some(Box::new(Scatter {
                 members,
                 place,
                 gather,
-            };
-            run::<T, Plain>(links, &OneSlice(&plan), data)?;
+            }))
         } else {
-            let place = (place + n - 1) % n;
-            let turned: Vec<_> = (1..=n).map(|rank| rank % n).collect();
-            let plan = Ring {
-                members: &turned,
-                place,
-                gather,
-            };
-            run::<T, Plain>(links, &OneSlice(&plan), data)?;
+            is_for_a_ring(n, bytes).then(|| {
+                let ring = Ring {
+                    members,
+                    place,
+                    gather,
+                };
+                Box::new(ring) as Box<dyn Plan>
+            })
         }
-        Ok(chunk(data.len(), n, place))
     }
 
     /// Fills `data` on every rank with that of `root`.
@@ -169,15 +182,16 @@ impl World {
     }
 
     /// Fills `all` with the piece of each rank, which has its own.
-    fn gather(
+    pub(crate) fn gather<T: Element>(
         &self,
         links: &mut Links,
         operation: Operation,
         pieces: &[Range<usize>],
-        all: &mut [u8],
+        all: &mut [T],
     ) -> Result<(), LinkError> {
-        links.begin(operation, all.len());
-        run::<u8, Plain>(links, &*self.gather_plan(pieces, all.len()), all)
+        let bytes = size_of_val(all);
+        links.begin(operation, bytes);
+        run::<T, Plain>(links, &*self.gather_plan(pieces, bytes), all)
     }
 
     /// The plan of an allgather of `pieces`, which have so many bytes together.
@@ -309,13 +323,7 @@ fn flat(members: &[usize], place: usize, bytes: usize) -> Box<dyn Plan + '_> {
             place,
             gather,
         })
-    } else if bytes / n
-        >= if n.is_power_of_two() {
-            RING_BYTES
-        } else {
-            UNEVEN_RING_BYTES
-        }
-    {
+    } else if is_for_a_ring(n, bytes) {
         Box::new(Ring {
             members,
             place,
@@ -324,6 +332,21 @@ fn flat(members: &[usize], place: usize, bytes: usize) -> Box<dyn Plan + '_> {
     } else {
         Box::new(Halving { members, place })
     }
+}
+
+/// Whether all of `n` ranks send so many bytes to all.
+fn is_short(n: usize, bytes: usize) -> bool {
+    n <= MESH && bytes * (n - 1) <= DIRECT_BYTES
+}
+
+/// Whether a ring takes no longer than halving among `n` members.
+fn is_for_a_ring(n: usize, bytes: usize) -> bool {
+    let least = if n.is_power_of_two() {
+        RING_BYTES
+    } else {
+        UNEVEN_RING_BYTES
+    };
+    bytes / n >= least
 }
 
 /// A plan that takes the vector as one slice.

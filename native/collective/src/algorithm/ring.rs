@@ -5,12 +5,12 @@
 //!
 //! ```text
 //!   0 ──> 1 ──> 2      reduce-scatter: send a chunk, add the one received
-//!   ^           │        stage 0   0 sends a0    1 sends b1    2 sends c2
-//!   └───────────┘        stage 1   0 sends c20   1 sends a01   2 sends b12
-//!                        then      0 holds b120  1 holds c201  2 holds a012
+//!   ^           │        stage 0   0 sends c0    1 sends a1    2 sends b2
+//!   └───────────┘        stage 1   0 sends b20   1 sends c01   2 sends a12
+//!                        then      0 holds a120  1 holds b201  2 holds c012
 //!                      allgather: pass the finished chunks round
-//!                        stage 2   0 sends b     1 sends c     2 sends a
-//!                        stage 3   0 sends a     1 sends b     2 sends c
+//!                        stage 2   0 sends a     1 sends b     2 sends c
+//!                        stage 3   0 sends c     1 sends a     2 sends b
 //! ```
 //! Each member sends `2 (n - 1) / n` of the vector to a single other one, whatever `n` is. A chunk
 //! is summed in one place in the order of the ring and then copied.
@@ -23,7 +23,7 @@ use crate::topology::chunks::Slice;
 pub(crate) struct Ring<'a> {
     pub(crate) members: &'a [usize],
     pub(crate) place: usize,
-    /// Whether all shall have all sums. Else the member at place `p` has that of chunk `p + 1`.
+    /// Whether all shall have all sums, and not only each its own chunk.
     pub(crate) gather: bool,
 }
 
@@ -49,8 +49,8 @@ impl Plan for Ring<'_> {
             self.members[(place + n - 1) % n],
         );
         // Stage n - 1 begins the second way round, with the chunk that stage n - 2 has finished.
-        steps.push(send(next, part(place + 2 * n - stage)));
-        let incoming = part(place + 2 * n - stage - 1);
+        steps.push(send(next, part(place + 2 * n - 1 - stage)));
+        let incoming = part(place + 2 * n - 2 - stage);
         steps.push(if stage + 1 < n {
             add(previous, incoming)
         } else {

@@ -1,4 +1,4 @@
-//! Allreduce of vectors that all ranks have mapped: each sums a chunk where it lies, for all.
+//! Sums of vectors that all ranks have mapped: each sums a chunk where it lies, for all or for itself.
 //!
 //! ```text
 //!   vectors of   0      1      2
@@ -6,8 +6,8 @@
 //!               A..    A..    A..     0 reads a of all and writes A to all; 1 sums b, 2 sums c
 //!               ABC    ABC    ABC     all have done so: a barrier
 //! ```
-//! A byte is read once and written once for each rank, and nothing is copied on the way. Sums have the
-//! order, and so the bits, of [`Scatter`](crate::algorithm::scatter::Scatter).
+//! A byte is read once and written once for each rank, and nothing is copied on the way. Where each rank
+//! is to have its own sums only, they are not written to the others. Sums have the order, and so the bits, of [`Scatter`](crate::algorithm::scatter::Scatter).
 
 use crate::algorithm::choice::World;
 use crate::topology::chunks::chunk;
@@ -28,12 +28,14 @@ pub(crate) type Numbered<'a> = (u64, &'a Window);
 
 /// Sums `length` elements that begin at `start` of this rank's vector in a window, if those of all
 /// ranks lie in one: whether they do. All ranks take part, also one whose numbers lie elsewhere.
-pub(crate) fn allreduce(
+/// `gather` says whether all shall have all sums, and not only each its own chunk.
+pub(crate) fn sum(
     world: &World,
     links: &mut Links,
     operation: Operation,
     found: Option<(Numbered<'_>, usize)>,
     length: usize,
+    gather: bool,
 ) -> Result<bool, LinkError> {
     let own = found.map_or(NOWHERE, |((number, _), start)| [number, start as u64]);
     let told = world.gather_words(links, operation, own)?;
@@ -45,7 +47,8 @@ pub(crate) fn allreduce(
         .iter()
         .map(|[_, start]| usize::try_from(*start).unwrap_or(usize::MAX));
     let starts: Vec<_> = starts.collect();
-    window.sum(&starts, chunk(length, starts.len(), world.rank()));
+    let own = chunk(length, starts.len(), world.rank());
+    window.sum(&starts, own, gather);
     world.allreduce::<u8, Plain>(links, operation, &mut [0])?;
     Ok(true)
 }

@@ -17,6 +17,7 @@ use crate::failure::cause::Cause;
 use crate::membership::job::Job;
 use crate::membership::rendezvous;
 use crate::secret::Secret;
+use crate::topology::chunks::chunk;
 use crate::transport::LinkError;
 use crate::transport::frame::{Kind, Operation};
 use crate::wire::{Plain, Wire};
@@ -215,23 +216,68 @@ impl Communicator {
         })
     }
 
-    /// Sums `data` over all ranks, of which each keeps one part: returns which elements of `data` are
-    /// this rank's sums. The parts are of about the same length, in the order of ranks; the other
-    /// elements of `data` are of no use any more. All ranks give the same length.
+    /// The part of each rank, where a vector of `length` elements is divided among them: of about the
+    /// same length, in the order of ranks.
+    #[must_use]
+    pub fn parts(&self, length: usize) -> Vec<Range<usize>> {
+        let ranks = self.world_size();
+        (0..ranks).map(|rank| chunk(length, ranks, rank)).collect()
+    }
+
+    /// Sums `data` over all ranks, of which each keeps its [part](Self::parts): the other elements of
+    /// `data` are of no use any more. Sums have the bits of an [`allreduce`](Self::allreduce). All ranks
+    /// give the same length.
     ///
     /// # Errors
     /// As [`Error`] describes; `data` is then of no use.
-    pub fn reduce_scatter(&mut self, data: &mut [f32]) -> Result<Range<usize>, Error> {
+    pub fn reduce_scatter(&mut self, data: &mut [f32]) -> Result<(), Error> {
         self.run(
             Kind::ReduceScatter,
             size_of_val(data),
-            |plane, operation| match plane {
-                Some(DataPlane { world, links, .. }) => {
-                    world.reduce_scatter(links, operation, data)
-                }
-                None => Ok(0..data.len()),
-            },
+            |plane, operation| plane.map_or(Ok(()), |plane| plane.reduce_scatter(operation, data)),
         )
+    }
+
+    /// Begins a [`reduce_scatter`](Self::reduce_scatter) in the communicator's own thread, as
+    /// [`start_allreduce`](Self::start_allreduce) does an allreduce.
+    ///
+    /// # Errors
+    /// [`Error::Local`] if there can be no such thread; what fails later the ticket says.
+    pub fn start_reduce_scatter<B>(&mut self, mut data: B) -> Result<Ticket<B>, Error>
+    where
+        B: AsMut<[f32]> + Send + 'static,
+    {
+        let bytes = size_of_val(data.as_mut());
+        let (operations, plane) = (Arc::clone(&self.operations), Arc::clone(&self.plane));
+        let worker = self.worker()?;
+        Ok(worker.start(move || {
+            let run = |plane: Option<&mut DataPlane>, operation| {
+                plane.map_or(Ok(()), |plane| {
+                    plane.reduce_scatter(operation, data.as_mut())
+                })
+            };
+            let done = operations.run(&plane, Kind::ReduceScatter, bytes, run);
+            done.map(|()| data)
+        }))
+    }
+
+    /// Fills `data` with the piece of each rank: the elements `pieces[rank]` of its `data`. All ranks
+    /// give the same length and the same pieces, which do not overlap.
+    ///
+    /// # Errors
+    /// As [`Error`] describes; `data` is then of no use.
+    pub fn gather(&mut self, data: &mut [f32], pieces: &[Range<usize>]) -> Result<(), Error> {
+        let inside = |piece: &Range<usize>| data.get(piece.clone()).is_some();
+        if pieces.len() != self.world_size() || !pieces.iter().all(inside) {
+            let (count, ranks, length) = (pieces.len(), self.world_size(), data.len());
+            let what = format!("{count} pieces of {ranks} ranks in {length} elements");
+            return Err(Error::Config { what });
+        }
+        self.run(Kind::Allgather, size_of_val(data), |plane, operation| {
+            plane.map_or(Ok(()), |DataPlane { world, links, .. }| {
+                world.gather(links, operation, pieces, data)
+            })
+        })
     }
 
     /// Replaces `data` by that of rank `root`. All ranks give the same length.

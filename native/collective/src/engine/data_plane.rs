@@ -121,14 +121,23 @@ impl DataPlane {
         Ok(Vector::in_window(window))
     }
 
-    /// Whether `data` of all ranks lay in a window, where it is summed now.
-    fn sum_in_windows(&mut self, operation: Operation, data: &[f32]) -> Result<bool, LinkError> {
+    /// Whether `data` of all ranks lay in a window, where it is summed now; with `gather` for all ranks,
+    /// else each its own chunk.
+    fn sum_in_windows(
+        &mut self,
+        operation: Operation,
+        data: &[f32],
+        gather: bool,
+    ) -> Result<bool, LinkError> {
+        if self.windows.made == 0 || size_of_val(data) < windows::LEAST {
+            return Ok(false);
+        }
         let found = self.windows.find(data);
         let found = found
             .as_ref()
             .map(|(number, window, start)| ((*number, &**window), *start));
         let Self { world, links, .. } = self;
-        windows::allreduce(world, links, operation, found, data.len())
+        windows::sum(world, links, operation, found, data.len(), gather)
     }
 
     /// Sums `data` over all ranks, its numbers travelling as `wire` says.
@@ -138,11 +147,7 @@ impl DataPlane {
         data: &mut [f32],
         wire: Wire,
     ) -> Result<(), LinkError> {
-        if matches!(wire, Wire::Float32)
-            && self.windows.made > 0
-            && size_of_val(data) >= windows::LEAST
-            && self.sum_in_windows(operation, data)?
-        {
+        if matches!(wire, Wire::Float32) && self.sum_in_windows(operation, data, true)? {
             return Ok(());
         }
         let Self { world, links, .. } = self;
@@ -151,6 +156,19 @@ impl DataPlane {
             Wire::Bfloat16 => world.allreduce::<f32, Bfloat16>(links, operation, data),
             Wire::Float16 => world.allreduce::<f32, Float16>(links, operation, data),
         }
+    }
+
+    /// Sums the chunks of `data` over all ranks, each on one of them.
+    pub(crate) fn reduce_scatter(
+        &mut self,
+        operation: Operation,
+        data: &mut [f32],
+    ) -> Result<(), LinkError> {
+        if self.sum_in_windows(operation, data, false)? {
+            return Ok(());
+        }
+        let Self { world, links, .. } = self;
+        world.reduce_scatter(links, operation, data)
     }
 }
 

@@ -117,12 +117,12 @@ impl Window {
         inside.then_some(start)
     }
 
-    /// Sums elements of all members' vectors and gives all of them the sums: those that are `range`
-    /// after `starts`, of each member one. A sum is this member's own element first, then those of
+    /// Sums elements of all members' vectors: those that are `range` after `starts`, of each member one.
+    /// With `give` all of them have the sums, else this member. A sum is this member's own element first, then those of
     /// the members before it, in turn.
     ///
     /// Nobody else may read or write these elements meanwhile: of any member's.
-    pub(crate) fn sum(&self, starts: &[usize], range: Range<usize>) {
+    pub(crate) fn sum(&self, starts: &[usize], range: Range<usize>, give: bool) {
         let members = self.members.len();
         let mut start = range.start;
         while start < range.end {
@@ -136,7 +136,7 @@ impl Window {
                 f32::add(own, self.members[other].bytes(at, size_of_val(own)));
             }
             for (other, memory) in self.members.iter().enumerate() {
-                if other != self.place {
+                if give && other != self.place {
                     memory.write(offset(starts[other] + piece.start), bytes(own));
                 }
             }
@@ -224,7 +224,7 @@ mod tests {
         for (place, window) in windows.iter().enumerate() {
             fill(window, starts[place], &[place as f32 + 1.0; 10]);
         }
-        windows[1].sum(&starts, 2..7);
+        windows[1].sum(&starts, 2..7, true);
         for (place, window) in windows.iter().enumerate() {
             let own = place as f32 + 1.0;
             let mut expected = [own; 10];
@@ -232,7 +232,11 @@ mod tests {
             assert_eq!(read(window, starts[place], 10), expected);
         }
         // Beyond a vector's end nothing happens.
-        windows[1].sum(&[0, 35, 0], 2..7);
+        windows[1].sum(&[0, 35, 0], 2..7, true);
+        windows[1].sum(&starts, 2..3, false);
+        let third = windows.iter().zip(starts);
+        let third = third.map(|(window, start)| read(window, start + 2, 1)[0]);
+        assert_eq!(third.collect::<Vec<_>>(), [6.0, 18.0, 6.0]);
     }
 
     #[test]
