@@ -27,6 +27,7 @@ mod rule;
 mod schedule;
 mod schedule_free;
 mod sgd;
+mod shard;
 mod slot;
 mod step;
 mod sweep;
@@ -112,6 +113,7 @@ impl Optimizer {
         let average = Average::from_options(&options)?;
         let rule = (class.build)(&options)?;
         let state = |variable: &Variable| State {
+            own: 0..variable.len(),
             slots: rule.slots(variable),
             average: average.is_kept.then(|| Slot::zeros("average", 0, variable)),
             accumulator: accumulation_steps

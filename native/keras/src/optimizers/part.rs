@@ -1,5 +1,7 @@
 //! The parameters, gradients and state of all variables, cut into parts for several threads.
 
+use std::ops::Range;
+
 use super::rule::{Piece, SLOTS};
 use super::slot::Slot;
 use super::workers::CHUNK;
@@ -9,6 +11,8 @@ use crate::variables::Variable;
 /// What an optimizer keeps for one variable.
 #[derive(Debug)]
 pub(super) struct State {
+    /// The elements of the variable that this optimizer updates: all, unless it is one of several.
+    pub(super) own: Range<usize>,
     /// The slots of the rule.
     pub(super) slots: Vec<Slot>,
     /// The moving average of the parameters, if one is kept.
@@ -62,7 +66,7 @@ impl Part<'_> {
 }
 
 /// Cuts the parameters and gradients, laid out as `variables`, into parts: whole variables, or
-/// pieces of a chunk each. Variables without elements have none. `slices` are in the order of the
+/// pieces of a chunk each, of what is the optimizer's own. Variables without such elements have none. `slices` are in the order of the
 /// variables that they belong to.
 pub(super) fn cut<'a>(
     variables: &'a [Variable],
@@ -76,16 +80,18 @@ pub(super) fn cut<'a>(
     let mut slices = slices.iter_mut().peekable();
     for (index, (variable, state)) in variables.iter().zip(states).enumerate() {
         let len = variable.len();
+        let own = |values: &'a mut [f32]| values.get_mut(state.own.clone()).unwrap_or_default();
         let piece = Piece {
             shape: &variable.shape,
-            grads: grads.split_off_mut(..len).unwrap_or_default(),
-            params: params.split_off_mut(..len).unwrap_or_default(),
+            grads: own(grads.split_off_mut(..len).unwrap_or_default()),
+            params: own(params.split_off_mut(..len).unwrap_or_default()),
             slots: values(&mut state.slots),
-            statistics: slices
+            statistics: own(slices
                 .next_if(|slices| slices.variable() == index)
                 .map(IndexedSlices::statistics_mut)
-                .unwrap_or_default(),
+                .unwrap_or_default()),
         };
+        let len = state.own.len();
         if len == 0 {
             continue;
         }

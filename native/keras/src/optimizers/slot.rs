@@ -1,5 +1,7 @@
 //! State of an optimizer beside the parameters, such as Adam's moments.
 
+use std::ops::Range;
+
 use crate::variables::Variable;
 
 /// One array of state that belongs to a variable.
@@ -12,7 +14,9 @@ pub(super) struct Slot {
     pub(super) group: usize,
     /// Keras's shape of it.
     pub(super) shape: Vec<i64>,
-    /// The values, row-major.
+    /// Which elements are here, row-major: all, unless the optimizer is one of several.
+    pub(super) held: Range<usize>,
+    /// Their values.
     pub(super) values: Vec<f32>,
     /// How Keras names and types it.
     pub(super) kind: Kind,
@@ -40,6 +44,7 @@ impl Slot {
             name,
             group,
             shape: variable.shape.clone(),
+            held: 0..variable.len(),
             values: vec![value; variable.len()],
             kind: Kind::Named,
         }
@@ -53,10 +58,12 @@ impl Slot {
     /// A slot of zeros of another shape than the variable's.
     pub(super) fn shaped(name: &'static str, group: usize, shape: Vec<i64>, kind: Kind) -> Self {
         let sizes = shape.iter().map(|&size| usize::try_from(size).unwrap_or(0));
+        let length = sizes.product();
         Self {
             name,
             group,
-            values: vec![0.0; sizes.product()],
+            held: 0..length,
+            values: vec![0.0; length],
             shape,
             kind,
         }

@@ -1,13 +1,17 @@
 //! One step of an optimizer, from gradients to new parameters.
 
+use std::ops::Range;
+
 use super::Optimizer;
 use super::average::Averaging;
-use super::part::{Part, cut};
+use super::part::{Part, State, cut};
 use super::rule::{Step, single};
 use super::sweep::{all_finite, map, map_1, sum_of_squares};
 use super::workers::{run, useful};
 use crate::error::{Error, Result};
 use crate::indexed_slices::{IndexedSlices, Needs, Statistic};
+use crate::replicas::{Alone, Replicas};
+use crate::variables::Variable;
 
 /// What is done to the gradients before they are clipped.
 #[derive(Debug, Clone, Copy)]
@@ -64,9 +68,38 @@ impl Optimizer {
         self.apply_scaled(params, grads, slices, reached, 1.0)
     }
 
+    /// As [`Self::apply`], by one of several optimizers that each update what is their [own](Self::shard):
+    /// of parameters and gradients nothing else is looked at. What they must all know, such as the norm
+    /// of all gradients, they tell each other by `replicas`, who all call this.
+    ///
+    /// # Errors
+    /// Those of [`Self::apply`], and [`Error::Replicas`]: before any change but that of gradients.
+    pub fn apply_over(
+        &mut self,
+        replicas: &mut dyn Replicas,
+        params: &mut [f32],
+        grads: &mut [f32],
+        slices: &mut [IndexedSlices],
+        reached: &[bool],
+    ) -> Result<bool> {
+        self.step(replicas, params, grads, slices, reached, 1.0)
+    }
+
     /// As [`Self::apply`], with gradients `factor` times those given. It saves a pass over them.
     pub fn apply_scaled(
         &mut self,
+        params: &mut [f32],
+        grads: &mut [f32],
+        slices: &mut [IndexedSlices],
+        reached: &[bool],
+        factor: f32,
+    ) -> Result<bool> {
+        self.step(&mut Alone, params, grads, slices, reached, factor)
+    }
+
+    fn step(
+        &mut self,
+        replicas: &mut dyn Replicas,
         params: &mut [f32],
         grads: &mut [f32],
         slices: &mut [IndexedSlices],
@@ -90,24 +123,25 @@ impl Optimizer {
                 reason: "the loss reaches no variable, so that there is no gradient".into(),
             });
         }
-        if self.loss_scale.is_some() && !self.are_finite(grads, reached) {
+        if self.loss_scale.is_some() && !self.are_finite(replicas, grads, reached)? {
             self.loss_scale.iter_mut().for_each(|scale| scale.shrink());
             return Ok(false);
         }
-        self.update(params, grads, slices, reached, factor)?;
+        self.update(replicas, params, grads, slices, reached, factor)?;
         self.iterations += 1;
         self.loss_scale.iter_mut().for_each(|scale| scale.grow());
         Ok(true)
     }
 
-    /// What Keras does when `fit` ends: the parameters become their average, if one is kept.
+    /// What Keras does when `fit` ends: the parameters become their average, if one is kept. One of
+    /// several optimizers does this to its own.
     pub fn finalize(&mut self, params: &mut [f32]) -> Result<()> {
         check("parameter slice", self.len(), params.len())?;
         // Before the first step there is no average yet.
         if self.iterations > 0 {
             for (variable, state) in self.variables.iter().zip(&self.states) {
                 if let Some(average) = &state.average {
-                    params[variable.span()].copy_from_slice(&average.values);
+                    params[own_span(variable, state)].copy_from_slice(&average.values);
                 }
             }
         }
@@ -121,21 +155,25 @@ impl Optimizer {
             .map_or(0, |variable| variable.span().end)
     }
 
-    fn are_finite(&self, grads: &[f32], reached: &[bool]) -> bool {
-        let spans = self
-            .variables
-            .iter()
-            .zip(reached)
-            .filter(|(_, reached)| **reached);
-        let gradients = spans.map(|(variable, _)| &grads[variable.span()]);
+    fn are_finite(
+        &self,
+        replicas: &mut dyn Replicas,
+        grads: &[f32],
+        reached: &[bool],
+    ) -> Result<bool> {
+        let variables = self.variables.iter().zip(&self.states);
+        let variables = variables.zip(reached).filter(|(_, reached)| **reached);
+        let gradients = variables.map(|((variable, state), _)| &grads[own_span(variable, state)]);
         let threads = useful(self.threads, grads.len());
-        run(threads, gradients.collect(), all_finite)
-            .into_iter()
-            .all(|finite| finite)
+        let finite = run(threads, gradients.collect(), all_finite);
+        let mut others = [finite.into_iter().filter(|finite| !finite).count() as f64];
+        replicas.sum(&mut others).map_err(Error::Replicas)?;
+        Ok(others == [0.0])
     }
 
     fn update(
         &mut self,
+        replicas: &mut dyn Replicas,
         params: &mut [f32],
         grads: &mut [f32],
         slices: &mut [IndexedSlices],
@@ -147,7 +185,8 @@ impl Optimizer {
         let threads = useful(self.threads, params.len());
         if self.iterations == 0 {
             for (variable, state) in self.variables.iter().zip(&mut self.states) {
-                self.rule.start(&params[variable.span()], &mut state.slots);
+                let own = own_span(variable, state);
+                self.rule.start(&params[own], &mut state.slots);
             }
         }
         if let Some(Accumulation::Add) = preparation.accumulation {
@@ -186,6 +225,7 @@ impl Optimizer {
             });
             sums.into_iter()
                 .for_each(|(variable, sum)| squares[variable] += sum);
+            replicas.sum(&mut squares).map_err(Error::Replicas)?;
             if self.needs().norm {
                 let scale = f64::from(preparation.scale());
                 for slices in &*slices {
@@ -298,6 +338,11 @@ fn scale_statistics(statistic: Option<Statistic>, factor: f32, part: &mut Part<'
         let factor = statistic.of(factor);
         map(part.piece.statistics, |sum| sum * factor);
     }
+}
+
+/// Where what the optimizer updates of a variable lies among all parameters.
+fn own_span(variable: &Variable, state: &State) -> Range<usize> {
+    variable.offset + state.own.start..variable.offset + state.own.end
 }
 
 fn average(averaging: Option<Averaging>, part: &mut Part<'_>) {

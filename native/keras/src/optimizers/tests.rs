@@ -25,7 +25,7 @@ fn store() -> VariableStore {
 }
 
 /// Every rank, one variable of several chunks, one without elements.
-fn large_store() -> VariableStore {
+pub(super) fn large_store() -> VariableStore {
     store_of(&[
         ("wide/kernel", &[300, 700]),
         ("none/kernel", &[0, 3]),
@@ -55,12 +55,12 @@ fn after_step(config: &Value, grads: [f32; 3]) -> [f32; 3] {
     params
 }
 
-fn object(class: &str, config: Value) -> Value {
+pub(super) fn object(class: &str, config: Value) -> Value {
     json!({"module": "keras.optimizers", "class_name": class, "config": config, "registered_name": null})
 }
 
 /// Every class with its defaults and with all options at once, and one with loss scaling.
-fn every_optimizer() -> Vec<Value> {
+pub(super) fn every_optimizer() -> Vec<Value> {
     let options = json!({"use_ema": true, "ema_overwrite_frequency": 3, "weight_decay": 0.01,
         "gradient_accumulation_steps": 2, "global_clipnorm": 3.0, "loss_scale_factor": 2.0});
     let mut all: Vec<_> = CLASSES
@@ -77,7 +77,7 @@ fn every_optimizer() -> Vec<Value> {
 }
 
 /// Numbers without a pattern, the same ones for a `seed`.
-fn numbers(seed: u32, count: usize) -> Vec<f32> {
+pub(super) fn numbers(seed: u32, count: usize) -> Vec<f32> {
     let mut state = seed.wrapping_mul(747_796_405).wrapping_add(1);
     let mut next = || {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);

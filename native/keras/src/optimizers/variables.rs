@@ -1,5 +1,7 @@
 //! Keras's `optimizer.variables`: what a model file holds of an optimizer, and a checkpoint too.
 
+use std::ops::Range;
+
 use super::Optimizer;
 use super::part::State;
 use super::slot::{Kind, Slot};
@@ -18,6 +20,9 @@ pub struct OptimizerVariable<'a> {
     pub shape: &'a [i64],
     /// Its value.
     pub value: OptimizerValue<'a>,
+    /// Which of its elements `value` has, if it belongs to a variable of the model: all, unless the
+    /// optimizer is one of several.
+    pub held: Option<Range<usize>>,
     /// Whether Keras lists and so saves it. It does not list what an optimizer made by itself
     /// (Nadam's product, Adafactor's placeholders) where a LossScaleOptimizer built that optimizer.
     pub listed: bool,
@@ -62,6 +67,7 @@ impl Optimizer {
             name: name.into(),
             shape: &[],
             value,
+            held: None,
             listed: true,
         };
         let lists_own = self.loss_scale.is_none();
@@ -116,9 +122,7 @@ impl Optimizer {
         }
         all.push(OptimizerValueMut::Int64(&mut self.iterations));
         all.extend(self.learning_rate.constant_mut().map(float));
-        let mut slots: Vec<_> = self.states.iter_mut().flat_map(State::ranked_mut).collect();
-        slots.sort_by_key(|&(rank, _)| rank);
-        all.extend(slots.into_iter().map(|(_, slot)| match slot.kind {
+        all.extend(slots_mut(&mut self.states).map(|slot| match slot.kind {
             Kind::Placeholder => OptimizerValueMut::Placeholder,
             Kind::Named | Kind::Bare => OptimizerValueMut::Float32(&mut slot.values),
         }));
@@ -151,7 +155,8 @@ impl Optimizer {
         Ok(true)
     }
 
-    /// Restores the state from a checkpoint, where `find` gives a variable by its key.
+    /// Restores the state from a checkpoint, where `find` gives a variable by its key: all of it, also to
+    /// one of several optimizers.
     ///
     /// # Errors
     /// Before any change, if a variable is missing or of another shape.
@@ -177,10 +182,15 @@ impl Optimizer {
         wanted: impl Fn(&OptimizerVariable<'_>) -> bool,
     ) -> Result<()> {
         let all = self.variables();
-        let wanted: Vec<bool> = all.iter().map(wanted).collect();
-        let own = all.iter().zip(&wanted).filter(|(_, wanted)| **wanted);
+        // Of those that are wanted which elements are to be set; none of the others.
+        let wanted = all.iter().map(|one| wanted(one).then(|| one.held.clone()));
+        let wanted: Vec<_> = wanted.collect();
+        let own = all
+            .iter()
+            .zip(&wanted)
+            .filter(|(_, wanted)| wanted.is_some());
         for ((own, _), (shape, value)) in own.zip(saved) {
-            if own.shape != *shape || !value.fits(own.value) {
+            if own.shape != *shape || !value.fits(own) {
                 return Err(Error::WeightsMismatch {
                     place: format!("optimizer variable {}", own.key),
                     reason: format!(
@@ -192,16 +202,16 @@ impl Optimizer {
                 });
             }
         }
-        let own = self.values_mut().into_iter().zip(&wanted);
-        let own = own.filter_map(|(own, wanted)| wanted.then_some(own));
-        for (own, (_, value)) in own.zip(saved) {
+        let own = self.values_mut().into_iter().zip(wanted);
+        let own = own.filter_map(|(own, wanted)| Some((own, wanted?)));
+        for ((own, held), (_, value)) in own.zip(saved) {
             match (own, *value) {
                 (OptimizerValueMut::Int64(own), OptimizerValue::Int64(value)) => *own = value,
                 (OptimizerValueMut::Int64(own), OptimizerValue::Int32(value)) => {
                     *own = value.into()
                 }
                 (OptimizerValueMut::Float32(own), OptimizerValue::Float32(values)) => {
-                    own.copy_from_slice(values);
+                    own.copy_from_slice(held.map_or(values, |held| &values[held]));
                 }
                 _ => {}
             }
@@ -210,11 +220,24 @@ impl Optimizer {
     }
 }
 
+impl OptimizerVariable<'_> {
+    /// Elements of all of it.
+    pub fn len(&self) -> usize {
+        let sizes = self.shape.iter().map(|&n| usize::try_from(n).unwrap_or(0));
+        sizes.product()
+    }
+
+    /// Whether it has no element.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
 impl OptimizerValue<'_> {
-    /// Whether this can be kept where `own` is.
-    fn fits(self, own: OptimizerValue<'_>) -> bool {
-        match (own, self) {
-            (OptimizerValue::Float32(own), Self::Float32(values)) => own.len() == values.len(),
+    /// Whether this can be kept where `own` is, of which it has all elements.
+    fn fits(self, own: &OptimizerVariable<'_>) -> bool {
+        match (own.value, self) {
+            (OptimizerValue::Float32(_), Self::Float32(values)) => values.len() == own.len(),
             (OptimizerValue::Int64(_) | OptimizerValue::Int32(_), Self::Float32(_))
             | (OptimizerValue::Float32(_), _) => false,
             (_, Self::Int64(value)) => value >= 0,
@@ -245,6 +268,14 @@ fn slot_variable<'a>(variable: &'a Variable, slot: &'a Slot) -> OptimizerVariabl
         name,
         shape: &slot.shape,
         value,
+        held: Some(slot.held.clone()),
         listed: true,
     }
+}
+
+/// All slots in the order in which Keras creates them.
+pub(super) fn slots_mut(states: &mut [State]) -> impl Iterator<Item = &mut Slot> {
+    let mut slots: Vec<_> = states.iter_mut().flat_map(State::ranked_mut).collect();
+    slots.sort_by_key(|&(rank, _)| rank);
+    slots.into_iter().map(|(_, slot)| slot)
 }
