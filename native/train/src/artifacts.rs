@@ -39,8 +39,6 @@ pub struct Artifacts {
     summaries: Option<Summaries>,
     summaries_told: Instant,
     writer: Writer,
-    /// Whether there is a place for checkpoints.
-    has_model_dir: bool,
     formats: Vec<ExportFormat>,
 }
 
@@ -64,7 +62,6 @@ impl Artifacts {
             summaries: summaries.transpose()?,
             summaries_told: Instant::now(),
             writer: Writer::start(folder.clone(), settings.keep_checkpoints, stop)?,
-            has_model_dir: wanted,
             folder,
             formats: settings.export_formats.clone(),
         })
@@ -95,14 +92,11 @@ impl Artifacts {
         self.show_summaries()
     }
 
-    /// Leaves a checkpoint, where there is a place for it.
+    /// Leaves a checkpoint.
     ///
     /// # Errors
-    /// [`Error::Storage`], of an earlier one too.
-    pub fn checkpoint(&mut self, trainer: &Trainer, state: &State) -> Result<(), Error> {
-        if !self.has_model_dir {
-            return Ok(());
-        }
+    /// [`Error::Storage`], of an earlier one too; [`Error::Collective`].
+    pub fn checkpoint(&mut self, trainer: &mut Trainer, state: &State) -> Result<(), Error> {
         self.write("model.json", trainer.model().to_json().into_bytes())?;
         let checkpoint = state.checkpoint(trainer)?;
         self.writer.give(Work::Checkpoint(checkpoint))

@@ -18,7 +18,7 @@ use std::ops::Range;
 const BUCKET: usize = 1 << 20;
 
 /// With fewer elements in all there is nothing to gain.
-const WORTH_IT: usize = 1 << 18;
+pub(crate) const WORTH_IT: usize = 1 << 18;
 
 /// Which variables go in which bucket.
 #[derive(Debug)]
@@ -79,12 +79,23 @@ impl Buckets {
         span.start - start..span.end - start
     }
 
-    /// Begins to send a share, which is `Leaving` until it comes back as the sum.
+    /// Where the parts of the gradients lie, buckets and what is held back, one behind the other.
+    pub(crate) fn regions(&self) -> Vec<Range<usize>> {
+        let starts = std::iter::once(0).chain(self.cuts.iter().copied());
+        starts
+            .zip(&self.cuts)
+            .map(|(start, &end)| start..end)
+            .collect()
+    }
+
+    /// Begins to send a share, which is `Leaving` until it comes back as the sum; with `scatters` and
+    /// numbers as they are, a bucket's sum is all over the ranks, each of which has its part.
     pub(crate) fn leave<'a>(
         &'a self,
         share: Vector,
         communicator: &'a mut Communicator,
         wire: Wire,
+        scatters: bool,
     ) -> Leaving<'a> {
         let parts = share.cut(&self.cuts).into_iter().map(Some).collect();
         let mut awaited = vec![0; self.cuts.len()];
@@ -97,6 +108,7 @@ impl Buckets {
             tickets: Vec::new(),
             communicator,
             wire,
+            scatters: scatters && wire == Wire::Float32,
         }
     }
 }
@@ -114,6 +126,8 @@ pub(crate) struct Leaving<'a> {
     tickets: Vec<Ticket<Part>>,
     communicator: &'a mut Communicator,
     wire: Wire,
+    /// Whether each rank gets its part of a bucket's sum, and no more.
+    scatters: bool,
 }
 
 impl Leaving<'_> {
@@ -152,13 +166,19 @@ impl Leaving<'_> {
         while let Some(&next) = self.buckets.order.get(self.tickets.len())
             && self.awaited[next] == 0
         {
-            self.start(next, self.wire)?;
+            match self.parts[next].take() {
+                Some(part) if self.scatters => {
+                    let ticket = self.communicator.start_reduce_scatter(part)?;
+                    self.tickets.push(ticket);
+                }
+                part => self.start(part, self.wire)?,
+            }
         }
         Ok(())
     }
 
-    fn start(&mut self, at: usize, wire: Wire) -> Result<(), Error> {
-        if let Some(part) = self.parts[at].take() {
+    fn start(&mut self, part: Option<Part>, wire: Wire) -> Result<(), Error> {
+        if let Some(part) = part {
             let ticket = self.communicator.start_allreduce(part, wire)?;
             self.tickets.push(ticket);
         }
@@ -177,6 +197,7 @@ impl Leaving<'_> {
             fill(part.as_mut());
         }
         // Counts of rows and ranks, which 16 bits cannot hold.
+        let rest = self.parts[rest].take();
         self.start(rest, Wire::Float32)?;
         self.join()
     }
@@ -277,13 +298,16 @@ mod tests {
         let buckets = Buckets::plan(spans(&sizes), &[0, 3, 4]).unwrap();
         let starts = spans(&sizes).into_iter().map(|span| span.start);
         let starts: Vec<_> = starts.collect();
-        let total = sizes.iter().sum();
+        let total: usize = sizes.iter().sum();
         assert_eq!(
             buckets.cuts,
             [starts[1], starts[2], starts[3], starts[5], total]
         );
         assert_eq!(buckets.parts, [0, 1, 2, 3, 3, 4]);
         assert_eq!(buckets.order, [4, 2, 1]);
+        let regions = buckets.regions();
+        assert_eq!(regions[..2], [0..starts[1], starts[1]..starts[2]]);
+        assert_eq!(regions[4], starts[5]..total);
         assert_eq!(buckets.place(4), 2 * BUCKET..4 * BUCKET);
         // A model that is all embeddings has nothing to gain.
         assert!(Buckets::plan(spans(&sizes), &[0, 2, 3, 4]).is_none());

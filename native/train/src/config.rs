@@ -134,6 +134,9 @@ pub struct Fit {
     /// exchange gradients in each.
     #[serde(default = "one_step")]
     pub local_steps: u64,
+    /// Whether each rank keeps and updates the optimizer's state of a part of the weights only.
+    #[serde(default)]
+    pub shard_optimizer_state: bool,
     /// Seed of initializers, shuffling and dropout.
     pub seed: u64,
     /// Rows of the whole data set where the caller knows them, for the time left in epoch 1.
@@ -168,6 +171,13 @@ impl Fit {
         }
         if self.local_steps == 0 {
             return refuse("localSteps must be at least 1");
+        }
+        if self.local_steps > 1 && self.shard_optimizer_state {
+            return refuse(
+                "shardOptimizerState and localSteps above 1 exclude each other: a worker that makes \
+                 steps by itself needs the state of all weights. Set localSteps to 1, or \
+                 shardOptimizerState to false",
+            );
         }
         if self.repeat && self.steps_per_epoch.is_none() {
             return refuse("repeat without stepsPerEpoch would be an epoch without end: set both");

@@ -42,6 +42,8 @@ pub struct FitLoop<'a> {
     pub events: &'a Sender<Event>,
     /// Rank 0 leaves files.
     pub artifacts: Option<&'a mut Artifacts>,
+    /// Whether there is a place for checkpoints.
+    pub has_model_dir: bool,
     /// When the session was opened.
     pub opened: Instant,
     /// Whether it is no error if there are no rows.
@@ -76,21 +78,18 @@ impl FitLoop<'_> {
             progress.start_epoch(state.epochs + 1, before);
             let Some(totals) = self.epoch(state, &mut progress)? else {
                 state.unfinished = None;
-                if let Some(artifacts) = &mut self.artifacts {
-                    artifacts.checkpoint(self.trainer, state)?;
-                }
-                return Ok(());
+                return self.leave_checkpoint(state);
             };
             soundness::check(self.trainer, state.step)?;
             let logs = self.validate(&totals)?;
             state.end_epoch(&logs, totals.row_count());
             if let Some(artifacts) = &mut self.artifacts {
                 artifacts.epoch(self.trainer, state, &logs)?;
-                let every = self.settings.checkpoint_every_epochs;
-                let due = every > 0 && state.epochs.is_multiple_of(every);
-                if due || self.settings.is_over(state) {
-                    artifacts.checkpoint(self.trainer, state)?;
-                }
+            }
+            let every = self.settings.checkpoint_every_epochs;
+            let due = every > 0 && state.epochs.is_multiple_of(every);
+            if due || self.settings.is_over(state) {
+                self.leave_checkpoint(state)?;
             }
             self.tell(Event::Epoch {
                 epoch: state.epochs,
@@ -237,13 +236,24 @@ impl FitLoop<'_> {
     /// Leaves a checkpoint within an epoch where it is time for one.
     fn checkpoint(&mut self, state: &State) -> Result<(), Error> {
         let every = self.settings.checkpoint_every_steps;
-        let (Some(artifacts), Some(epoch)) = (&mut self.artifacts, &state.unfinished) else {
-            return Ok(());
-        };
-        if every == 0 || !state.step.is_multiple_of(every) || epoch.trained {
-            return Ok(());
+        let goes_on = state
+            .unfinished
+            .as_ref()
+            .is_some_and(|epoch| !epoch.trained);
+        if every > 0 && state.step.is_multiple_of(every) && goes_on {
+            self.leave_checkpoint(state)?;
         }
-        artifacts.checkpoint(self.trainer, state)
+        Ok(())
+    }
+
+    /// Rank 0 leaves a checkpoint, where there is a place for it. All ranks come here after the same
+    /// step, as each may have a part of the state.
+    fn leave_checkpoint(&mut self, state: &State) -> Result<(), Error> {
+        match &mut self.artifacts {
+            _ if !self.has_model_dir => Ok(()),
+            Some(artifacts) => artifacts.checkpoint(self.trainer, state),
+            None => self.trainer.lend_state(),
+        }
     }
 
     /// Training means of the epoch, and validation means where any rank has validation rows.

@@ -133,11 +133,12 @@ impl State {
         }
     }
 
-    /// Weights, optimizer state and this as a checkpoint.
+    /// Weights, optimizer state and this as a checkpoint. Where the optimizer's state is sharded every
+    /// rank must call this or [`Trainer::lend_state`], and rank 0 this.
     ///
     /// # Errors
-    /// [`Error::Config`] if the state cannot be written as JSON, which is a bug.
-    pub fn checkpoint(&self, trainer: &Trainer) -> Result<Checkpoint, Error> {
+    /// [`Error::Config`] if the state cannot be written as JSON, which is a bug; [`Error::Collective`].
+    pub fn checkpoint(&self, trainer: &mut Trainer) -> Result<Checkpoint, Error> {
         let state = Self {
             counts: counts(trainer.optimizer()),
             ..self.clone()
@@ -146,12 +147,11 @@ impl State {
         let model = trainer.model();
         let mut tensors = arrays(model.trainable())?;
         tensors.extend(arrays(model.non_trainable())?);
-        for variable in trainer.optimizer().variables() {
-            if let OptimizerValue::Float32(values) = variable.value {
-                let array = Array::new(sizes(variable.shape), values).map_err(unwritable)?;
-                tensors.push((format!("{OPTIMIZER}{}", variable.key), array));
-            }
-        }
+        trainer.each_optimizer_variable(|variable, values| {
+            let array = Array::new(sizes(variable.shape), values).map_err(unwritable)?;
+            tensors.push((format!("{OPTIMIZER}{}", variable.key), array));
+            Ok(())
+        })?;
         Ok(Checkpoint {
             step: self.step,
             manifest,
@@ -203,16 +203,30 @@ impl State {
         Ok(state)
     }
 
-    /// Brings every rank to the state of rank `root`, whose `state` is the one that counts.
+    /// Brings every rank to the state of rank `root`, which has taken it from its `checkpoint`, if from
+    /// any.
     ///
     /// # Errors
-    /// [`Error::Collective`].
-    pub fn broadcast(self, root: usize, trainer: &mut Trainer) -> Result<Self, Error> {
+    /// [`Error::Collective`], [`Error::Config`].
+    pub fn broadcast(
+        self,
+        root: usize,
+        trainer: &mut Trainer,
+        checkpoint: Option<&Checkpoint>,
+    ) -> Result<Self, Error> {
         let counts = counts(trainer.optimizer());
         let json = serde_json::to_vec(&Self { counts, ..self }).map_err(unreadable)?;
         let json = trainer.communicator_mut().broadcast_bytes(root, json)?;
         let state: Self = serde_json::from_slice(&json).map_err(unreadable)?;
-        trainer.broadcast_values(root, &state.counts)?;
+        trainer.broadcast_values(root, &state.counts, |key| {
+            let name = format!("{OPTIMIZER}{key}");
+            let tensors = checkpoint.iter().flat_map(|one| &one.tensors);
+            let found = tensors.into_iter().find(|(known, _)| *known == name);
+            let values = found.map(|(_, array)| array.values());
+            values.transpose().map_err(|error| {
+                Error::Config(format!("tensor '{name}' of the checkpoint: {error}"))
+            })
+        })?;
         Ok(state)
     }
 }

@@ -11,9 +11,9 @@
 //! ranks agree on these meanwhile, and what belongs to them leaves last, with the rest. Those of a
 //! model whose passes exchange sums leave at once, as its own exchanges must come in one order with
 //! these; and so they do where all ranks share memory: there a sum takes less than the backward pass
-//! loses to a second thread.
+//! loses to a second thread. Where each rank only needs a part of the sums, that is all it gets.
 
-use crate::buckets::{Buckets, Held, Leaving};
+use crate::buckets::{Buckets, Held, Leaving, WORTH_IT};
 use crate::error::Error;
 use crate::rows::Exchanged;
 use flambeau_collective::{Communicator, Vector, Wire};
@@ -29,6 +29,8 @@ pub(crate) struct Share {
     values: Vector,
     /// How it leaves while it is being made, if it does and that is worth it.
     buckets: Option<Buckets>,
+    /// Whether each rank wants its part of the gradients' sums, and no more.
+    scatters: bool,
     /// Where the moving statistics begin.
     gradients: usize,
     /// Where the flags of reached variables begin.
@@ -42,6 +44,9 @@ pub(crate) struct Share {
     /// What is exchanged in place of the values where there are slices.
     packed: Vec<f32>,
 }
+
+/// A stretch of the gradients and the part of every rank of it, counted from its beginning.
+pub(crate) type Region = (Range<usize>, Vec<Range<usize>>);
 
 /// What goes with the gradients: moving statistics times rows, and which variables losses reached.
 #[derive(Debug)]
@@ -96,6 +101,7 @@ impl Share {
         Ok(Self {
             values,
             buckets: apart.then(plan).flatten(),
+            scatters: false,
             gradients,
             flags,
             squares,
@@ -105,9 +111,26 @@ impl Share {
         })
     }
 
-    /// Leaves in one piece from now on.
+    /// Leaves in one piece from now on, and comes back whole.
     pub(crate) fn send_at_once(&mut self) {
         self.buckets = None;
+        self.scatters = false;
+    }
+
+    /// Leaves each rank its parts of the gradients' sums from now on, where it pays that the others do
+    /// not travel: the regions that the gradients consist of, one behind the other, each with the part
+    /// of every rank.
+    pub(crate) fn scatter(&mut self, communicator: &Communicator) -> Vec<Region> {
+        self.scatters = self.gradients >= WORTH_IT;
+        if let Some(buckets) = &self.buckets {
+            let regions = buckets.regions().into_iter();
+            let region = |span: Range<usize>| (span.clone(), communicator.parts(span.len()));
+            return regions.map(region).collect();
+        }
+        let parts = communicator.parts(self.values.as_slice().len()).into_iter();
+        let gradients = |end: usize| end.min(self.gradients);
+        let parts = parts.map(|part| gradients(part.start)..gradients(part.end));
+        vec![(0..self.gradients, parts.collect())]
     }
 
     /// Becomes that of a rank without rows.
@@ -152,14 +175,14 @@ impl Share {
         };
         let values = std::mem::replace(&mut self.values, Vector::zeros(0));
         if self.slices.is_empty() {
-            let mut leaving = buckets.leave(values, communicator, wire);
+            let mut leaving = buckets.leave(values, communicator, wire, self.scatters);
             let rest = make(&mut leaving, &mut [])?;
             let made = Instant::now();
             self.values = leaving.finish(|slots| fill(slots, rest.0))?;
             return Ok(Some(made));
         }
         let agreed = Exchanged::start(&self.slices, looked_up, communicator)?;
-        let mut leaving = buckets.leave(values, communicator, Wire::Float32);
+        let mut leaving = buckets.leave(values, communicator, Wire::Float32, self.scatters);
         let rest = make(&mut leaving, &mut self.slices)?;
         let made = Instant::now();
         let (slices, packed, length) = (
@@ -195,7 +218,8 @@ impl Share {
         slots.zip(rest).for_each(|(slot, value)| *slot = value);
     }
 
-    /// Adds up the shares of all ranks; gradients travel as `wire` says where all of them do.
+    /// Adds up the shares of all ranks; gradients travel as `wire` says where all of them do, and only
+    /// their parts to each rank where that is what it wants.
     ///
     /// # Errors
     /// [`Error::Collective`], or another rank's matrices are larger.
@@ -204,6 +228,16 @@ impl Share {
             let (gradients, rest) = self.values.as_mut_slice().split_at_mut(self.gradients);
             communicator.allreduce_as(gradients, wire)?;
             return Ok(communicator.allreduce(rest)?);
+        }
+        if self.slices.is_empty() && self.scatters {
+            let values = self.values.as_mut_slice();
+            communicator.reduce_scatter(values)?;
+            let rest = communicator.parts(values.len()).into_iter();
+            let behind = |end: usize| end.saturating_sub(self.gradients);
+            let rest: Vec<_> = rest
+                .map(|part| behind(part.start)..behind(part.end))
+                .collect();
+            return Ok(communicator.gather(&mut values[self.gradients..], &rest)?);
         }
         if self.slices.is_empty() {
             return Ok(communicator.allreduce(self.values.as_mut_slice())?);

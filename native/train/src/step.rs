@@ -20,9 +20,12 @@
 //! that does not count, to take part in them.
 
 mod local;
+mod parts;
+mod state;
 mod totals;
 
 use self::local::Apart;
+use self::state::Sharded;
 pub use self::totals::Totals;
 use crate::batch::{Batch, BatchShape};
 use crate::before::Before;
@@ -38,10 +41,9 @@ use crate::share::{Rest, Share};
 use crate::times::{StepTimes, Stopwatch};
 use flambeau_collective::{Communicator, Wire};
 use flambeau_keras::losses::LabelSpec;
-use flambeau_keras::optimizers::{Optimizer, OptimizerValueMut};
+use flambeau_keras::optimizers::Optimizer;
 use flambeau_keras::{Gradient, IndexedSlices, Model, Pass, Value, WithoutRows};
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use tch::{Kind, Tensor};
 
 /// A model being trained, and the ranks it is trained with.
@@ -59,6 +61,8 @@ pub struct Trainer {
     times: StepTimes,
     /// Where ranks train apart from each other.
     apart: Option<Apart>,
+    /// Where each rank keeps the optimizer's state of its own part of the weights.
+    sharded: Option<Sharded>,
     /// One row of the last batch, for steps without rows in a model that sums over ranks.
     stand_in: Option<Vec<Value>>,
 }
@@ -119,6 +123,7 @@ impl Trainer {
             before,
             times: StepTimes::default(),
             apart: None,
+            sharded: None,
             stand_in: None,
         })
     }
@@ -168,46 +173,9 @@ impl Trainer {
         &mut self.communicator
     }
 
-    /// Overwrites weights, moving statistics and optimizer state with those of rank `root`, whose
-    /// optimizer has the whole numbers `counts`.
-    ///
-    /// # Errors
-    /// [`Error::Collective`].
-    pub fn broadcast_values(
-        &mut self,
-        root: usize,
-        counts: &BTreeMap<String, i64>,
-    ) -> Result<(), Error> {
-        let communicator = &mut self.communicator;
-        communicator.broadcast(root, self.model.trainable_mut().as_mut_slice())?;
-        communicator.broadcast(root, self.model.non_trainable_mut().as_mut_slice())?;
-        let variables = self.optimizer.variables();
-        let keys: Vec<String> = variables.into_iter().map(|variable| variable.key).collect();
-        for (key, value) in keys.iter().zip(self.optimizer.values_mut()) {
-            match value {
-                OptimizerValueMut::Float32(values) => communicator.broadcast(root, values)?,
-                OptimizerValueMut::Int64(count) => {
-                    *count = counts.get(key).copied().unwrap_or(*count);
-                }
-                OptimizerValueMut::Placeholder => {}
-            }
-        }
-        Ok(())
-    }
-
     /// The other ranks, to take leave of.
     pub fn into_communicator(self) -> Communicator {
         self.communicator
-    }
-
-    /// Ends training: a moving average of the weights, where the optimizer keeps one, takes their
-    /// place.
-    ///
-    /// # Errors
-    /// [`Error::Keras`].
-    pub fn finalize(&mut self) -> Result<(), Error> {
-        let params = self.model.trainable_mut().as_mut_slice();
-        Ok(self.optimizer.finalize(params)?)
     }
 
     /// The shapes batches must have.
@@ -230,7 +198,8 @@ impl Trainer {
     }
 
     /// Takes part in one step, with rows or without. Every rank must call this, and every rank
-    /// returns the same. If ranks do not come to an end of it, everything is as it was before.
+    /// returns the same. If ranks do not come to an end of it, everything is as it was before; where
+    /// the optimizer's state is sharded, weights and state are then of no use.
     ///
     /// Ranks that train apart (see [`train_apart`](Self::train_apart)) meet behind a step with `meet`, and
     /// where they run dry: then all return the same, and before each returns none. Where they had not
@@ -537,7 +506,18 @@ impl Trainer {
         if reached.contains(&true) {
             let params = self.model.trainable_mut().as_mut_slice();
             let (gradients, slices) = self.share.gradients_mut();
-            if self.optimizer.apply(params, gradients, slices, &reached)? {
+            let taken = match &self.sharded {
+                None => self.optimizer.apply(params, gradients, slices, &reached)?,
+                Some(Sharded { parts, .. }) => {
+                    let mut ranks = Ranks(&mut self.communicator);
+                    let optimizer = &mut self.optimizer;
+                    let taken =
+                        optimizer.apply_over(&mut ranks, params, gradients, slices, &reached)?;
+                    parts.gather(&mut self.communicator, params)?;
+                    taken
+                }
+            };
+            if taken {
                 self.model.constrain()?;
             }
         }

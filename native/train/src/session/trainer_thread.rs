@@ -151,6 +151,9 @@ impl Setup {
             if config.fit.local_steps > 1 {
                 trainer.train_apart()?;
             }
+            if config.fit.shard_optimizer_state {
+                trainer.shard_optimizer_state()?;
+            }
             train(&mut trainer, config, &mut rows, caller)
         };
         let trained = guarded(train, &caller.stop);
@@ -220,6 +223,7 @@ fn train(
         settings,
         events,
         artifacts: artifacts.as_mut(),
+        has_model_dir: config.model_dir,
         opened: caller.opened,
         warned: false,
         validates: false,
@@ -231,12 +235,15 @@ fn train(
     let to_keep = match &trained {
         Ok(()) => config.micro_batch.is_some(),
         Err(Error::Diverged { .. }) => false,
-        Err(error) => !error.is_deterministic() && config.micro_batch.is_none(),
+        Err(error) => {
+            !error.is_deterministic() && config.micro_batch.is_none() && trainer.has_all()
+        }
     };
-    let to_keep = to_keep && trainer.is_in_step();
-    if to_keep {
+    if to_keep && (trainer.has_all() || config.rank == 0) {
         let checkpoint = state.checkpoint(trainer)?;
         caller.reached.set(Arc::new(checkpoint)).ok();
+    } else if to_keep {
+        trainer.lend_state()?;
     }
     trained?;
     trainer.finalize()?;
@@ -285,7 +292,7 @@ fn agreed_state(
         own
     } else {
         let root = steps.iter().position(|&held| held == most);
-        own.broadcast(root.unwrap_or(0), trainer)?
+        own.broadcast(root.unwrap_or(0), trainer, newest)?
     };
     state.first_step = state.step + 1;
     let mut state = match &config.micro_batch {
