@@ -26,7 +26,7 @@ fn embedded(ids: i64) -> Value {
 }
 
 /// An embedding before layers whose gradients leave in buckets.
-fn embedded_in_a_large_model(ids: i64) -> Value {
+pub(crate) fn embedded_in_a_large_model(ids: i64) -> Value {
     let mut layers = embedded(ids);
     let layers = layers.as_array_mut().unwrap();
     let deep = [dense("first", 700, "relu"), dense("second", 1700, "relu")];
