@@ -87,6 +87,7 @@ class FitSettings(PredictSettings, total=False):
     shuffle: bool
     allreduceDtype: str
     localSteps: int
+    shardOptimizerState: bool
     validationIndicatorCol: str
     validationSplit: float
     modelDir: str

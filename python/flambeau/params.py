@@ -282,6 +282,12 @@ class EstimatorParams(ModelParams):
         "steps that each worker makes by itself before all average their weights",
         TypeConverters.toInt,
     )
+    shardOptimizerState: Param[bool] = Param(
+        Params._dummy(),
+        "shardOptimizerState",
+        "whether each worker keeps and updates the optimizer's state of a part of the weights only",
+        TypeConverters.toBoolean,
+    )
     modelDir: Param[str] = Param(
         Params._dummy(),
         "modelDir",

@@ -74,6 +74,14 @@ def test_a_fitted_model_knows_the_digits_and_keeps_every_column(fitted, data):
     assert accuracy(fitted, data) > 0.95
 
 
+def test_workers_with_parts_of_the_optimizer_state_train_the_same_weights(estimator, fitted, data):
+    sharded = estimator.copy({estimator.shardOptimizerState: True}).fit(data)
+    assert sharded.history == fitted.history
+    with pytest.raises(ConfigException, match="localSteps above 1 exclude each other"):
+        sharded = estimator.copy({estimator.shardOptimizerState: True, estimator.localSteps: 4})
+        sharded.fit(data)
+
+
 def test_rows_of_another_frame_validate(spark, network, data):
     train, held = data.where("id % 4 > 0"), data.where("id % 4 = 0")
     settings = {"loss": "sparse_categorical_crossentropy", "featuresCol": "image", "epochs": 2}

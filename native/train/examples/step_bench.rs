@@ -4,8 +4,9 @@
 //! with `x` and `y`. Every rank is a process of its own, pinned to a core of its own where there are
 //! enough, and trains on the same rows with Adam. WAY says how gradients meet: through shared `memory`,
 //! or over TCP in `buckets` that leave while others are computed, or `whole` once all are there; or not at
-//! all, where each trains `alone` beside the others: what the cores allow. Rank 0 prints one line of JSON:
-//! seconds per step, and per part of a step.
+//! all, where each trains `alone` beside the others: what the cores allow. With `sharded-` before it each
+//! rank keeps the optimizer's state of a part of the weights. Rank 0 prints one line of JSON: seconds per
+//! step, and per part of a step; bytes of optimizer state that it keeps, and of its memory at the end.
 
 use flambeau_collective::{AbortHandle, Communicator, Secret};
 use flambeau_keras::Model;
@@ -66,6 +67,10 @@ fn run(case: &str, ranks: &str, rest: [&str; 3]) -> Outcome {
 
 fn train(case: &Path, at: (usize, usize), steps: u64, how: (i64, &str)) -> Outcome {
     let ((rank, ranks), (rows, way)) = (at, how);
+    let (way, is_sharded) = match way.strip_prefix("sharded-") {
+        Some(way) => (way, true),
+        None => (way, false),
+    };
     flambeau_libtorch::set_up();
     let _memory = flambeau_libtorch::KeptMemory::begin();
     tch::set_num_threads(1);
@@ -82,6 +87,9 @@ fn train(case: &Path, at: (usize, usize), steps: u64, how: (i64, &str)) -> Outco
     let mut trainer = Trainer::new(model, objective, optimizer, communicator, 0)?;
     if way == "whole" {
         trainer.send_at_once();
+    }
+    if is_sharded {
+        trainer.shard_optimizer_state()?;
     }
     let tensors = Tensor::read_safetensors(case.join("data.safetensors"))?;
     let tensor = |name: &str| {
@@ -120,10 +128,25 @@ fn train(case: &Path, at: (usize, usize), steps: u64, how: (i64, &str)) -> Outco
             "agreement": each(after.agreement - before.agreement),
             "backward": each(after.backward - before.backward),
             "exchange": each(after.exchange - before.exchange),
-            "update": each(after.update - before.update)});
+            "update": each(after.update - before.update),
+            "state": state_bytes(trainer.optimizer()), "resident": resident_bytes()?});
         writeln!(stdout(), "{line}")?;
     }
     Ok(trainer.into_communicator().close()?)
+}
+
+fn state_bytes(optimizer: &Optimizer) -> usize {
+    let variables = optimizer.variables().into_iter();
+    let held = variables.filter_map(|variable| variable.held);
+    held.map(|held| size_of::<f32>() * held.len()).sum()
+}
+
+/// What this process has in memory.
+fn resident_bytes() -> Outcome<u64> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kilobytes = line.and_then(|line| line.split_whitespace().next());
+    Ok(1024 * kilobytes.ok_or("no VmRSS")?.parse::<u64>()?)
 }
 
 fn connect(rank: usize, ranks: usize, way: &str) -> Outcome<Communicator> {

@@ -51,6 +51,7 @@ private[cli] object TrainCommand extends Command {
     Flag("seed", "seed of initial weights and shuffling", default = Some("42")),
     Flag("shuffle", "whether each epoch takes the rows in a new order", default = Some("true")),
     Flag("local-steps", "steps that each worker makes by itself before all average their weights", default = Some("1")),
+    Flag("shard-optimizer-state", "whether each worker keeps the optimizer's state of a part of the weights only", default = Some("false")),
     Flag("allreduce-dtype", "in which type gradients travel: float32, bfloat16 or float16", default = Some("float32")),
     Flag("null-policy", "what a null does: error, zero or drop", default = Some("error")),
     Flag("checkpoint-every-epochs", "epochs between checkpoints", default = Some("1")),
@@ -103,6 +104,7 @@ private[cli] object TrainCommand extends Command {
       .setShuffle(arguments.flag("shuffle"))
       .setAllreduceDtype(arguments.choice("allreduce-dtype", "float32", "bfloat16", "float16"))
       .setLocalSteps(arguments.count("local-steps"))
+      .setShardOptimizerState(arguments.flag("shard-optimizer-state"))
       .setNullPolicy(arguments.choice("null-policy", "error", "zero", "drop"))
       .setSkipMismatch(arguments.flag("skip-mismatch"))
       .setCheckpointEveryEpochs(arguments.count("checkpoint-every-epochs"))

@@ -61,6 +61,7 @@ final class KerasEstimator(override val uid: String)
   def setShuffle(value: Boolean): this.type = set(shuffle, value)
   def setAllreduceDtype(value: String): this.type = set(allreduceDtype, value)
   def setLocalSteps(value: Int): this.type = set(localSteps, value)
+  def setShardOptimizerState(value: Boolean): this.type = set(shardOptimizerState, value)
   def setValidationIndicatorCol(value: String): this.type = set(validationIndicatorCol, value)
   def setValidationSplit(value: Double): this.type = set(validationSplit, value)
   def setModelDir(value: String): this.type = set(modelDir, value)
@@ -213,6 +214,7 @@ final class KerasEstimator(override val uid: String)
         ("shuffle_buffer" -> $(shuffleBuffer)) ~
         ("allreduce_dtype" -> $(allreduceDtype)) ~
         ("local_steps" -> $(localSteps)) ~
+        ("shard_optimizer_state" -> $(shardOptimizerState)) ~
         ("seed" -> seed) ~
         ("checkpoint_every_epochs" -> $(checkpointEveryEpochs)) ~
         ("checkpoint_every_steps" -> get(checkpointEverySteps).getOrElse(0L)) ~

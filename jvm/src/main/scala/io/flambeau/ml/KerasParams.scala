@@ -201,6 +201,9 @@ trait KerasParams extends KerasColumnParams with HasSeed {
   final val localSteps: IntParam = new IntParam(
     this, "localSteps", "steps that each worker makes by itself before all average their weights", ParamValidators.gt(0))
 
+  final val shardOptimizerState: BooleanParam = new BooleanParam(
+    this, "shardOptimizerState", "whether each worker keeps and updates the optimizer's state of a part of the weights only")
+
   final val validationIndicatorCol: Param[String] = new Param[String](
     this, "validationIndicatorCol", "boolean column, true for rows that only validate")
 
@@ -228,7 +231,7 @@ trait KerasParams extends KerasColumnParams with HasSeed {
 
   setDefault(
     labelCol -> "label", labelEncoding -> "none", batchSize -> 32, epochs -> 1, numWorkers -> 1, seed -> 42L, shuffle -> true,
-    allreduceDtype -> "float32", localSteps -> 1, dropRemainder -> false, repeat -> false, inputMode -> "spark", shuffleBuffer -> 4096,
+    allreduceDtype -> "float32", localSteps -> 1, shardOptimizerState -> false, dropRemainder -> false, repeat -> false, inputMode -> "spark", shuffleBuffer -> 4096,
     skipMismatch -> false, exportFormats -> Array("keras"), validationSplit -> 0.0, checkpointEveryEpochs -> 1, keepCheckpoints -> 5, resume -> true, verbose -> 1)
 
   final def getModel: String = $(model)
@@ -260,6 +263,7 @@ trait KerasParams extends KerasColumnParams with HasSeed {
   final def getShuffle: Boolean = $(shuffle)
   final def getAllreduceDtype: String = $(allreduceDtype)
   final def getLocalSteps: Int = $(localSteps)
+  final def getShardOptimizerState: Boolean = $(shardOptimizerState)
   final def getValidationIndicatorCol: String = $(validationIndicatorCol)
   final def getValidationSplit: Double = $(validationSplit)
   final def getModelDir: String = $(modelDir)

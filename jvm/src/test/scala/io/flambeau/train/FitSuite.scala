@@ -52,6 +52,16 @@ class FitSuite extends SparkSuite {
     }
   }
 
+  test("workers that each keep the optimizer's state of a part of the weights come to the same ones") {
+    failAfter(deadline) {
+      def estimator(shards: Boolean) = Samples.estimator(2).setOptimizer("adam").setShardOptimizerState(shards)
+      def losses(shards: Boolean) = estimator(shards).fit(Samples.points(spark, 600, 2)).history("loss").toSeq
+      assert(losses(true) == losses(false))
+      val refused = intercept[Exception](estimator(true).setLocalSteps(2).fit(Samples.points(spark, 60, 2)))
+      assert(refused.getMessage.contains("shardOptimizerState and localSteps above 1 exclude each other"), refused.getMessage)
+    }
+  }
+
   test("held-out rows validate each epoch") {
     failAfter(deadline) {
       val data = Samples.points(spark, 300, 2).withColumn("held", col("id") % 3 === 0)
