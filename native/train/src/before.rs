@@ -1,6 +1,7 @@
 //! What a step changes before it is sure to succeed: a forward pass assigns moving statistics, and
 //! the ranks may then fail to exchange their gradients. Weights and optimizer change last, after
-//! everything that needs other ranks.
+//! everything that needs other ranks; but for weights that ranks gather from each other, where each
+//! keeps a part of the optimizer's state. What a step that fails leaves is of no use there anyway.
 
 use crate::share::moving_spans;
 use flambeau_keras::Model;
