@@ -88,8 +88,8 @@ impl Buckets {
             .collect()
     }
 
-    /// Begins to send a share, which is `Leaving` until it comes back as the sum; with `scatters` and
-    /// numbers as they are, a bucket's sum is all over the ranks, each of which has its part.
+    /// Begins to send a share, which is `Leaving` until it comes back as the sum. With `scatters`, and
+    /// numbers that travel as they are, a rank gets its part of a bucket's sum and no more.
     pub(crate) fn leave<'a>(
         &'a self,
         share: Vector,
@@ -126,7 +126,7 @@ pub(crate) struct Leaving<'a> {
     tickets: Vec<Ticket<Part>>,
     communicator: &'a mut Communicator,
     wire: Wire,
-    /// Whether each rank gets its part of a bucket's sum, and no more.
+    /// Whether a rank gets its part of a bucket's sum, and no more.
     scatters: bool,
 }
 
@@ -166,21 +166,18 @@ impl Leaving<'_> {
         while let Some(&next) = self.buckets.order.get(self.tickets.len())
             && self.awaited[next] == 0
         {
-            match self.parts[next].take() {
-                Some(part) if self.scatters => {
-                    let ticket = self.communicator.start_reduce_scatter(part)?;
-                    self.tickets.push(ticket);
-                }
-                part => self.start(part, self.wire)?,
-            }
+            self.start(next, self.wire, self.scatters)?;
         }
         Ok(())
     }
 
-    fn start(&mut self, part: Option<Part>, wire: Wire) -> Result<(), Error> {
-        if let Some(part) = part {
-            let ticket = self.communicator.start_allreduce(part, wire)?;
-            self.tickets.push(ticket);
+    fn start(&mut self, at: usize, wire: Wire, scatters: bool) -> Result<(), Error> {
+        if let Some(part) = self.parts[at].take() {
+            self.tickets.push(if scatters {
+                self.communicator.start_reduce_scatter(part)?
+            } else {
+                self.communicator.start_allreduce(part, wire)?
+            });
         }
         Ok(())
     }
@@ -197,8 +194,7 @@ impl Leaving<'_> {
             fill(part.as_mut());
         }
         // Counts of rows and ranks, which 16 bits cannot hold.
-        let rest = self.parts[rest].take();
-        self.start(rest, Wire::Float32)?;
+        self.start(rest, Wire::Float32, false)?;
         self.join()
     }
 

@@ -69,6 +69,9 @@ impl FitLoop<'_> {
         if self.settings.is_over(state) {
             return Ok(());
         }
+        if let Some(message) = self.trainer.warning_of_embeddings() {
+            self.warn(message);
+        }
         let cursor = state.cursor;
         if cursor != Cursor::default() {
             self.together(|batches| batches.seek(cursor))?;

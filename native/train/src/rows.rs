@@ -67,7 +67,8 @@ impl Exchanged {
     }
 }
 
-fn is_large(slices: &IndexedSlices) -> bool {
+/// Whether ranks exchange rows of a matrix, and not all of it.
+pub(crate) fn is_large(slices: &IndexedSlices) -> bool {
     slices.span().len() >= LARGE
 }
 

@@ -15,7 +15,7 @@
 
 use crate::buckets::{Buckets, Held, Leaving, WORTH_IT};
 use crate::error::Error;
-use crate::rows::Exchanged;
+use crate::rows::{Exchanged, is_large};
 use flambeau_collective::{Communicator, Vector, Wire};
 use flambeau_keras::optimizers::Optimizer;
 use flambeau_keras::{IndexedSlices, Model, Pass};
@@ -131,6 +131,12 @@ impl Share {
         let gradients = |end: usize| end.min(self.gradients);
         let parts = parts.map(|part| gradients(part.start)..gradients(part.end));
         vec![(0..self.gradients, parts.collect())]
+    }
+
+    /// The variables of which only rows that were looked up are exchanged.
+    pub(crate) fn by_rows(&self) -> impl Iterator<Item = usize> {
+        let large = self.slices.iter().filter(|slices| is_large(slices));
+        large.map(IndexedSlices::variable)
     }
 
     /// Becomes that of a rank without rows.

@@ -59,6 +59,25 @@ impl Trainer {
         Ok(())
     }
 
+    /// What is to be known of embeddings whose state is sharded: all of their weights travel in each step.
+    pub fn warning_of_embeddings(&self) -> Option<String> {
+        self.sharded.as_ref()?;
+        let variables = self.model.trainable().variables();
+        let embeddings = self.share.by_rows().map(|at| &variables[at]);
+        let all = embeddings.map(|variable| {
+            let megabytes = (size_of::<f32>() * variable.len()) as f64 / 1e6;
+            format!("{} ({megabytes:.1} MB)", variable.path)
+        });
+        let all: Vec<_> = all.collect();
+        (!all.is_empty()).then(|| {
+            format!(
+                "shardOptimizerState has all weights of {} travel in each step, and not only rows that \
+                 were looked up",
+                all.join(", ")
+            )
+        })
+    }
+
     /// Whether this rank by itself has the weights and the state that all ranks have.
     pub fn has_all(&self) -> bool {
         self.sharded.is_none() && self.is_in_step()

@@ -1,7 +1,7 @@
 //! Ranks that each keep the optimizer's state of a part of the weights: they come to what ranks come to
 //! that all keep all of it.
 
-use crate::embeddings::embedded_in_a_large_model;
+use crate::embeddings::{embedded, embedded_in_a_large_model};
 use crate::exactness::{relative_difference, weights};
 use crate::passes::checkpoint_of;
 use crate::ranks::{
@@ -329,6 +329,22 @@ fn micro_batches_go_on_from_what_rank_0_has_kept() {
         digests.collect::<Vec<_>>()
     });
     assert_eq!(digests[0], digests[1]);
+}
+
+#[test]
+fn embeddings_whose_weights_all_travel_are_told_of() {
+    for (ids, sharded, told) in [
+        (40_000, true, true),
+        (40_000, false, false),
+        (300, true, false),
+    ] {
+        let job = job(embedded(ids), sharded, &json!({"epochs": 1}));
+        let folder = tempfile::tempdir().unwrap();
+        fit(&job, &partitions(&[40, 40]), folder.path());
+        let warnings = job.warnings.lock().unwrap().join("; ");
+        let message = "all weights of embedding/embeddings (0.5 MB) travel in each step";
+        assert_eq!(warnings.contains(message), told, "{warnings}");
+    }
 }
 
 #[test]
