@@ -26,6 +26,18 @@ struct Preparation {
     accumulation: Option<Accumulation>,
 }
 
+/// What a step is given: values laid out as the model's trainable store.
+#[derive(Debug)]
+struct Given<'a> {
+    params: &'a mut [f32],
+    grads: &'a mut [f32],
+    slices: &'a mut [IndexedSlices],
+    /// By variable, whether it has a gradient.
+    reached: &'a [bool],
+    /// What the gradients are multiplied by.
+    factor: f32,
+}
+
 #[derive(Debug, Clone, Copy)]
 enum Accumulation {
     Add,
@@ -82,7 +94,14 @@ impl Optimizer {
         slices: &mut [IndexedSlices],
         reached: &[bool],
     ) -> Result<bool> {
-        self.step(replicas, params, grads, slices, reached, 1.0)
+        let given = Given {
+            params,
+            grads,
+            slices,
+            reached,
+            factor: 1.0,
+        };
+        self.step(replicas, given)
     }
 
     /// As [`Self::apply`], with gradients `factor` times those given. It saves a pass over them.
@@ -94,21 +113,20 @@ impl Optimizer {
         reached: &[bool],
         factor: f32,
     ) -> Result<bool> {
-        self.step(&mut Alone, params, grads, slices, reached, factor)
+        let given = Given {
+            params,
+            grads,
+            slices,
+            reached,
+            factor,
+        };
+        self.step(&mut Alone, given)
     }
 
-    fn step(
-        &mut self,
-        replicas: &mut dyn Replicas,
-        params: &mut [f32],
-        grads: &mut [f32],
-        slices: &mut [IndexedSlices],
-        reached: &[bool],
-        factor: f32,
-    ) -> Result<bool> {
-        let len = self.len();
-        check("parameter slice", len, params.len())?;
-        check("gradient slice", len, grads.len())?;
+    fn step(&mut self, replicas: &mut dyn Replicas, given: Given<'_>) -> Result<bool> {
+        let (len, reached) = (self.len(), given.reached);
+        check("parameter slice", len, given.params.len())?;
+        check("gradient slice", len, given.grads.len())?;
         check(
             "list of reached variables",
             self.variables.len(),
@@ -123,11 +141,11 @@ impl Optimizer {
                 reason: "the loss reaches no variable, so that there is no gradient".into(),
             });
         }
-        if self.loss_scale.is_some() && !self.are_finite(replicas, grads, reached)? {
+        if self.loss_scale.is_some() && !self.are_finite(replicas, given.grads, reached)? {
             self.loss_scale.iter_mut().for_each(|scale| scale.shrink());
             return Ok(false);
         }
-        self.update(replicas, params, grads, slices, reached, factor)?;
+        self.update(replicas, given)?;
         self.iterations += 1;
         self.loss_scale.iter_mut().for_each(|scale| scale.grow());
         Ok(true)
@@ -171,15 +189,14 @@ impl Optimizer {
         Ok(others == [0.0])
     }
 
-    fn update(
-        &mut self,
-        replicas: &mut dyn Replicas,
-        params: &mut [f32],
-        grads: &mut [f32],
-        slices: &mut [IndexedSlices],
-        reached: &[bool],
-        factor: f32,
-    ) -> Result<()> {
+    fn update(&mut self, replicas: &mut dyn Replicas, given: Given<'_>) -> Result<()> {
+        let Given {
+            params,
+            grads,
+            slices,
+            reached,
+            factor,
+        } = given;
         let preparation = self.preparation(factor);
         let averaging = self.average.averaging(self.iterations());
         let threads = useful(self.threads, params.len());

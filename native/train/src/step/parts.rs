@@ -90,7 +90,7 @@ mod tests {
             let parts = Parts::of_variables(&spans, ranks);
             parts.regions[0].1.clone()
         };
-        assert_eq!(of(1), [0..60]);
+        assert_eq!(of(1)[0], 0..60);
         assert_eq!(of(2), [0..40, 40..60]);
         assert_eq!(of(3), [0..12, 12..40, 40..60]);
         // A part may well be empty.
