@@ -151,7 +151,9 @@ mod tests {
     }
 
     fn reached(step: u32) -> Vec<bool> {
-        (0..6).map(|index| (step + index) % 5 != 0).collect()
+        (0..6)
+            .map(|index| !u32::is_multiple_of(step + index, 5))
+            .collect()
     }
 
     fn floats(optimizer: &Optimizer) -> Vec<Vec<f32>> {
