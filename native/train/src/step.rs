@@ -20,6 +20,7 @@
 //! that does not count, to take part in them.
 
 mod local;
+mod remote;
 mod totals;
 
 use self::local::Apart;
@@ -39,9 +40,10 @@ use crate::times::{StepTimes, Stopwatch};
 use flambeau_collective::{Communicator, Wire};
 use flambeau_keras::losses::LabelSpec;
 use flambeau_keras::optimizers::{Optimizer, OptimizerValueMut};
-use flambeau_keras::{Gradient, IndexedSlices, Model, Pass, Value, WithoutRows};
+use flambeau_keras::{Gradient, IndexedSlices, Model, Pass, Rows, Value, WithoutRows};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use tch::{Kind, Tensor};
 
 /// A model being trained, and the ranks it is trained with.
@@ -59,6 +61,10 @@ pub struct Trainer {
     times: StepTimes,
     /// Where ranks train apart from each other.
     apart: Option<Apart>,
+    /// Which of several workers this is, where they have no communicator in common.
+    replica: Option<u64>,
+    /// Where rows of matrices are that the model does not have.
+    rows: Option<Arc<dyn Rows>>,
     /// One row of the last batch, for steps without rows in a model that sums over ranks.
     stand_in: Option<Vec<Value>>,
 }
@@ -119,6 +125,8 @@ impl Trainer {
             before,
             times: StepTimes::default(),
             apart: None,
+            replica: None,
+            rows: None,
             stand_in: None,
         })
     }
@@ -325,7 +333,7 @@ impl Trainer {
                     let Some(batch) = shape.slice(&block, start, end)? else {
                         continue;
                     };
-                    let mut pass = Pass::inference();
+                    let mut pass = Pass::inference().with_rows(self.rows.clone());
                     let outputs = self.model.forward(&batch.inputs, &mut pass)?;
                     self.measure(&batch, &outputs, &pass, &mut exchange)?;
                 }
@@ -388,8 +396,8 @@ impl Trainer {
     }
 
     fn pass(&self, at: Position) -> Pass {
-        let rank = self.communicator.rank() as u64;
-        Pass::training(random(self.seed, &[rank, at.step]))
+        let rank = self.replica.unwrap_or(self.communicator.rank() as u64);
+        Pass::training(random(self.seed, &[rank, at.step])).with_rows(self.rows.clone())
     }
 
     /// Whether ranks exchange within passes.

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
 
 /// An embedding of numbers up to `ids`, many of them several times in a batch.
-fn embedded(ids: i64) -> Value {
+pub(crate) fn embedded(ids: i64) -> Value {
     let half = ids / 2;
     json!([
         {"class_name": "Rescaling", "config": {"name": "ids", "scale": half, "offset": half}},

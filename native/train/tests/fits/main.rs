@@ -9,4 +9,5 @@ mod hostility;
 mod passes;
 mod ranks;
 mod recovery;
+mod servers;
 mod streams;
