@@ -87,6 +87,9 @@ class FitSettings(PredictSettings, total=False):
     shuffle: bool
     allreduceDtype: str
     localSteps: int
+    strategy: str
+    numPs: int
+    maxStaleness: int
     validationIndicatorCol: str
     validationSplit: float
     modelDir: str

@@ -201,6 +201,18 @@ trait KerasParams extends KerasColumnParams with HasSeed {
   final val localSteps: IntParam = new IntParam(
     this, "localSteps", "steps that each worker makes by itself before all average their weights", ParamValidators.gt(0))
 
+  final val strategy: Param[String] = new Param[String](
+    this, "strategy",
+    "sync: workers take each step together; async: each pushes its gradients to servers that hold the weights, and waits for nobody",
+    ParamValidators.inArray(Array("sync", "async")))
+
+  final val numPs: IntParam = new IntParam(
+    this, "numPs", "with strategy async: tasks that hold the weights, beside the workers", ParamValidators.gt(0))
+
+  final val maxStaleness: LongParam = new LongParam(
+    this, "maxStaleness", "with strategy async: batches that a worker may be ahead of the slowest; any number if not set",
+    ParamValidators.gtEq(0))
+
   final val validationIndicatorCol: Param[String] = new Param[String](
     this, "validationIndicatorCol", "boolean column, true for rows that only validate")
 
@@ -228,7 +240,7 @@ trait KerasParams extends KerasColumnParams with HasSeed {
 
   setDefault(
     labelCol -> "label", labelEncoding -> "none", batchSize -> 32, epochs -> 1, numWorkers -> 1, seed -> 42L, shuffle -> true,
-    allreduceDtype -> "float32", localSteps -> 1, dropRemainder -> false, repeat -> false, inputMode -> "spark", shuffleBuffer -> 4096,
+    allreduceDtype -> "float32", localSteps -> 1, strategy -> "sync", numPs -> 1, dropRemainder -> false, repeat -> false, inputMode -> "spark", shuffleBuffer -> 4096,
     skipMismatch -> false, exportFormats -> Array("keras"), validationSplit -> 0.0, checkpointEveryEpochs -> 1, keepCheckpoints -> 5, resume -> true, verbose -> 1)
 
   final def getModel: String = $(model)
@@ -260,6 +272,9 @@ trait KerasParams extends KerasColumnParams with HasSeed {
   final def getShuffle: Boolean = $(shuffle)
   final def getAllreduceDtype: String = $(allreduceDtype)
   final def getLocalSteps: Int = $(localSteps)
+  final def getStrategy: String = $(strategy)
+  final def getNumPs: Int = $(numPs)
+  final def getMaxStaleness: Long = $(maxStaleness)
   final def getValidationIndicatorCol: String = $(validationIndicatorCol)
   final def getValidationSplit: Double = $(validationSplit)
   final def getModelDir: String = $(modelDir)
