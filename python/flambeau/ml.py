@@ -88,6 +88,9 @@ class FitSettings(PredictSettings, total=False):
     allreduceDtype: str
     localSteps: int
     shardOptimizerState: bool
+    strategy: str
+    numPs: int
+    maxStaleness: int
     validationIndicatorCol: str
     validationSplit: float
     modelDir: str

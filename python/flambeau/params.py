@@ -288,6 +288,24 @@ class EstimatorParams(ModelParams):
         "whether each worker keeps and updates the optimizer's state of a part of the weights only",
         TypeConverters.toBoolean,
     )
+    strategy: Param[str] = Param(
+        Params._dummy(),
+        "strategy",
+        "'sync': workers take each step together; 'async': each pushes its gradients to servers",
+        TypeConverters.toString,
+    )
+    numPs: Param[int] = Param(
+        Params._dummy(),
+        "numPs",
+        "with strategy 'async': tasks that hold the weights, beside the workers",
+        TypeConverters.toInt,
+    )
+    maxStaleness: Param[int] = Param(
+        Params._dummy(),
+        "maxStaleness",
+        "with strategy 'async': batches that a worker may be ahead of the slowest",
+        TypeConverters.toInt,
+    )
     modelDir: Param[str] = Param(
         Params._dummy(),
         "modelDir",

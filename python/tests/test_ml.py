@@ -125,6 +125,23 @@ def test_workers_read_files_by_themselves(spark, network, data, tmp_path):
         estimator.fit(table.orderBy("label"))
 
 
+def test_workers_push_to_servers(spark, network, data):
+    settings = {"loss": "sparse_categorical_crossentropy", "featuresCol": "image", "verbose": 0}
+    estimator = KerasEstimator(
+        model=network,
+        optimizer="adam",
+        metrics=["accuracy"],
+        strategy="async",
+        numPs=1,
+        maxStaleness=5,
+        epochs=8,
+        **settings,
+    )
+    assert estimator.fit(data).history["accuracy"][-1] > 0.9
+    with pytest.raises(ConfigException, match="numPs is set, but strategy is sync"):
+        estimator.copy({estimator.strategy: "sync"}).fit(data)
+
+
 def test_the_history_has_loss_metrics_and_their_validation(fitted):
     assert set(fitted.history) == {"loss", "accuracy", "val_loss", "val_accuracy"}
     assert all(len(values) == EPOCHS for values in fitted.history.values())

@@ -48,7 +48,9 @@ pub struct Config {
     pub rank: usize,
     /// Number of ranks.
     pub world_size: usize,
-    /// Host name or address of each rank, as the others reach it; `world_size` of them.
+    /// Host name or address of each rank, as the others reach it: `world_size` of them, or none where
+    /// ranks only call each other.
+    #[serde(default)]
     pub hosts: Vec<String>,
     /// The address this rank listens on.
     pub bind_host: String,
@@ -90,15 +92,21 @@ fn default_straggler_ms() -> u64 {
 }
 
 impl Config {
+    /// Refuses a configuration in which not all ranks can meet.
+    pub(crate) fn validate_world(&self) -> Result<(), Error> {
+        if self.hosts.len() != self.world_size {
+            let (count, ranks) = (self.hosts.len(), self.world_size);
+            let what = format!("{count} hosts for {ranks} ranks");
+            return Err(Error::Config { what });
+        }
+        self.validate()
+    }
+
     /// Refuses a configuration that cannot work, whatever the network does.
     pub(crate) fn validate(&self) -> Result<(), Error> {
         let refuse = |what: String| Err(Error::Config { what });
         if self.world_size == 0 || self.rank >= self.world_size {
             return refuse(format!("rank {} of {} ranks", self.rank, self.world_size));
-        }
-        if self.hosts.len() != self.world_size {
-            let count = self.hosts.len();
-            return refuse(format!("{count} hosts for {} ranks", self.world_size));
         }
         if self.world_size > 1 && self.port == 0 {
             return refuse("port 0: the ranks need a known port to find rank 0".to_owned());

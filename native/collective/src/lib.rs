@@ -8,11 +8,15 @@
 //!
 //! An operation is a plan (`algorithm`), pure index arithmetic, carried out over these links.
 //!
+//! Ranks of a job that has no such steps in common call each other instead (`calls`): every one of them
+//! has an [`Endpoint`], and a rank that is lost is lost for those who call it.
+//!
 //! Nothing here recovers from a failure: the crate makes sure that every rank hears of it, with
 //! its first cause, within a bounded time. After an error a communicator only repeats that error.
 //! All state belongs to a communicator; any number of them may live in one process.
 
 mod algorithm;
+mod calls;
 mod config;
 mod element;
 mod engine;
@@ -24,6 +28,8 @@ mod topology;
 mod transport;
 mod wire;
 
+pub use calls::endpoint::{Answer, Endpoint, Event};
+pub use calls::line::{Line, Reply};
 pub use config::{Config, Security, Transports};
 pub use engine::communicator::Communicator;
 pub use engine::ticket::Ticket;

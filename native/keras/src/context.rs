@@ -1,6 +1,8 @@
 //! What a layer sees while it runs: its variables, the mode, randomness, and where it leaves new
 //! states and losses.
 
+use std::sync::Arc;
+
 use tch::{Kind, Tensor};
 
 use crate::arguments::Tree;
@@ -8,8 +10,9 @@ use crate::dtype::{DType, Policy};
 use crate::error::Result;
 use crate::indexed_slices::LookUp;
 use crate::replicas::{Cut, Replicas, joined};
+use crate::rows::{Rows, fetch};
 use crate::value::Value;
-use crate::variables::{Handle, Variables};
+use crate::variables::{Handle, Slot, Variables};
 
 /// The crate's random number generator: seeded, reproducible on every machine.
 pub type Rng = rand_xoshiro::Xoshiro256PlusPlus;
@@ -29,6 +32,8 @@ pub struct Pass {
     pub(crate) cuts: Vec<Cut>,
     /// Which rows of variables were looked up.
     pub(crate) look_ups: Vec<LookUp>,
+    /// Where rows are that the model does not have.
+    rows: Option<Arc<dyn Rows>>,
 }
 
 impl Pass {
@@ -41,7 +46,14 @@ impl Pass {
             losses: Vec::new(),
             cuts: Vec::new(),
             look_ups: Vec::new(),
+            rows: None,
         }
+    }
+
+    /// Fetches rows from elsewhere when it looks them up.
+    #[must_use]
+    pub fn with_rows(self, rows: Option<Arc<dyn Rows>>) -> Self {
+        Self { rows, ..self }
     }
 
     /// An inference pass: nothing random, no state changes, no gradients.
@@ -139,7 +151,10 @@ impl<'a> Context<'a> {
     /// at them.
     pub(crate) fn look_up(&mut self, handle: Handle, ids: &Tensor) -> Result<Tensor> {
         let matrix = self.latest(handle);
-        let rows = Tensor::f_embedding(&matrix.f_detach()?, ids, -1, false, false)?;
+        let rows = match self.fetched(handle, ids)? {
+            Some(rows) => rows,
+            None => Tensor::f_embedding(&matrix.f_detach()?, ids, -1, false, false)?,
+        };
         if !(self.training && matrix.requires_grad()) {
             return Ok(rows);
         }
@@ -150,6 +165,14 @@ impl<'a> Context<'a> {
             rows: rows.shallow_clone(),
         });
         Ok(rows)
+    }
+
+    /// The rows `ids`, if they are kept elsewhere.
+    fn fetched(&self, handle: Handle, ids: &Tensor) -> Result<Option<Tensor>> {
+        match (&self.pass.rows, self.variables.slot(handle)) {
+            (Some(rows), Slot::Trainable(variable)) => fetch(rows.as_ref(), variable, ids),
+            _ => Ok(None),
+        }
     }
 
     /// What the layer computes in.

@@ -11,7 +11,7 @@ use std::ops::Range;
 
 use tch::{Kind, Tensor};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::flat::write_gradient;
 use crate::variables::Handle;
 
@@ -133,6 +133,8 @@ pub struct IndexedSlices {
     needs: Needs,
     rows: Vec<usize>,
     statistics: Vec<f32>,
+    /// Whether others may have changed the statistics of rows that are not listed.
+    lent: bool,
     sum_of_squares: f32,
 }
 
@@ -146,8 +148,39 @@ impl IndexedSlices {
             needs,
             rows: Vec::new(),
             statistics: vec![0.0; statistics],
+            lent: false,
             sum_of_squares: 0.0,
         }
+    }
+
+    /// Those of some rows of the same matrix, which are variable `variable` of another store, at `span`.
+    pub fn of_rows(&self, variable: usize, span: Range<usize>) -> Self {
+        Self::new(variable, span, self.width, self.needs)
+    }
+
+    /// Replaces all by what is known elsewhere: of these rows, each once, the sums of the statistic, one
+    /// row behind the other and none if there is no statistic; and the sum of all squares.
+    ///
+    /// # Errors
+    /// A row or a number too many or too few.
+    pub fn set(&mut self, rows: &[usize], statistics: &[f32], sum_of_squares: f32) -> Result<()> {
+        let width = self.width;
+        let expected = self.needs.statistic.map_or(0, |_| rows.len() * width);
+        let height = self.span.len() / width.max(1);
+        if statistics.len() != expected || rows.iter().any(|&row| row >= height) {
+            return Err(Error::LengthMismatch {
+                what: format!("statistics of rows of {height}"),
+                expected,
+                actual: statistics.len(),
+            });
+        }
+        self.clear();
+        self.rows.extend(rows);
+        for (row, sums) in rows.iter().zip(statistics.chunks(width.max(1))) {
+            self.statistics[row * width..(row + 1) * width].copy_from_slice(sums);
+        }
+        self.sum_of_squares = sum_of_squares;
+        Ok(())
     }
 
     /// The variable's index in the store of trainable variables.
@@ -173,7 +206,13 @@ impl IndexedSlices {
     /// The sums of the statistic, laid out as the variable, zeros where no row was looked up; empty
     /// if the optimizer takes none. To be added up over ranks, or scaled.
     pub fn statistics_mut(&mut self) -> &mut [f32] {
+        self.lent = true;
         &mut self.statistics
+    }
+
+    /// The same, to be read.
+    pub fn statistics(&self) -> &[f32] {
+        &self.statistics
     }
 
     /// The sum of the squares of all slices' elements, 0 if the optimizer takes no norm.
@@ -193,8 +232,15 @@ impl IndexedSlices {
 
     /// Forgets all slices.
     pub fn clear(&mut self) {
+        if std::mem::take(&mut self.lent) {
+            self.statistics.fill(0.0);
+        } else if !self.statistics.is_empty() {
+            // Of a large matrix few rows are looked up.
+            for row in &self.rows {
+                self.statistics[row * self.width..(row + 1) * self.width].fill(0.0);
+            }
+        }
         self.rows.clear();
-        self.statistics.fill(0.0);
         self.sum_of_squares = 0.0;
     }
 

@@ -23,7 +23,7 @@
 //! 4. A `Model` runs its graph over `Value`s: a tensor or strings, a mask that travels along, and a last
 //!    activation that is kept pending so that losses may take logits. A `Context` hands out variables
 //!    and the seeded generator, takes assigned states and added losses, and gives sums over all ranks
-//!    (`replicas`, where the graph of a pass is cut). Rewrites for speed are passes over the graph
+//!    (`replicas`, where the graph of a pass is cut), or rows of a matrix that others keep (`rows`). Rewrites for speed are passes over the graph
 //!    (`graph/pool_before_relu`), never tricks of a layer.
 //! 5. What layers keep besides variables, such as vocabularies, is in the archive's `assets`: read with
 //!    the model, never changed, written again with it.
@@ -64,6 +64,7 @@ pub mod registry;
 pub mod regularizers;
 mod replicas;
 mod resize;
+mod rows;
 mod saturation;
 mod scope;
 mod spec;
@@ -86,6 +87,7 @@ pub use model::{Input, Model, Output};
 pub use optimizers::Optimizer;
 pub use regularizers::Regularizer;
 pub use replicas::{Failure, Replicas, WithoutRows};
+pub use rows::Rows;
 pub use spec::Spec;
 pub use strings::Strings;
 pub use value::Value;

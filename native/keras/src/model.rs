@@ -423,6 +423,16 @@ impl Model {
         Ok(rows)
     }
 
+    /// The path of a trainable variable that has a constraint, if any has one.
+    pub fn constrained(&self) -> Option<&str> {
+        let declared = self.declared.iter().enumerate();
+        let mut constrained = declared.filter(|(_, declared)| {
+            declared.constraint.is_some() && declared.trainable && !declared.frozen
+        });
+        let (at, _) = constrained.next()?;
+        Some(&self.variables.variable(Handle(at)).path)
+    }
+
     /// Brings trainable variables that have a constraint back to it, as Keras does after a step.
     pub fn constrain(&mut self) -> Result<()> {
         for (at, declared) in self.declared.iter().enumerate() {

@@ -18,6 +18,7 @@ use flambeau_formats::bundle::{data_file_name, index_file_name};
 use flambeau_keras::Model;
 use folder::Folder;
 pub(crate) use folder::cannot_write;
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 use writer::{Work, Writer};
 
@@ -185,6 +186,7 @@ pub fn result(trainer: &Trainer, state: &State) -> FitResult {
         steps: state.step,
         rows: state.rows.clone(),
         model: None,
+        staleness: BTreeMap::new(),
         digest: digest(trainer),
     }
 }

@@ -137,6 +137,15 @@ pub struct Fit {
     /// Whether each rank keeps and updates the optimizer's state of a part of the weights only.
     #[serde(default)]
     pub shard_optimizer_state: bool,
+    /// How ranks train together.
+    #[serde(default)]
+    pub strategy: Strategy,
+    /// How many ranks, from 0 on, hold weights instead of training, where workers train by themselves.
+    #[serde(default = "one")]
+    pub num_ps: usize,
+    /// How many batches such a worker may be ahead of the slowest; none for any number.
+    #[serde(default)]
+    pub max_staleness: Option<u64>,
     /// Seed of initializers, shuffling and dropout.
     pub seed: u64,
     /// Rows of the whole data set where the caller knows them, for the time left in epoch 1.
@@ -225,6 +234,17 @@ impl Fit {
     }
 }
 
+/// How ranks train together.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Strategy {
+    /// All take each step together.
+    #[default]
+    Sync,
+    /// Workers push their gradients to servers, and never wait for each other.
+    Async,
+}
+
 /// The type in which numbers of an allreduce travel.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -308,6 +328,12 @@ pub struct FitSession {
     /// Whether there is a model directory: without one nobody would see checkpoints and events.
     #[serde(default = "yes")]
     pub model_dir: bool,
+    /// Hosts on which server 0 of an asynchronous fit may be.
+    #[serde(default)]
+    pub server_hosts: Vec<String>,
+    /// Which attempt of its task an asynchronous fit's rank is: a later one has a larger number.
+    #[serde(default)]
+    pub incarnation: u64,
     /// A local checkpoint to go on from; only rank 0 is given one.
     #[serde(default)]
     pub resume: Option<PathBuf>,

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 use serde_json::{Map, Value};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// Metric values by name, in the order the model was compiled with: `loss` first.
@@ -60,6 +61,11 @@ pub enum Event {
         /// How long it took.
         seconds: f64,
     },
+    /// How stale weights were when the batches of an asynchronous fit were applied to them, at its end.
+    Staleness {
+        /// How often so many updates had been applied since a worker fetched them.
+        updates: BTreeMap<u64, u64>,
+    },
     /// A local file is finished and may be moved to `name` in the model directory. Files come in
     /// the order in which they must become visible.
     File {
@@ -95,8 +101,27 @@ pub struct FitResult {
     pub rows: Vec<u64>,
     /// The trained model as a `.keras` file; on rank 0 only.
     pub model: Option<PathBuf>,
+    /// Of an asynchronous fit, on server 0: how often a batch was applied to weights that so many others
+    /// had changed since it was begun.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub staleness: BTreeMap<u64, u64>,
     /// SHA-256 of the final weights, hexadecimal: equal digests are bit-identical weights.
     pub digest: String,
+}
+
+impl FitResult {
+    /// That of a rank whose fit another one sums up.
+    pub(crate) fn of_another(steps: u64) -> Self {
+        Self {
+            history: History::new(),
+            epochs: 0,
+            steps,
+            rows: Vec::new(),
+            model: None,
+            staleness: BTreeMap::new(),
+            digest: String::new(),
+        }
+    }
 }
 
 /// An array of values for each metric, one per epoch, in the order of [`Logs`].

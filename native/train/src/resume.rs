@@ -8,6 +8,7 @@ use crate::config;
 use crate::dataset::Cursor;
 use crate::error::Error;
 use crate::event::{History, Logs};
+use crate::servers::Tally;
 use crate::step::{Stepped, Totals, Trainer};
 use flambeau_formats::array::Array;
 use flambeau_formats::checkpoint::Checkpoint;
@@ -39,6 +40,9 @@ pub struct State {
     /// The micro-batch of a stream that all this is of, but for the steps done since its beginning.
     #[serde(default)]
     pub micro_batch: Option<u64>,
+    /// What server 0 knows of the workers of an asynchronous fit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tally: Option<Tally>,
     /// What a fit that goes on from here must have in common with this one.
     #[serde(default)]
     pub settings: BTreeMap<String, Value>,

@@ -4,7 +4,7 @@
 //! Kept in the checkpoint's manifest by the names of the params. How long a fit trains, and what it
 //! leaves on the way, may differ; rows are not compared.
 
-use crate::config::FitSession;
+use crate::config::{FitSession, Strategy};
 use crate::error::Error;
 use crate::step::Trainer;
 use serde_json::{Value, json};
@@ -27,13 +27,17 @@ pub(crate) fn of(config: &FitSession, trainer: &Trainer) -> Settings {
     } else {
         "batchSize"
     };
+    let workers = match fit.strategy {
+        Strategy::Sync => config.collective.world_size,
+        Strategy::Async => config.collective.world_size - fit.num_ps,
+    };
     let settings = [
         ("model", json!(model)),
         ("optimizer", trainer.optimizer().config()),
         ("loss and metrics", trainer.objective().compile_config()),
         ("classWeight", json!(fit.class_weight)),
         ("frozenLayers", json!(fit.frozen_layers)),
-        ("numWorkers", json!(config.collective.world_size)),
+        ("numWorkers", json!(workers)),
         (batch, json!(fit.batch_size)),
         ("dropRemainder", json!(fit.drop_remainder)),
         ("stepsPerEpoch", json!(fit.steps_per_epoch)),
@@ -51,7 +55,9 @@ pub(crate) fn of(config: &FitSession, trainer: &Trainer) -> Settings {
         ("localSteps", json!(fit.local_steps)),
         ("seed", json!(fit.seed)),
     ];
-    let settings = settings.into_iter();
+    // A checkpoint of a release that knew one strategy does not name it.
+    let strategy = (fit.strategy == Strategy::Async).then(|| ("strategy", json!("async")));
+    let settings = settings.into_iter().chain(strategy);
     settings
         .map(|(name, value)| (name.to_owned(), value))
         .collect()

@@ -21,6 +21,7 @@
 
 mod local;
 mod parts;
+mod remote;
 mod state;
 mod totals;
 
@@ -42,8 +43,9 @@ use crate::times::{StepTimes, Stopwatch};
 use flambeau_collective::{Communicator, Wire};
 use flambeau_keras::losses::LabelSpec;
 use flambeau_keras::optimizers::Optimizer;
-use flambeau_keras::{Gradient, IndexedSlices, Model, Pass, Value, WithoutRows};
+use flambeau_keras::{Gradient, IndexedSlices, Model, Pass, Rows, Value, WithoutRows};
 use std::borrow::Cow;
+use std::sync::Arc;
 use tch::{Kind, Tensor};
 
 /// A model being trained, and the ranks it is trained with.
@@ -63,6 +65,10 @@ pub struct Trainer {
     apart: Option<Apart>,
     /// Where each rank keeps the optimizer's state of its own part of the weights.
     sharded: Option<Sharded>,
+    /// Which of several workers this is, where they have no communicator in common.
+    replica: Option<u64>,
+    /// Where rows of matrices are that the model does not have.
+    rows: Option<Arc<dyn Rows>>,
     /// One row of the last batch, for steps without rows in a model that sums over ranks.
     stand_in: Option<Vec<Value>>,
 }
@@ -124,6 +130,8 @@ impl Trainer {
             times: StepTimes::default(),
             apart: None,
             sharded: None,
+            replica: None,
+            rows: None,
             stand_in: None,
         })
     }
@@ -294,7 +302,7 @@ impl Trainer {
                     let Some(batch) = shape.slice(&block, start, end)? else {
                         continue;
                     };
-                    let mut pass = Pass::inference();
+                    let mut pass = Pass::inference().with_rows(self.rows.clone());
                     let outputs = self.model.forward(&batch.inputs, &mut pass)?;
                     self.measure(&batch, &outputs, &pass, &mut exchange)?;
                 }
@@ -357,8 +365,8 @@ impl Trainer {
     }
 
     fn pass(&self, at: Position) -> Pass {
-        let rank = self.communicator.rank() as u64;
-        Pass::training(random(self.seed, &[rank, at.step]))
+        let rank = self.replica.unwrap_or(self.communicator.rank() as u64);
+        Pass::training(random(self.seed, &[rank, at.step])).with_rows(self.rows.clone())
     }
 
     /// Whether ranks exchange within passes.

@@ -48,7 +48,7 @@ impl Communicator {
     /// # Errors
     /// Any but `ProgressTimeout`: see [`Error`]. Those of the configuration come at once.
     pub fn connect(config: &Config, secret: &Secret, abort: &AbortHandle) -> Result<Self, Error> {
-        config.validate()?;
+        config.validate_world()?;
         let job = Arc::new(Job::new(config, secret));
         let shared = Arc::clone(&abort.shared);
         // A handle is of one communicator: it has not been set before.

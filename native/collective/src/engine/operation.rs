@@ -104,7 +104,7 @@ pub(crate) fn name_of(kind: Kind, number: u64, bytes: usize) -> String {
     format!("{kind} {number} ({})", in_bytes(bytes))
 }
 
-fn in_bytes(count: usize) -> String {
+pub(crate) fn in_bytes(count: usize) -> String {
     match count {
         0..1_000 => format!("{count} B"),
         1_000..1_000_000 => format!("{:.1} kB", count as f64 / 1e3),

@@ -36,7 +36,7 @@ impl Cause {
 
     /// The error that this cause means for a rank of `job`.
     pub(crate) fn into_error(self, job: &Job, scene: Box<Scene>) -> Error {
-        let host = |rank: usize| job.config.hosts.get(rank).cloned().unwrap_or_default();
+        let host = |rank: usize| job.host(rank);
         match self {
             Cause::Own(AbortReason {
                 deterministic,

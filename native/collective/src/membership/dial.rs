@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
@@ -28,42 +29,63 @@ const ATTEMPT: Duration = Duration::from_secs(10);
 /// The wait before a port is tried again, doubled each time.
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+/// Attempts under way at once: files are few, and hosts may be many.
+const ATTEMPTS: usize = 128;
 /// So many of the obstacles are told.
 const TOLD: usize = 4;
 
-/// Connects to rank `to` on whichever of `ports` it listens. Tries all ports at once, again and
+/// Where a rank may be found.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    pub(crate) hosts: Vec<String>,
+    pub(crate) ports: RangeInclusive<u16>,
+}
+
+impl Place {
+    pub(crate) fn on(host: &str, ports: RangeInclusive<u16>) -> Self {
+        Self {
+            hosts: vec![host.to_owned()],
+            ports,
+        }
+    }
+}
+
+/// Connects to rank `to` wherever in `place` it listens. Tries all hosts and ports at once, again and
 /// again, until one of them proves to be the right rank of the right job and attempt.
 pub(crate) async fn dial(
     job: &Arc<Job>,
     purpose: Purpose,
     to: usize,
-    ports: RangeInclusive<u16>,
+    place: Place,
     deadline: Instant,
     first: &Message,
 ) -> Result<SecureLink, Error> {
-    let host = Arc::new(Host::new(&job.config.hosts[to]));
-    let attempt = |port, pause| {
+    let hosts = place.hosts.iter().map(|host| Arc::new(Host::new(host)));
+    let hosts: Vec<_> = hosts.collect();
+    let turns = Arc::new(Semaphore::new(ATTEMPTS));
+    let attempt = |(host, port): (usize, u16), pause| {
         let attempt = Attempt {
             job: Arc::clone(job),
             purpose,
             to,
-            host: Arc::clone(&host),
-            port,
+            host: Arc::clone(&hosts[host]),
+            at: (host, port),
             pause,
             first: first.clone(),
+            turns: Arc::clone(&turns),
         };
         attempt.run()
     };
     let mut attempts = JoinSet::new();
-    for port in ports.clone() {
-        attempts.spawn(attempt(port, Duration::ZERO));
+    for at in (0..hosts.len()).flat_map(|host| place.ports.clone().map(move |port| (host, port))) {
+        attempts.spawn(attempt(at, Duration::ZERO));
     }
     let mut obstacles = Obstacles::default();
     loop {
-        let Ok(Some(Ok((port, pause, outcome)))) = timeout_at(deadline, attempts.join_next()).await
+        let Ok(Some(Ok((at, pause, outcome)))) = timeout_at(deadline, attempts.join_next()).await
         else {
-            let host = &job.config.hosts[to];
-            let (first, last) = (ports.start(), ports.end());
+            let host = place.hosts.join(", ");
+            let (first, last) = (place.ports.start(), place.ports.end());
             return Err(Error::RendezvousTimeout {
                 missing: vec![to],
                 detail: format!("tried {host}, ports {first} to {last}{obstacles}"),
@@ -84,9 +106,9 @@ pub(crate) async fn dial(
                     scene: job.rendezvous_scene(),
                 });
             }
-            Err(refusal) => obstacles.meet(port, &refusal),
+            Err(refusal) => obstacles.meet(at, &refusal),
         }
-        attempts.spawn(attempt(port, (2 * pause).clamp(FIRST_PAUSE, LONGEST_PAUSE)));
+        attempts.spawn(attempt(at, (2 * pause).clamp(FIRST_PAUSE, LONGEST_PAUSE)));
     }
 }
 
@@ -96,22 +118,26 @@ struct Attempt {
     purpose: Purpose,
     to: usize,
     host: Arc<Host>,
-    port: u16,
+    /// Which of the hosts, and the port.
+    at: (usize, u16),
     pause: Duration,
     first: Message,
+    turns: Arc<Semaphore>,
 }
 
 impl Attempt {
-    /// The port and the pause that went before, with what came of it.
-    async fn run(self) -> (u16, Duration, Result<SecureLink, Refusal>) {
+    /// Where, and the pause that went before, with what came of it.
+    async fn run(self) -> ((usize, u16), Duration, Result<SecureLink, Refusal>) {
         sleep(jittered(self.pause)).await;
+        // Never closed.
+        let _turn = self.turns.acquire().await.ok();
         let linked = timeout(ATTEMPT, self.link()).await;
         let outcome = linked.unwrap_or(Err(Refusal::Silence));
-        (self.port, self.pause, outcome)
+        (self.at, self.pause, outcome)
     }
 
     async fn link(&self) -> Result<SecureLink, Refusal> {
-        let addresses = self.host.addresses(self.port).await?;
+        let addresses = self.host.addresses(self.at.1).await?;
         let stream = TcpStream::connect(addresses.as_slice()).await?;
         configure(&stream, &self.job, self.purpose)?;
         handshake::initiate(stream, &self.job, self.purpose, self.to, &self.first).await
@@ -128,24 +154,24 @@ fn jittered(pause: Duration) -> Duration {
 /// last refusal of any.
 #[derive(Default)]
 struct Obstacles {
-    answered: BTreeMap<u16, String>,
+    answered: BTreeMap<(usize, u16), String>,
     refused: Option<(u16, String)>,
 }
 
 impl Obstacles {
-    fn meet(&mut self, port: u16, refusal: &Refusal) {
+    fn meet(&mut self, at: (usize, u16), refusal: &Refusal) {
         match refusal {
-            Refusal::Io(error) => self.refused = Some((port, error.to_string())),
+            Refusal::Io(error) => self.refused = Some((at.1, error.to_string())),
             // Other jobs, and this one's own other listeners, belong there.
             Refusal::Mismatch(Mismatch::OtherJob | Mismatch::OtherRank) => {}
-            refusal => drop(self.answered.insert(port, refusal.to_string())),
+            refusal => drop(self.answered.insert(at, refusal.to_string())),
         }
     }
 }
 
 impl fmt::Display for Obstacles {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (port, what) in self.answered.iter().take(TOLD) {
+        for ((_, port), what) in self.answered.iter().take(TOLD) {
             write!(f, "; something answers on port {port}: {what}")?;
         }
         if self.answered.len() > TOLD {
@@ -173,6 +199,6 @@ pub(crate) fn configure(stream: &TcpStream, job: &Job, purpose: Purpose) -> std:
     // read its data must not be cut off; that it lives is the heartbeats' business.
     socket.set_tcp_user_timeout(Some(match purpose {
         Purpose::Control => job.config.dead_after(),
-        Purpose::Data => job.config.progress_timeout(),
+        Purpose::Data | Purpose::Call => job.config.progress_timeout(),
     }))
 }

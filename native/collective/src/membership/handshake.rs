@@ -19,6 +19,7 @@
 //! whether another follows.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use snow::{Builder, HandshakeState, StatelessTransportState};
@@ -226,6 +227,11 @@ fn link(stream: TcpStream, noise: HandshakeState) -> Result<SecureLink, Refusal>
 }
 
 impl SecureReader {
+    /// Where the other end is.
+    pub(crate) fn peer_address(&self) -> io::Result<SocketAddr> {
+        self.half.peer_addr()
+    }
+
     /// The next message. Not to be cancelled half-way: the rest of the stream would be lost.
     pub(crate) async fn receive(&mut self) -> io::Result<Message> {
         let mut json = Vec::new();

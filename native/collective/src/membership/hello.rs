@@ -24,6 +24,8 @@ const RELEASE: &str = env!("CARGO_PKG_VERSION");
 pub(crate) enum Purpose {
     Control = 1,
     Data = 2,
+    /// Requests of the one that has made it, and their answers.
+    Call = 3,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,6 +81,7 @@ impl Hello {
         let purpose = match bytes[10] {
             1 => Purpose::Control,
             2 => Purpose::Data,
+            3 => Purpose::Call,
             _ => return Err(Mismatch::NotFlambeau),
         };
         let hello = Hello {

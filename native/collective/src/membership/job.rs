@@ -1,5 +1,7 @@
 //! One rank's view of the job it belongs to: its configuration, session key and clock.
 
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use sha2::{Digest, Sha256};
@@ -15,6 +17,8 @@ pub(crate) struct Job {
     pub(crate) key: Secret,
     pub(crate) started: Instant,
     id: [u8; 32],
+    /// Hosts of ranks that the configuration does not name, once they have been met.
+    met: Mutex<BTreeMap<usize, String>>,
 }
 
 impl Job {
@@ -28,6 +32,7 @@ impl Job {
             key: secret.session_key(config),
             started: Instant::now(),
             id: id.finalize().into(),
+            met: Mutex::default(),
         }
     }
 
@@ -37,6 +42,19 @@ impl Job {
 
     pub(crate) fn world_size(&self) -> usize {
         self.config.world_size
+    }
+
+    /// The host of a rank, empty if it is not known.
+    pub(crate) fn host(&self, rank: usize) -> String {
+        let met = self.met.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = self.config.hosts.get(rank).or_else(|| met.get(&rank));
+        known.cloned().unwrap_or_default()
+    }
+
+    /// Takes down on which host a rank was met.
+    pub(crate) fn meet(&self, rank: usize, host: String) {
+        let mut met = self.met.lock().unwrap_or_else(PoisonError::into_inner);
+        met.insert(rank, host);
     }
 
     /// The hello this rank sends to `to`.

@@ -17,6 +17,12 @@ pub(crate) enum Message {
     },
     /// First word on a data connection, of which all keys of its frames derive.
     Link { key: ConnectionKey },
+    /// First word on a connection for calls, with the same kind of key, and which of the sender's
+    /// processes has made it: a later one has the larger number.
+    Call {
+        key: ConnectionKey,
+        incarnation: u64,
+    },
     /// The answer to a first word: the sender offers to take the connection.
     Welcome,
     /// The answer to that: both have the connection now.

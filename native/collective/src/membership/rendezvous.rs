@@ -26,7 +26,7 @@ use crate::failure::abort::{AbortReason, Shared};
 use crate::failure::cause::Cause;
 use crate::failure::control::{Control, Meeting, Seat};
 use crate::membership::accept::{accept, listen};
-use crate::membership::dial::dial;
+use crate::membership::dial::{Place, dial};
 use crate::membership::handshake::{Arrival, into_stream};
 use crate::membership::hello::Purpose;
 use crate::membership::job::Job;
@@ -141,7 +141,7 @@ async fn join(
         job,
         Purpose::Control,
         0,
-        job.config.ports(),
+        Place::on(&job.config.hosts[0], job.config.ports()),
         deadline(job),
         &join,
     )
@@ -252,7 +252,8 @@ async fn connect(
         let key = ConnectionKey::random().map_err(local)?;
         dials.spawn(async move {
             let link = Message::Link { key: key.clone() };
-            let dialled = dial(&job, Purpose::Data, to, port..=port, deadline, &link).await;
+            let place = Place::on(&job.config.hosts[to], port..=port);
+            let dialled = dial(&job, Purpose::Data, to, place, deadline, &link).await;
             dialled.map(|link| (to, link, key))
         });
     }

@@ -23,9 +23,13 @@ pub(crate) enum Kind {
     Barrier = 6,
     AllreduceBfloat16 = 7,
     AllreduceFloat16 = 8,
+    Call = 9,
+    Answer = 10,
+    Heartbeat = 11,
+    Failure = 12,
 }
 
-const KINDS: [Kind; 8] = [
+const KINDS: [Kind; 12] = [
     Kind::Allreduce,
     Kind::AllreduceF64,
     Kind::Broadcast,
@@ -34,6 +38,10 @@ const KINDS: [Kind; 8] = [
     Kind::Barrier,
     Kind::AllreduceBfloat16,
     Kind::AllreduceFloat16,
+    Kind::Call,
+    Kind::Answer,
+    Kind::Heartbeat,
+    Kind::Failure,
 ];
 
 impl fmt::Display for Kind {
@@ -47,6 +55,10 @@ impl fmt::Display for Kind {
             Kind::Barrier => "barrier",
             Kind::AllreduceBfloat16 => "allreduce in bfloat16",
             Kind::AllreduceFloat16 => "allreduce in float16",
+            Kind::Call => "call",
+            Kind::Answer => "answer",
+            Kind::Heartbeat => "heartbeat",
+            Kind::Failure => "failure",
         })
     }
 }
@@ -79,6 +91,27 @@ impl Head {
         Self { bytes, payload }
     }
 
+    /// Of an operation that the receiver does not know before: that, and its bytes. None if `bytes` are
+    /// not the head of frame `index`, or its payload is not what is left of them, up to `segment`.
+    pub(crate) fn read(
+        bytes: [u8; HEAD_BYTES],
+        index: u32,
+        segment: usize,
+    ) -> Option<(Operation, usize, Self)> {
+        let kind = KINDS
+            .into_iter()
+            .find(|kind| *kind as u64 == number(&bytes[20..24]))?;
+        let operation = Operation {
+            number: number(&bytes[..8]),
+            kind,
+        };
+        let total = usize::try_from(number(&bytes[8..16])).ok()?;
+        let sent = usize::try_from(index).ok()?.checked_mul(segment)?;
+        let payload = total.checked_sub(sent)?.min(segment);
+        let head = Self::new(operation, total, index, payload);
+        (head.bytes == bytes).then_some((operation, total, head))
+    }
+
     /// Says what is due and what came instead.
     pub(crate) fn differs_from(&self, came: &[u8; HEAD_BYTES]) -> String {
         format!(
@@ -95,11 +128,13 @@ impl fmt::Display for Head {
     }
 }
 
+fn number(bytes: &[u8]) -> u64 {
+    let bytes = bytes.iter().rev();
+    bytes.fold(0, |number, byte| number << 8 | u64::from(*byte))
+}
+
 fn describe(head: &[u8; HEAD_BYTES]) -> String {
-    let number = |at: std::ops::Range<usize>| {
-        let bytes = head[at].iter().rev();
-        bytes.fold(0, |number, byte| number << 8 | u64::from(*byte))
-    };
+    let number = |at: std::ops::Range<usize>| number(&head[at]);
     let kind = KINDS
         .into_iter()
         .find(|kind| *kind as u64 == number(20..24))

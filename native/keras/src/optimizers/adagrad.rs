@@ -30,6 +30,11 @@ impl Rule for Adagrad {
         vec![Slot::filled("accumulator", 0, variable, initial)]
     }
 
+    fn rests(&self) -> bool {
+        // Else zero is divided by zero.
+        self.initial_accumulator_value > 0.0 || self.epsilon > 0.0
+    }
+
     fn statistic(&self) -> Option<Statistic> {
         Some(Statistic::Squares)
     }

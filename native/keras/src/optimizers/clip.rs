@@ -57,6 +57,11 @@ impl Clip {
         active(self.clipvalue).map(single)
     }
 
+    /// Whether the norm is that over all gradients.
+    pub(super) fn is_global(self) -> bool {
+        active(self.global_clipnorm).is_some()
+    }
+
     /// Whether [`Self::clipping`] looks at the norms.
     pub(super) fn needs_norms(self) -> bool {
         active(self.clipnorm)

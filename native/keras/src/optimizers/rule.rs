@@ -24,6 +24,11 @@ pub(super) trait Rule: Debug + Send + Sync {
         false
     }
 
+    /// Whether [`Self::update`] leaves an element and its slots as they are where the gradient is zero.
+    fn rests(&self) -> bool {
+        false
+    }
+
     /// What it takes of every slice of a gradient whose slices are known; nothing if it only takes
     /// their sums.
     fn statistic(&self) -> Option<Statistic> {

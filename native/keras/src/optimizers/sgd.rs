@@ -37,6 +37,10 @@ impl Rule for Sgd {
             .collect()
     }
 
+    fn rests(&self) -> bool {
+        self.momentum == 0.0
+    }
+
     fn update(&self, step: &Step, piece: Piece<'_>) -> Result<()> {
         let (lr, momentum) = (step.learning_rate, single(self.momentum));
         let [velocity, ..] = piece.slots;

@@ -1,5 +1,7 @@
 //! One step of an optimizer, from gradients to new parameters.
 
+mod rows;
+
 use std::ops::Range;
 
 use super::Optimizer;
@@ -124,14 +126,8 @@ impl Optimizer {
     }
 
     fn step(&mut self, replicas: &mut dyn Replicas, given: Given<'_>) -> Result<bool> {
-        let (len, reached) = (self.len(), given.reached);
-        check("parameter slice", len, given.params.len())?;
-        check("gradient slice", len, given.grads.len())?;
-        check(
-            "list of reached variables",
-            self.variables.len(),
-            reached.len(),
-        )?;
+        let reached = given.reached;
+        self.check_lengths(given.params, given.grads, reached)?;
         if reached.is_empty() {
             return Ok(false);
         }
@@ -149,6 +145,68 @@ impl Optimizer {
         self.iterations += 1;
         self.loss_scale.iter_mut().for_each(|scale| scale.grow());
         Ok(true)
+    }
+
+    /// As [`Self::apply`], for an optimizer of a part of a model's variables: a step that reaches none of
+    /// these is one, too. Slices list each row once. Not for one that [`Self::needs_all_gradients`].
+    ///
+    /// # Errors
+    /// Before any change, if a length is wrong.
+    pub fn apply_part(
+        &mut self,
+        params: &mut [f32],
+        grads: &mut [f32],
+        slices: &mut [IndexedSlices],
+        reached: &[bool],
+    ) -> Result<()> {
+        self.check_lengths(params, grads, reached)?;
+        if self.rests() {
+            let mut others = reached.to_vec();
+            for slices in slices.iter().filter(|slices| reached[slices.variable()]) {
+                let (variable, span) = (slices.variable(), slices.span());
+                self.update_rows(slices, &mut params[span.clone()], &grads[span])?;
+                others[variable] = false;
+            }
+            let given = Given {
+                params,
+                grads,
+                slices: &mut [],
+                reached: &others,
+                factor: 1.0,
+            };
+            self.update(&mut Alone, given)?;
+        } else {
+            let given = Given {
+                params,
+                grads,
+                slices,
+                reached,
+                factor: 1.0,
+            };
+            self.update(&mut Alone, given)?;
+        }
+        self.iterations += 1;
+        Ok(())
+    }
+
+    /// The option that has it look at the gradients of all variables at once, if there is one.
+    pub fn needs_all_gradients(&self) -> Option<&'static str> {
+        if self.loss_scale.is_some() {
+            return Some("LossScaleOptimizer");
+        }
+        self.clip.is_global().then_some("global_clipnorm")
+    }
+
+    /// Whether it updates each element by itself, so that parts of one variable may be updated apart.
+    pub fn is_elementwise(&self) -> bool {
+        !self.rule.is_whole() && !self.clip.needs_norms()
+    }
+
+    fn check_lengths(&self, params: &[f32], grads: &[f32], reached: &[bool]) -> Result<()> {
+        let (len, count) = (self.len(), self.variables.len());
+        check("parameter slice", len, params.len())?;
+        check("gradient slice", len, grads.len())?;
+        check("list of reached variables", count, reached.len())
     }
 
     /// What Keras does when `fit` ends: the parameters become their average, if one is kept. One of

@@ -3,19 +3,20 @@
 use crate::artifacts::{self, Artifacts};
 use crate::batches::Batches;
 use crate::columns::{Wanted, WantedOutput, wanted_inputs};
-use crate::config::{self, Columns, ExportFormat, FitSession, ModelFiles};
+use crate::config::{self, Columns, ExportFormat, FitSession, ModelFiles, Strategy};
 use crate::dataset::{self, Dataset};
 use crate::error::Error;
 use crate::event::{Event, FitResult};
 use crate::fit::FitLoop;
 use crate::objective::{Asked, Objective};
 use crate::resume::State;
+use crate::servers::{self, Given};
 use crate::session::Stop;
 use crate::session::intake::Channel;
 use crate::settings;
 use crate::step::Trainer;
 use crossbeam::channel::Sender;
-use flambeau_collective::{AbortReason, Communicator, Secret};
+use flambeau_collective::{AbortReason, Communicator, Endpoint, Secret};
 use flambeau_formats::checkpoint::{self, Checkpoint};
 use flambeau_keras::optimizers::Optimizer;
 use flambeau_keras::weights::OptimizerArray;
@@ -110,6 +111,9 @@ impl Setup {
             let saved: Vec<_> = loaded.optimizer.iter().map(OptimizerArray::saved).collect();
             optimizer.set_keras_variables(&saved)?;
         }
+        if settings.strategy == Strategy::Async {
+            servers::check(settings, &model, &optimizer)?;
+        }
         Ok(Self {
             model,
             objective,
@@ -139,6 +143,9 @@ impl Setup {
         caller: &Caller,
     ) -> Result<(), Error> {
         tch::set_num_threads(config.threads);
+        if config.fit.strategy == Strategy::Async {
+            return self.run_by_itself(config, secret, rows, caller);
+        }
         let abort = &caller.stop.abort;
         let communicator = Communicator::connect(&config.collective, secret, abort)?;
         let seed = config.fit.seed;
@@ -164,6 +171,45 @@ impl Setup {
         // The caller may have closed the session already.
         caller.events.send(Event::Done { result }).ok();
         Ok(())
+    }
+}
+
+impl Setup {
+    /// Takes part in an asynchronous fit to its end.
+    fn run_by_itself(
+        self,
+        config: &FitSession,
+        secret: &Secret,
+        mut rows: Channel,
+        caller: &Caller,
+    ) -> Result<(), Error> {
+        let Caller { events, stop, .. } = caller;
+        let (number, abort) = (config.incarnation, &stop.abort);
+        let endpoint = Endpoint::open(&config.collective, secret, number, abort)?;
+        let given = Given {
+            config,
+            model: self.model,
+            objective: self.objective,
+            optimizer: self.optimizer,
+            rows: &mut rows,
+            events,
+            stop,
+            opened: caller.opened,
+        };
+        let trained = guarded(|| servers::run(given, &endpoint, secret), stop);
+        match trained {
+            Ok(result) => {
+                endpoint.close();
+                // The caller may have closed the session already.
+                events.send(Event::Done { result }).ok();
+                Ok(())
+            }
+            Err(error) => {
+                // Nobody else comes to an error by itself here.
+                tell(&error, stop);
+                Err(error)
+            }
+        }
     }
 }
 
@@ -315,13 +361,18 @@ pub(crate) fn guarded<T>(run: impl FnOnce() -> Result<T, Error>, stop: &Stop) ->
     if let Err(error) = &result
         && !error.is_agreed()
     {
-        let (deterministic, message) = (error.is_deterministic(), error.to_string());
-        stop.abort.abort(AbortReason {
-            deterministic,
-            message,
-        });
+        tell(error, stop);
     }
     result
+}
+
+/// Tells the other ranks why this one fails.
+fn tell(error: &Error, stop: &Stop) {
+    let (deterministic, message) = (error.is_deterministic(), error.to_string());
+    stop.abort.abort(AbortReason {
+        deterministic,
+        message,
+    });
 }
 
 /// What a panic says.

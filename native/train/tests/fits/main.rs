@@ -9,5 +9,6 @@ mod hostility;
 mod passes;
 mod ranks;
 mod recovery;
+mod servers;
 mod sharded;
 mod streams;

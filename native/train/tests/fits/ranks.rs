@@ -49,6 +49,8 @@ pub(crate) struct Job {
     pub(crate) attempt: u64,
     /// A rank whose task is killed, and when.
     pub(crate) killed: Option<(usize, Duration)>,
+    /// Whether that rank's task is started again.
+    pub(crate) started_again: bool,
     /// How long a rank takes to make each of its batches.
     pub(crate) pauses: Vec<Duration>,
     pub(crate) run_id: String,
@@ -91,6 +93,7 @@ impl Job {
             null_policy: "error",
             attempt: 0,
             killed: None,
+            started_again: false,
             pauses: Vec::new(),
             run_id,
         }
@@ -118,7 +121,7 @@ impl Job {
             "collective": self.how_to_meet(rank, world_size),
             "columns": {"features": ["a", "b", "c", "d"], "labels": ["label"], "weight": null,
                         "null_policy": self.null_policy},
-            "fit": self.fit, "resume": if rank == 0 { json!(self.resume) } else { Value::Null },
+            "fit": self.fit, "server_hosts": ["127.0.0.1"], "resume": if rank == 0 { json!(self.resume) } else { Value::Null },
             "micro_batch": self.micro_batch.map(|number| json!({"stream": "s", "number": number}))});
         serde_json::from_value(config).unwrap()
     }
@@ -129,7 +132,14 @@ impl Job {
             let ranks: Vec<_> = (partitions.iter().enumerate())
                 .map(|(rank, batches)| {
                     let config = self.session(rank, partitions.len(), directory);
-                    scope.spawn(move || self.run_rank(config, batches))
+                    let again = FitSession {
+                        incarnation: 1,
+                        ..self.session(rank, partitions.len(), directory)
+                    };
+                    scope.spawn(move || match self.run_rank(config, batches) {
+                        Err(_) if self.started_again => self.run_rank(again, batches),
+                        outcome => outcome,
+                    })
                 })
                 .collect();
             ranks.into_iter().map(|rank| rank.join().unwrap()).collect()
@@ -138,7 +148,7 @@ impl Job {
 
     fn run_rank(&self, config: FitSession, batches: &[RecordBatch]) -> Outcome {
         let started = Instant::now();
-        let rank = config.rank;
+        let (rank, incarnation) = (config.rank, config.incarnation);
         let kept = self.kept.lock().unwrap().get(&rank).cloned();
         std::fs::create_dir_all(&config.local_dir).unwrap();
         let model = self.model.to_string();
@@ -152,7 +162,8 @@ impl Job {
         };
         let fit = fit.map_err(Arc::new)?;
         let outcome = std::thread::scope(|scope| {
-            if let Some((_, after)) = self.killed.filter(|(killed, _)| *killed == rank) {
+            let killed = self.killed.filter(|(killed, _)| *killed == rank);
+            if let Some((_, after)) = killed.filter(|_| incarnation == 0) {
                 let fit = &fit;
                 scope.spawn(move || {
                     std::thread::sleep(after);

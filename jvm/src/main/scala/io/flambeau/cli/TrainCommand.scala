@@ -52,6 +52,9 @@ private[cli] object TrainCommand extends Command {
     Flag("shuffle", "whether each epoch takes the rows in a new order", default = Some("true")),
     Flag("local-steps", "steps that each worker makes by itself before all average their weights", default = Some("1")),
     Flag("shard-optimizer-state", "whether each worker keeps the optimizer's state of a part of the weights only", default = Some("false")),
+    Flag("strategy", "sync: workers step together; async: they push to servers that hold the weights", default = Some("sync")),
+    Flag("ps", "tasks that hold the weights, with strategy async (default 1)"),
+    Flag("max-staleness", "batches that a worker may be ahead of the slowest, with strategy async"),
     Flag("allreduce-dtype", "in which type gradients travel: float32, bfloat16 or float16", default = Some("float32")),
     Flag("null-policy", "what a null does: error, zero or drop", default = Some("error")),
     Flag("checkpoint-every-epochs", "epochs between checkpoints", default = Some("1")),
@@ -105,6 +108,7 @@ private[cli] object TrainCommand extends Command {
       .setAllreduceDtype(arguments.choice("allreduce-dtype", "float32", "bfloat16", "float16"))
       .setLocalSteps(arguments.count("local-steps"))
       .setShardOptimizerState(arguments.flag("shard-optimizer-state"))
+      .setStrategy(arguments.choice("strategy", "sync", "async"))
       .setNullPolicy(arguments.choice("null-policy", "error", "zero", "drop"))
       .setSkipMismatch(arguments.flag("skip-mismatch"))
       .setCheckpointEveryEpochs(arguments.count("checkpoint-every-epochs"))
@@ -118,6 +122,8 @@ private[cli] object TrainCommand extends Command {
     whenSet("batch-size")(name => estimator.setBatchSize(arguments.count(name)))
     whenSet("global-batch-size")(name => estimator.setGlobalBatchSize(arguments.count(name)))
     whenSet("checkpoint-every-steps")(name => estimator.setCheckpointEverySteps(arguments.count(name).toLong))
+    whenSet("ps")(name => estimator.setNumPs(arguments.count(name)))
+    whenSet("max-staleness")(name => estimator.setMaxStaleness(arguments.long(name)))
     val labels = setLabels(estimator, arguments)
     Tables.setFeatures(estimator, arguments, table, labels ++ arguments.get("weight"))
     estimator.setLabelEncoding(arguments("label-encoding"))

@@ -19,7 +19,7 @@ import io.flambeau.train._
 
 /**
  * Trains a Keras model on a DataFrame, `numWorkers` tasks together. The result equals that of one
- * worker on the same global batches; no row is dropped or repeated.
+ * worker on the same global batches, unless strategy is async; no row is dropped or repeated.
  */
 final class KerasEstimator(override val uid: String)
     extends Estimator[KerasModel]
@@ -62,6 +62,9 @@ final class KerasEstimator(override val uid: String)
   def setAllreduceDtype(value: String): this.type = set(allreduceDtype, value)
   def setLocalSteps(value: Int): this.type = set(localSteps, value)
   def setShardOptimizerState(value: Boolean): this.type = set(shardOptimizerState, value)
+  def setStrategy(value: String): this.type = set(strategy, value)
+  def setNumPs(value: Int): this.type = set(numPs, value)
+  def setMaxStaleness(value: Long): this.type = set(maxStaleness, value)
   def setValidationIndicatorCol(value: String): this.type = set(validationIndicatorCol, value)
   def setValidationSplit(value: Double): this.type = set(validationSplit, value)
   def setModelDir(value: String): this.type = set(modelDir, value)
@@ -103,6 +106,10 @@ final class KerasEstimator(override val uid: String)
     if (mode == InputMode.Direct) {
       throw new ConfigException("inputMode is direct, but the rows of a stream come once. Try: inputMode spark")
     }
+    if (isAsync) {
+      throw new ConfigException(
+        "strategy is async, but a stream trains each micro-batch in step, to know what it has trained. Try: strategy sync")
+    }
     val query = Option(batch.sparkSession.sparkContext.getLocalProperty(KerasEstimator.QueryId))
     // Whoever calls this without a query numbers the batches of one directory.
     val stream = query.getOrElse(UUID.nameUUIDFromBytes($(modelDir).getBytes(UTF_8)).toString)
@@ -131,9 +138,12 @@ final class KerasEstimator(override val uid: String)
       modelDir = get(modelDir),
       keepCheckpoints = if (microBatch.isDefined) $(keepCheckpoints).max(2) else $(keepCheckpoints),
       resume = $(resume),
+      servers = Option.when(isAsync)($(numPs)),
       microBatch = microBatch)
     FitJob.run(dataset, spec, Option.when($(verbose) > 0)(System.out))
   }
+
+  private def isAsync: Boolean = $(strategy) == "async"
 
   private def mode: InputMode = if ($(inputMode) == "direct") InputMode.Direct else InputMode.Spark
 
@@ -141,6 +151,9 @@ final class KerasEstimator(override val uid: String)
   private def checkSteps(): Unit = {
     if ($(repeat) && !isSet(stepsPerEpoch)) {
       throw new ConfigException("repeat is set without stepsPerEpoch: an epoch would have no end. Try: set both")
+    }
+    Seq(numPs, maxStaleness).filter(isSet(_) && !isAsync).foreach { param =>
+      throw new ConfigException(s"${param.name} is set, but strategy is sync, which has no servers. Try: strategy async")
     }
     get(globalBatchSize).foreach { rows =>
       if (isSet(batchSize)) throw new ConfigException("batchSize and globalBatchSize are both set. Try: clear one of them")
@@ -215,6 +228,9 @@ final class KerasEstimator(override val uid: String)
         ("allreduce_dtype" -> $(allreduceDtype)) ~
         ("local_steps" -> $(localSteps)) ~
         ("shard_optimizer_state" -> $(shardOptimizerState)) ~
+        ("strategy" -> $(strategy)) ~
+        ("num_ps" -> $(numPs)) ~
+        ("max_staleness" -> get(maxStaleness)) ~
         ("seed" -> seed) ~
         ("checkpoint_every_epochs" -> $(checkpointEveryEpochs)) ~
         ("checkpoint_every_steps" -> get(checkpointEverySteps).getOrElse(0L)) ~

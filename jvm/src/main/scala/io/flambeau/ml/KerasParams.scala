@@ -204,6 +204,18 @@ trait KerasParams extends KerasColumnParams with HasSeed {
   final val shardOptimizerState: BooleanParam = new BooleanParam(
     this, "shardOptimizerState", "whether each worker keeps and updates the optimizer's state of a part of the weights only")
 
+  final val strategy: Param[String] = new Param[String](
+    this, "strategy",
+    "sync: workers take each step together; async: each pushes its gradients to servers that hold the weights, and waits for nobody",
+    ParamValidators.inArray(Array("sync", "async")))
+
+  final val numPs: IntParam = new IntParam(
+    this, "numPs", "with strategy async: tasks that hold the weights, beside the workers", ParamValidators.gt(0))
+
+  final val maxStaleness: LongParam = new LongParam(
+    this, "maxStaleness", "with strategy async: batches that a worker may be ahead of the slowest; any number if not set",
+    ParamValidators.gtEq(0))
+
   final val validationIndicatorCol: Param[String] = new Param[String](
     this, "validationIndicatorCol", "boolean column, true for rows that only validate")
 
@@ -231,7 +243,7 @@ trait KerasParams extends KerasColumnParams with HasSeed {
 
   setDefault(
     labelCol -> "label", labelEncoding -> "none", batchSize -> 32, epochs -> 1, numWorkers -> 1, seed -> 42L, shuffle -> true,
-    allreduceDtype -> "float32", localSteps -> 1, shardOptimizerState -> false, dropRemainder -> false, repeat -> false, inputMode -> "spark", shuffleBuffer -> 4096,
+    allreduceDtype -> "float32", localSteps -> 1, shardOptimizerState -> false, strategy -> "sync", numPs -> 1, dropRemainder -> false, repeat -> false, inputMode -> "spark", shuffleBuffer -> 4096,
     skipMismatch -> false, exportFormats -> Array("keras"), validationSplit -> 0.0, checkpointEveryEpochs -> 1, keepCheckpoints -> 5, resume -> true, verbose -> 1)
 
   final def getModel: String = $(model)
@@ -264,6 +276,9 @@ trait KerasParams extends KerasColumnParams with HasSeed {
   final def getAllreduceDtype: String = $(allreduceDtype)
   final def getLocalSteps: Int = $(localSteps)
   final def getShardOptimizerState: Boolean = $(shardOptimizerState)
+  final def getStrategy: String = $(strategy)
+  final def getNumPs: Int = $(numPs)
+  final def getMaxStaleness: Long = $(maxStaleness)
   final def getValidationIndicatorCol: String = $(validationIndicatorCol)
   final def getValidationSplit: Double = $(validationSplit)
   final def getModelDir: String = $(modelDir)

@@ -7,6 +7,7 @@ import java.util.UUID
 import org.apache.hadoop.conf.Configuration
 import org.apache.spark.rdd.RDD
 import org.apache.spark.sql.Dataset
+import org.apache.spark.sql.flambeau.Splits
 import org.apache.spark.sql.types.StructType
 import org.apache.spark.util.SerializableConfiguration
 import org.json4s.jackson.JsonMethods.parse
@@ -16,7 +17,8 @@ import io.flambeau.jni.DriverCheck
 
 /**
  * Trains a model with one barrier stage whose tasks are the ranks. Spark never retries a barrier
- * stage that gives a job's result, so the stage is followed by an exchange to one partition.
+ * stage that gives a job's result, so the stage is followed by an exchange to one partition. An
+ * asynchronous fit is a [[ServedJob]] instead.
  */
 object FitJob {
   private val log = LoggerFactory.getLogger(getClass.getName.stripSuffix("$"))
@@ -29,7 +31,12 @@ object FitJob {
     val spark = data.sparkSession
     val sc = spark.sparkContext
     DriverCheck.fit(spec.columns, data.schema, parse(spec.training), spec.files.model, spec.files.weights)
-    SlotCheck.demand(sc, spec.numWorkers)
+    spec.servers match {
+      case None => SlotCheck.demand(sc, spec.numWorkers)
+      case Some(servers) =>
+        if (spec.inputMode == InputMode.Direct && !sc.isLocal) SlotCheck.refuseDynamicAllocation(sc.getConf)
+        ServedJob.check(sc, servers)
+    }
     val runId = spec.microBatch.fold(UUID.randomUUID().toString)(part => s"stream-${part.stream}")
     val hadoop = new SerializableConfiguration(sc.hadoopConfiguration)
     val owner = ownerOf(ModelDirectory.Owner(runId), spec, hadoop.value, progress)
@@ -46,11 +53,17 @@ object FitJob {
     printer.foreach(sc.addSparkListener(_))
     try {
       val outcomes = TaskFailures.of(runId, sc).watch(sc) {
-        val ended = sources.barrier().mapPartitions(own => task.run(own.next()).map(OutcomeBytes.encode))
-        sc.runJob(ended.repartition(1), OutcomeBytes.join(_: Iterator[Array[Byte]])).toSeq
+        spec.servers match {
+          case None =>
+            val ended = sources.barrier().mapPartitions(own => task.run(own.next()).map(OutcomeBytes.encode))
+            sc.runJob(ended.repartition(1), OutcomeBytes.join(_: Iterator[Array[Byte]])).toSeq.flatMap(OutcomeBytes.split)
+          case Some(servers) =>
+            if (spec.inputMode == InputMode.Direct) Splits.allowAnyTask(sc)
+            ServedJob.run(sources, servers, task)
+        }
       }
       printer.foreach(_.finish())
-      Outcome.resultOf(outcomes.flatMap(OutcomeBytes.split))
+      Outcome.resultOf(outcomes)
     } finally {
       printer.foreach(sc.removeSparkListener(_))
       model.destroy()

@@ -16,6 +16,7 @@ import io.flambeau.jni.Columns
  * @param modelDir where checkpoints, events and the export go; without it nothing is written
  * @param keepCheckpoints how many of the newest stay there
  * @param resume whether it goes on from the checkpoint of a fit that was interrupted there
+ * @param servers tasks that hold the weights of asynchronous training; none where all train in step
  * @param microBatch what the rows are, if they are part of a stream; this needs a modelDir
  */
 final case class FitSpec(
@@ -30,6 +31,7 @@ final case class FitSpec(
     modelDir: Option[String],
     keepCheckpoints: Int = 5,
     resume: Boolean = true,
+    servers: Option[Int] = None,
     microBatch: Option[MicroBatch] = None)
 
 /**

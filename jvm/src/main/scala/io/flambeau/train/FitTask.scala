@@ -3,7 +3,7 @@ package io.flambeau.train
 
 import java.nio.file.{Files, Path}
 
-import org.apache.spark.BarrierTaskContext
+import org.apache.spark.{BarrierTaskContext, TaskContext}
 import org.apache.spark.broadcast.Broadcast
 import org.apache.spark.sql.flambeau.{ArrowSchema, SparkInternals}
 import org.apache.spark.sql.types.StructType
@@ -40,26 +40,45 @@ private[train] final case class FitTask(
     progress: CollectionAccumulator[String]) {
   import FitTask._
 
+  /** As a task of a barrier stage: all ranks train in step. */
   def run(source: RankSource): Iterator[Outcome] = {
     val context = BarrierTaskContext.get()
+    val hosts = context.getTaskInfos().map(info => hostOf(info.address)).toList
+    val outcome = attempt(source, Place.InStep(context, hosts), LeaveTogether.waitsForPeers)
+    Iterator(LeaveTogether.settle(outcome, context))
+  }
+
+  /**
+   * As a task that Spark retries by itself: ranks train asynchronously. An error that a retry would meet
+   * again is a value, as the others have been told and end, too.
+   *
+   * @param first the rank of the stage's first task
+   * @param ranks how many there are in all
+   */
+  def runByItself(source: RankSource, first: Int, ranks: Int): Iterator[Outcome] = {
+    val context = TaskContext.get()
+    val place = Place.ByItself(context, first + context.partitionId(), ranks)
+    Iterator(attempt(source, place, !_.isRetryable))
+  }
+
+  private def attempt(source: RankSource, place: Place, isValue: FlambeauException => Boolean): Outcome = {
     val started = System.nanoTime()
     // Without the library a rank cannot tell its peers anything: it fails at once, and Spark then
     // ends their tasks.
     NativeLibrary.load()
-    val outcome =
-      try train(source, context, started)
-      catch {
-        case error: FlambeauException if LeaveTogether.waitsForPeers(error) =>
-          // Spark may end this task before anybody is told.
-          log.error(s"this rank ends: ${error.getMessage}")
-          Failed(context.partitionId(), error)
-      }
-    Iterator(LeaveTogether.settle(outcome, context))
+    try train(source, place, started)
+    catch {
+      case error: FlambeauException if isValue(error) =>
+        // Spark may end this task before anybody is told.
+        log.error(s"this rank ends: ${error.getMessage}")
+        Failed(place.rank, error)
+    }
   }
 
   /** Of rank 0, until the task ends. */
-  private def openDirectory(context: BarrierTaskContext): Option[DirectoryWorker] =
-    modelDir.filter(_ => context.partitionId() == 0).map { location =>
+  private def openDirectory(place: Place): Option[DirectoryWorker] =
+    modelDir.filter(_ => place.rank == 0).map { location =>
+      val context = place.context
       val directory = new ModelDirectory(location, owner, hadoop.value, keepCheckpoints)
       val worker = new DirectoryWorker(directory, () => context.isInterrupted())
       context.addTaskCompletionListener[Unit](_ => worker.close())
@@ -67,10 +86,10 @@ private[train] final case class FitTask(
     }
 
   /** On rank 0, a copy of the checkpoint that an earlier attempt, run or micro-batch left. */
-  private def resumed(directory: Option[DirectoryWorker], context: BarrierTaskContext, localDir: Path): Option[Path] =
+  private def resumed(directory: Option[DirectoryWorker], place: Place, localDir: Path): Option[Path] =
     for {
       worker <- directory
-      if context.stageAttemptNumber() > 0 || owner.goesOn || microBatch.exists(part => !Session.holds(part.stream, part.number))
+      if place.attempt > 0 || owner.goesOn || microBatch.exists(part => !Session.holds(part.stream, part.number))
       name <- worker.ask(_.checkpoint())
     } yield {
       val local = localDir.resolve(s"resumed-$name")
@@ -78,39 +97,34 @@ private[train] final case class FitTask(
       local
     }
 
-  private def train(source: RankSource, context: BarrierTaskContext, started: Long): Outcome = {
+  private def train(source: RankSource, place: Place, started: Long): Outcome = {
+    val context = place.context
     val localDir = SparkInternals.createLocalDir()
     context.addTaskCompletionListener[Unit](_ => SparkInternals.deleteLocalDir(localDir))
-    val directory = openDirectory(context)
-    val document = config(context, localDir, resumed(directory, context, localDir))
+    val directory = openDirectory(place)
+    val document = config(place, localDir, resumed(directory, place, localDir))
     val session = Session.open(document, ArrowSchema.message(schema), model.value, secret.key(), weights.value)
     try {
-      val events = new RankEvents(session, directory, new ProgressReport(progress, context.stageAttemptNumber()), started)
+      val events = new RankEvents(session, directory, new ProgressReport(progress, place.attempt), started)
       val result = feed(source, session, events, context)
-      if (context.partitionId() == 0) {
+      if (place.rank == 0) {
         if (microBatch.isEmpty) directory.foreach(_.ask(_.end()))
         Trained(resultOf(result, microBatch.isEmpty))
       } else Followed
     } finally session.close()
   }
 
-  private def config(context: BarrierTaskContext, localDir: Path, checkpoint: Option[Path]): JObject = {
-    val rank = context.partitionId()
-    val hosts = context.getTaskInfos().map(info => hostOf(info.address)).toList
+  private def config(place: Place, localDir: Path, checkpoint: Option[Path]): JObject =
     ("kind" -> "fit") ~
-      ("rank" -> rank) ~
-      ("threads" -> context.cpus()) ~
+      ("rank" -> place.rank) ~
+      ("threads" -> place.context.cpus()) ~
       ("local_dir" -> localDir.toString) ~
       ("model_dir" -> modelDir.isDefined) ~
       ("cache_bytes" -> cluster.cacheBytes) ~
       ("collective" ->
         ("run_id" -> owner.run) ~
-          ("stage_id" -> context.stageId()) ~
-          ("stage_attempt" -> context.stageAttemptNumber()) ~
-          ("rank" -> rank) ~
-          ("world_size" -> hosts.size) ~
-          ("hosts" -> hosts) ~
-          ("bind_host" -> hosts(rank)) ~
+          ("rank" -> place.rank) ~
+          place.meeting ~
           ("port" -> cluster.port) ~
           ("port_retries" -> cluster.portRetries) ~
           ("rendezvous_timeout_ms" -> cluster.rendezvousTimeoutMs) ~
@@ -121,14 +135,17 @@ private[train] final case class FitTask(
       ("columns" -> columns.json) ~
       ("fit" -> parse(training)) ~
       ("micro_batch" -> microBatch.map(part => ("stream" -> part.stream) ~ ("number" -> part.number))) ~
-      ("resume" -> checkpoint.fold[JValue](JNull)(path => JString(path.toString)))
-  }
+      ("resume" -> checkpoint.fold[JValue](JNull)(path => JString(path.toString))) ~
+      place.more
 
   /** Feeds what the source has, once or in every pass until the fit is done, and gives its result. */
-  private def feed(source: RankSource, session: Session, events: RankEvents, context: BarrierTaskContext): JValue = {
+  private def feed(source: RankSource, session: Session, events: RankEvents, context: TaskContext): JValue = {
     val rows = new RowFeed(session, events, schema)
     try {
       source match {
+        case NoRows =>
+          rows.endValidation()
+          rows.endPass()
         case once: StreamedRows =>
           if (!once.validates) rows.endValidation()
           rows.take(once.rows)
@@ -153,6 +170,48 @@ private[train] final case class FitTask(
 private[train] object FitTask {
   private val log = LoggerFactory.getLogger(classOf[FitTask])
   private implicit val formats: Formats = DefaultFormats
+
+  /** Where a rank's task stands among the others. */
+  private sealed trait Place {
+    def context: TaskContext
+    def rank: Int
+
+    /** Counted from 0. */
+    def attempt: Int
+
+    /** How the ranks meet: fields of the session's `collective`. */
+    def meeting: JObject
+
+    /** Further fields of the session. */
+    def more: JObject
+  }
+
+  private object Place {
+
+    /** In a stage whose tasks run together, on `hosts`. */
+    final case class InStep(context: BarrierTaskContext, hosts: List[String]) extends Place {
+      override def rank: Int = context.partitionId()
+      override def attempt: Int = context.stageAttemptNumber()
+      override def meeting: JObject =
+        ("stage_id" -> context.stageId()) ~
+          ("stage_attempt" -> attempt) ~
+          ("world_size" -> hosts.size) ~
+          ("hosts" -> hosts) ~
+          ("bind_host" -> hosts(rank))
+      override def more: JObject = JObject()
+    }
+
+    /** Of a fit of `ranks` that come and go: the first is looked for on all executors. */
+    final case class ByItself(context: TaskContext, rank: Int, ranks: Int) extends Place {
+      private val hosts = SparkInternals.executorHosts.toList
+
+      override def attempt: Int = context.attemptNumber()
+      override def meeting: JObject =
+        // Not Spark's numbers: servers and workers are of two stages.
+        ("stage_id" -> 0) ~ ("stage_attempt" -> 0) ~ ("world_size" -> ranks) ~ ("bind_host" -> hosts.head)
+      override def more: JObject = ("server_hosts" -> hosts) ~ ("incarnation" -> context.taskAttemptId())
+    }
+  }
 
   /** "host:port" of a task as Spark gives it; an IPv6 host keeps its brackets, which native code takes. */
   private def hostOf(address: String): String = address.substring(0, address.lastIndexOf(':'))

@@ -20,7 +20,17 @@ private[train] object ProgressPrinter {
   def line(event: JObject): String = (event \ "event").extract[String] match {
     case "started" => s"first step ${decimals(History.number(event \ "seconds"), 1)} s after its task started"
     case "warning" => s"warning: ${(event \ "message").extract[String]}"
+    case "staleness" => stalenessLine(event \ "updates")
     case kind => progressLine(kind, event)
+  }
+
+  /** For example `updates by staleness: 0: 57.1 %, 1: 40.4 %, 2: 2.5 %`. */
+  private def stalenessLine(updates: JValue): String = {
+    val counts = updates.extract[Map[String, Long]].toSeq.map { case (stale, count) => stale.toLong -> count }.sorted
+    val all = counts.map(_._2).sum
+    counts
+      .map { case (stale, count) => s"$stale: ${decimals(100.0 * count / all, 1)} %" }
+      .mkString("updates by staleness: ", ", ", "")
   }
 
   private def progressLine(kind: String, event: JObject): String = {

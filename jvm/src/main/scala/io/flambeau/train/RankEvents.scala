@@ -66,7 +66,7 @@ private[train] final class RankEvents(
     case ("started", _) =>
       report.add(("event" -> "started") ~ ("seconds" -> (System.nanoTime() - taskStarted) / NanosPerSecond))
     case ("feed", _) => fedFrom = Some((event \ "pass").extract[Int])
-    case ("step" | "epoch" | "warning", progress: JObject) => report.add(progress)
+    case ("step" | "epoch" | "warning" | "staleness", progress: JObject) => report.add(progress)
     case ("file", _) => start(_.commit(Path.of(text(event, "path")), text(event, "name")))
     case ("remove", _) =>
       start { directory =>

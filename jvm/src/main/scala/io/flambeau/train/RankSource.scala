@@ -3,7 +3,7 @@ package io.flambeau.train
 
 import scala.util.Random
 
-import org.apache.spark.BarrierTaskContext
+import org.apache.spark.TaskContext
 import org.apache.spark.sql.catalyst.InternalRow
 import org.apache.spark.sql.flambeau.Splits
 
@@ -11,7 +11,10 @@ import org.apache.spark.sql.flambeau.Splits
  * What the rows of one rank come from. Each row has the session's columns and one field more, which
  * is true if it only validates.
  */
-private[train] sealed trait RankSource
+private[train] sealed trait RankSource extends Serializable
+
+/** No rows: of a rank that holds weights. */
+private[train] case object NoRows extends RankSource
 
 /**
  * The rows of a partition, which come once.
@@ -37,13 +40,13 @@ private[train] final class ReadRows(
   private val inOrder: Seq[Int] = 0 until training.size
 
   /** Gives the rows to validate with to `use`, part by part, until it wants no more. */
-  def readValidation(context: BarrierTaskContext)(use: Iterator[InternalRow] => Boolean): Unit = {
+  def readValidation(context: TaskContext)(use: Iterator[InternalRow] => Boolean): Unit = {
     val more = held.forall(use)
     if (more && validatesAmong) training.read(inOrder, context)(rows => use(rows.filter(validates)))
   }
 
   /** Gives the rows to train on to `use`, part by part, until it wants no more. */
-  def readPass(pass: Int, context: BarrierTaskContext)(use: Iterator[InternalRow] => Boolean): Unit = {
+  def readPass(pass: Int, context: TaskContext)(use: Iterator[InternalRow] => Boolean): Unit = {
     val order = seed.fold(inOrder) { seed =>
       // Neighbouring seeds give Random alike beginnings.
       new Random((seed * 31 + pass) * 1000003 + context.partitionId()).shuffle(inOrder)

@@ -11,7 +11,8 @@ import io.flambeau.ConfigException
 
 /**
  * Refuses, before any job runs, a fit that the cluster can never start: all ranks must run at
- * once. Spark itself would wait ten minutes before it says so.
+ * once, of an asynchronous fit all servers and a worker. Spark itself would wait ten minutes before
+ * it says so.
  */
 private[train] object SlotCheck {
   private val Patience = 1500.millis
@@ -25,20 +26,28 @@ private[train] object SlotCheck {
     def slots: Int = executors * (cores / taskCpus)
   }
 
+  /** What has to run at once: so many tasks, as `params` say. */
+  private final case class Demand(tasks: Int, params: String, advice: Int => String)
+
   /** @throws ConfigException if `numWorkers` tasks cannot run at once */
   def demand(sc: SparkContext, numWorkers: Int): Unit = {
-    if (sc.isLocal) {
-      refuseIfFew(numWorkers, SparkInternals.slots(sc), s"master ${sc.master}")
-    } else {
-      refuseDynamicAllocation(sc.getConf)
+    if (!sc.isLocal) refuseDynamicAllocation(sc.getConf)
+    check(sc, Demand(numWorkers, s"numWorkers=$numWorkers", slots => s"numWorkers=$slots, or more executors or cores"))
+  }
+
+  /** @throws ConfigException if `servers` tasks and one more cannot run at once */
+  def demandServed(sc: SparkContext, servers: Int): Unit =
+    check(sc, Demand(servers + 1, s"strategy=async with numPs=$servers", _ => "a lower numPs, or more executors or cores"))
+
+  private def check(sc: SparkContext, demand: Demand): Unit =
+    if (sc.isLocal) refuseIfFew(demand, SparkInternals.slots(sc), s"master ${sc.master}")
+    else
       declared(sc.master, sc.getConf) match {
         case Some(capacity) =>
-          refuseIfFew(numWorkers, capacity.slots, describe(capacity))
-          awaitRegistration(sc, numWorkers, RegistrationPatience.fromNow)
-        case None => await(sc, numWorkers, Patience.fromNow)
+          refuseIfFew(demand, capacity.slots, describe(capacity))
+          awaitRegistration(sc, demand.tasks, RegistrationPatience.fromNow)
+        case None => await(sc, demand, Patience.fromNow)
       }
-    }
-  }
 
   /** What master and configuration promise, if they do. */
   def declared(master: String, conf: SparkConf): Option[Capacity] = {
@@ -65,34 +74,34 @@ private[train] object SlotCheck {
 
   /** Judges by the executors that have registered; before the first one has, Spark waits for it. */
   @tailrec
-  private def await(sc: SparkContext, numWorkers: Int, deadline: Deadline): Unit = {
+  private def await(sc: SparkContext, demand: Demand, deadline: Deadline): Unit = {
     val slots = SparkInternals.slots(sc)
-    if (slots < numWorkers) {
+    if (slots < demand.tasks) {
       if (deadline.hasTimeLeft()) {
         Thread.sleep(PollEvery.toMillis)
-        await(sc, numWorkers, deadline)
+        await(sc, demand, deadline)
       } else if (slots > 0) {
         val executors = sc.statusTracker.getExecutorInfos.length - 1
-        refuseIfFew(numWorkers, slots, s"$executors executors have registered")
+        refuseIfFew(demand, slots, s"$executors executors have registered")
       }
     }
   }
 
   /** Waits for executors on their way: Spark looks for them only every 15 s once a job needs them. */
   @tailrec
-  private def awaitRegistration(sc: SparkContext, numWorkers: Int, deadline: Deadline): Unit =
-    if (SparkInternals.slots(sc) < numWorkers && deadline.hasTimeLeft()) {
+  private def awaitRegistration(sc: SparkContext, tasks: Int, deadline: Deadline): Unit =
+    if (SparkInternals.slots(sc) < tasks && deadline.hasTimeLeft()) {
       Thread.sleep(PollEvery.toMillis)
-      awaitRegistration(sc, numWorkers, deadline)
+      awaitRegistration(sc, tasks, deadline)
     }
 
   private def describe(capacity: Capacity): String =
     s"${capacity.executors} executors x ${capacity.cores} cores, spark.task.cpus=${capacity.taskCpus}"
 
-  private def refuseIfFew(numWorkers: Int, slots: Int, why: String): Unit =
-    if (slots < numWorkers) {
+  private def refuseIfFew(demand: Demand, slots: Int, why: String): Unit =
+    if (slots < demand.tasks) {
       throw new ConfigException(
-        s"numWorkers=$numWorkers needs $numWorkers task slots at once, but there are $slots ($why)." +
-          s" Try: numWorkers=$slots, or more executors or cores")
+        s"${demand.params} needs ${demand.tasks} task slots at once, but there are $slots ($why)." +
+          s" Try: ${demand.advice(slots)}")
     }
 }

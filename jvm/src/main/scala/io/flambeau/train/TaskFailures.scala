@@ -3,6 +3,8 @@ package io.flambeau.train
 
 import java.util.concurrent.ConcurrentHashMap
 
+import scala.collection.concurrent.TrieMap
+
 import org.apache.spark.{ExceptionFailure, SparkContext, SparkException, TaskFailedReason, TaskKilled}
 import org.apache.spark.scheduler.{SparkListener, SparkListenerJobStart, SparkListenerStageSubmitted, SparkListenerTaskEnd}
 
@@ -17,7 +19,8 @@ private[train] final class TaskFailures(runId: String, cancel: Int => Unit) exte
   import TaskFailures._
 
   private val stages = ConcurrentHashMap.newKeySet[Int]()
-  private val rankStages = ConcurrentHashMap.newKeySet[Int]()
+  /** With the rank of their first task. */
+  private val rankStages = TrieMap.empty[Int, Int]
   private val jobs = ConcurrentHashMap.newKeySet[Int]()
   private var reported = Option.empty[Reported]
   private var ended = Option.empty[EndedBySpark]
@@ -42,7 +45,10 @@ private[train] final class TaskFailures(runId: String, cancel: Int => Unit) exte
     }
 
   override def onStageSubmitted(stage: SparkListenerStageSubmitted): Unit =
-    if (stage.stageInfo.rddInfos.exists(_.isBarrier)) rankStages.add(stage.stageInfo.stageId)
+    stage.stageInfo.rddInfos.foreach { rdd =>
+      val first = if (rdd.isBarrier) Some(0) else ServedJob.firstRankOf(rdd.name)
+      first.foreach(rankStages.put(stage.stageInfo.stageId, _))
+    }
 
   override def onTaskEnd(end: SparkListenerTaskEnd): Unit = end.reason match {
     case failure: TaskFailedReason if stages.contains(end.stageId) => took(failure, end)
@@ -50,7 +56,9 @@ private[train] final class TaskFailures(runId: String, cancel: Int => Unit) exte
   }
 
   private def took(failure: TaskFailedReason, end: SparkListenerTaskEnd): Unit = {
-    val task = Task(end.stageId, end.stageAttemptId, end.taskInfo.index, end.taskInfo.host, rankStages.contains(end.stageId))
+    val first = rankStages.get(end.stageId)
+    val index = end.taskInfo.index + first.getOrElse(0)
+    val task = Task(end.stageId, end.stageAttemptId, index, end.taskInfo.host, first.isDefined)
     val vain = synchronized {
       failure match {
         case _: TaskKilled => false // by Spark, since another one failed or the job is over

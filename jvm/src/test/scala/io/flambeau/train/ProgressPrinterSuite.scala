@@ -22,6 +22,11 @@ class ProgressPrinterSuite extends AnyFunSuite {
       "epoch 2/3 step 9/469 loss 1.0000 80 rows/s")
   }
 
+  test("how stale the weights of updates were is shown in order") {
+    assert(line(""" {"event":"staleness","updates":{"10":10,"2":30,"0":160}} """) ==
+      "updates by staleness: 0: 80.0 %, 2: 15.0 %, 10: 5.0 %")
+  }
+
   test("an epoch shows how long it took, and validation") {
     assert(line(
       """{"event":"epoch","epoch":1,"epochs":3,"step":469,"logs":{"loss":0.5,"val_loss":0.25},

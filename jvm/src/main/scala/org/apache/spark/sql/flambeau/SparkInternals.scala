@@ -30,6 +30,13 @@ object SparkInternals {
   /** Where this process may keep scratch files: the first local directory that Spark itself could use. */
   def localRoot: Path = SparkEnv.get.blockManager.diskBlockManager.localDirs.head.toPath.getParent
 
+  /** The host that Spark knows this process by, and those of all other executors. */
+  def executorHosts: Seq[String] = {
+    val manager = SparkEnv.get.blockManager
+    val own = manager.blockManagerId
+    (own +: manager.master.getPeers(own)).map(_.host).distinct
+  }
+
   /** What Spark's processes of this application prove themselves with, where `spark.authenticate` is on. */
   def applicationSecret: Option[Array[Byte]] = {
     val security = SparkEnv.get.securityManager

@@ -5,14 +5,14 @@ import scala.annotation.tailrec
 import scala.collection.mutable.ArrayBuffer
 import scala.util.control.NonFatal
 
-import org.apache.spark.{BarrierTaskContext, Dependency, NarrowDependency, Partition, TaskContext}
+import org.apache.spark.{BarrierTaskContext, Dependency, NarrowDependency, Partition, SparkContext, TaskContext}
 import org.apache.spark.rdd.RDD
 import org.apache.spark.sql.catalyst.InternalRow
 import org.apache.spark.util.{TaskCompletionListener, TaskFailureListener}
 import org.slf4j.LoggerFactory
 
 /**
- * Some partitions of a plan's rows, which a barrier task computes by itself, as often as it likes.
+ * Some partitions of a plan's rows, which a task computes by itself, as often as it likes.
  *
  * @param rows free of shuffles, see [[Splits.isReadable]]
  */
@@ -24,13 +24,19 @@ final class Splits(rows: RDD[InternalRow], partitions: Seq[Partition]) {
    * Computes partitions one after the other, in the given order of their indices, until `use` says
    * that it wants no more. What one has opened is closed before the next one.
    */
-  def read(order: Seq[Int], context: BarrierTaskContext)(use: Iterator[InternalRow] => Boolean): Unit = {
+  def read(order: Seq[Int], context: TaskContext)(use: Iterator[InternalRow] => Boolean): Unit = {
     val own = new SplitContext(context)
     order.map(partitions(_)).iterator.map(split => own.during(use(rows.iterator(split, own)))).find(!_)
   }
 }
 
 object Splits {
+
+  /**
+   * Lets tasks read that are of no barrier stage: with the first such stage Spark makes what the
+   * context of a barrier task refers to, and one is made for each partition.
+   */
+  def allowAnyTask(sc: SparkContext): Unit = sc.parallelize(Seq(0), 1).barrier().mapPartitions(rows => rows).count()
 
   /** The partitions that fall to `rank` when those of `rows` are dealt in turns. */
   def dealt(rows: RDD[_], ranks: Int, rank: Int): Seq[Partition] =
@@ -54,10 +60,11 @@ object Splits {
 }
 
 /**
- * The context of a barrier task, but with an end of its own for each partition that the task
- * computes: what readers leave to the end of the task would else pile up pass by pass.
+ * The context of a task, but with an end of its own for each partition that the task computes: what
+ * readers leave to the end of the task would else pile up pass by pass. A barrier task's is the one
+ * class of contexts that takes another one in.
  */
-private final class SplitContext(task: BarrierTaskContext) extends BarrierTaskContext(task) {
+private final class SplitContext(task: TaskContext) extends BarrierTaskContext(task) {
   private val completions = ArrayBuffer.empty[TaskCompletionListener]
 
   override def addTaskCompletionListener(listener: TaskCompletionListener): this.type = synchronized {
