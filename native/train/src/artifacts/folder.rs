@@ -27,12 +27,22 @@ impl Folder {
     /// [`Error::Storage`].
     pub(super) fn write(&self, name: &str, bytes: &[u8]) -> Result<(), Error> {
         let path = self.path.join(name);
-        let folder = path.parent().unwrap_or(&self.path);
-        std::fs::create_dir_all(folder)
-            .and_then(|()| std::fs::write(&path, bytes))
-            .map_err(|error| cannot_write(&path, error))?;
+        self.replace(&path, bytes)?;
         self.show(name.to_owned());
         Ok(())
+    }
+
+    /// Writes a file, in place of an earlier one that the caller may still be reading: whole.
+    ///
+    /// # Errors
+    /// [`Error::Storage`].
+    pub(super) fn replace(&self, path: &Path, bytes: &[u8]) -> Result<(), Error> {
+        let folder = path.parent().unwrap_or(&self.path);
+        let fresh = path.with_added_extension("new");
+        std::fs::create_dir_all(folder)
+            .and_then(|()| std::fs::write(&fresh, bytes))
+            .and_then(|()| std::fs::rename(&fresh, path))
+            .map_err(|error| cannot_write(path, error))
     }
 
     /// Tells the caller of a file that is whole.

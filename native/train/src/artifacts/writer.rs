@@ -145,7 +145,8 @@ fn write(folder: &Folder, checkpoint: &Checkpoint, keep: usize) -> Result<(), Er
     // A copy, since the caller may look only after the pointer has moved on.
     let pointer = folder.path().join(pointer::FILE);
     let path = pointer.with_extension(checkpoint.step.to_string());
-    std::fs::copy(&pointer, &path).map_err(|error| cannot_write(&path, error))?;
+    let text = std::fs::read(&pointer).map_err(|error| cannot_write(&path, error))?;
+    folder.replace(&path, &text)?;
     folder.show_as(path, pointer::FILE.to_owned());
     committed
         .superseded
@@ -160,6 +161,8 @@ mod tests {
     use crate::event::Event;
     use crossbeam::channel::unbounded;
     use flambeau_formats::array::Array;
+    use std::io::Read;
+    use std::os::unix::fs::MetadataExt;
     use std::path::Path;
     use std::process::Command;
     use std::time::Instant;
@@ -174,6 +177,35 @@ mod tests {
 
     fn start(folder: &Path, tell: Sender<Event>, keep: usize, stop: &Stop) -> Writer {
         Writer::start(Folder::new(folder.to_owned(), tell), keep, stop.clone()).unwrap()
+    }
+
+    /// An asynchronous fit closes several epochs after one step.
+    #[test]
+    fn a_second_checkpoint_of_a_step_leaves_what_is_being_read_as_it_is() {
+        let directory = tempfile::tempdir().unwrap();
+        let (tell, told) = unbounded();
+        let mut writer = start(directory.path(), tell, 2, &Stop::default());
+        writer.give(at(7, 1.0)).unwrap();
+        let mut open = Vec::new();
+        for _ in 0..2 {
+            let event = told.recv_timeout(Duration::from_secs(20)).unwrap();
+            let Event::File { path, .. } = event else {
+                panic!("{event:?}");
+            };
+            open.push((
+                std::fs::read(&path).unwrap(),
+                std::fs::File::open(path).unwrap(),
+            ));
+        }
+        writer.give(at(7, 2.0)).unwrap();
+        writer.finish().unwrap();
+        for (before, mut file) in open {
+            let links = file.metadata().unwrap().nlink();
+            assert_eq!(links, 0, "it was replaced, not written to");
+            let mut bytes = Vec::new();
+            file.read_to_end(&mut bytes).unwrap();
+            assert_eq!(bytes, before);
+        }
     }
 
     #[test]

@@ -3,6 +3,8 @@ package io.flambeau.train
 
 import java.nio.file.{Files, Path}
 
+import scala.util.control.NonFatal
+
 import org.apache.spark.{BarrierTaskContext, TaskContext}
 import org.apache.spark.broadcast.Broadcast
 import org.apache.spark.sql.flambeau.{ArrowSchema, SparkInternals}
@@ -68,10 +70,13 @@ private[train] final case class FitTask(
     NativeLibrary.load()
     try train(source, place, started)
     catch {
-      case error: FlambeauException if isValue(error) =>
-        // Spark may end this task before anybody is told.
+      case NonFatal(error) if !place.context.isInterrupted() =>
+        // Spark may end this task before anybody is told, and then keeps to itself what it threw.
         log.error(s"this rank ends: ${error.getMessage}")
-        Failed(place.rank, error)
+        error match {
+          case known: FlambeauException if isValue(known) => Failed(place.rank, known)
+          case _ => throw error
+        }
     }
   }
 
