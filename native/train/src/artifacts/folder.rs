@@ -38,7 +38,8 @@ impl Folder {
     /// [`Error::Storage`].
     pub(super) fn replace(&self, path: &Path, bytes: &[u8]) -> Result<(), Error> {
         let folder = path.parent().unwrap_or(&self.path);
-        let fresh = path.with_added_extension("new");
+        let mut fresh = path.as_os_str().to_owned();
+        fresh.push(".new");
         std::fs::create_dir_all(folder)
             .and_then(|()| std::fs::write(&fresh, bytes))
             .and_then(|()| std::fs::rename(&fresh, path))
