@@ -91,6 +91,11 @@ class FitSettings(PredictSettings, total=False):
     strategy: str
     numPs: int
     maxStaleness: int
+    pipelineStages: int
+    tensorParallel: int
+    microBatches: int
+    pipelineSchedule: str
+    layerStages: Mapping[str, int]
     validationIndicatorCol: str
     validationSplit: float
     modelDir: str
@@ -110,6 +115,7 @@ _JSON = (
     "labelEncoding",
     "sequencePadding",
     "sequenceTruncating",
+    "layerStages",
 )
 
 

@@ -11,6 +11,7 @@ use crate::assets::Assets;
 use crate::blueprint::Blueprint;
 use crate::error::{Error, Result};
 use crate::freeze::freeze;
+use crate::graph::Holds;
 use crate::model::Model;
 use crate::optimizers::Optimizer;
 use crate::python_json;
@@ -37,6 +38,8 @@ pub struct ReadOptions {
     pub initial: Option<InitialWeights>,
     /// Initializes variables for which there is no file; see [`Model::initialize`].
     pub seed: Option<u64>,
+    /// What of the model gets memory.
+    pub holds: Holds,
 }
 
 /// Weights of another file than the model's, as of `model.load_weights`.
@@ -114,6 +117,8 @@ impl Model {
             freeze(&mut document, &options.frozen_layers)?;
             Blueprint::read(document, blueprint.assets)?
         };
+        let mut blueprint = blueprint;
+        blueprint.keep(&options.holds)?;
         let mut model = blueprint.allocate()?;
         if let (false, Some(seed)) = (loaded.weights, options.seed) {
             model.initialize(seed)?;

@@ -6,7 +6,7 @@ use serde_json::Value as Json;
 use crate::assets::Assets;
 use crate::config::Options;
 use crate::error::{Error, Result};
-use crate::graph::{Graph, Network};
+use crate::graph::{Graph, Holds, Network};
 use crate::model::Model;
 use crate::normalize::normalize;
 use crate::registry::{Entry, Family};
@@ -118,6 +118,25 @@ impl Blueprint {
         groups
     }
 
+    /// Keeps what `holds` says: memory comes to nothing else.
+    ///
+    /// # Errors
+    /// Stages that the graph cannot be cut into.
+    pub(crate) fn keep(&mut self, holds: &Holds) -> Result<()> {
+        match holds {
+            Holds::All => {}
+            Holds::Nothing => self.declared.iter_mut().for_each(|one| one.elsewhere = true),
+            Holds::Stage(stages, index) => {
+                self.graph.keep_stage(stages, *index)?;
+                for declared in &mut self.declared {
+                    let layer = declared.path.split('/').next().unwrap_or_default();
+                    declared.elsewhere = stages.of(layer) != Some(*index);
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Gives every variable memory, filled with zeros.
     ///
     /// # Errors
@@ -137,6 +156,7 @@ impl Blueprint {
                 },
                 kind: declared.kind,
                 trainable: declared.trainable && !declared.frozen,
+                elsewhere: declared.elsewhere,
             }
         });
         let variables = Variables::allocate(wanted.collect())?;

@@ -79,6 +79,7 @@ pub use constraints::Constraint;
 pub use context::{Pass, Rng, Update};
 pub use dtype::DType;
 pub use error::Error;
+pub use graph::{Holds, Stages};
 pub use indexed_slices::{Gradient, IndexedSlices};
 pub use inference::Inference;
 pub use losses::{CompileLoss, Loss};

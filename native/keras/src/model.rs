@@ -1,5 +1,7 @@
 //! A Keras model: its graph, its variables, and how it runs.
 
+use std::collections::BTreeMap;
+
 use flambeau_libtorch::backward;
 use serde_json::Value as Json;
 use tch::{Device, TchError, Tensor};
@@ -8,10 +10,10 @@ use crate::archive::Loaded;
 use crate::assets::Assets;
 use crate::blueprint::{Blueprint, WeightGroup};
 use crate::context::{Context, Pass, Update};
-use crate::dtype::DType;
+use crate::dtype::{DType, is_float};
 use crate::error::{Error, Result};
-use crate::flat::write_gradient;
-use crate::graph::{Graph, convert};
+use crate::flat::{add_gradient, write_gradient};
+use crate::graph::{Graph, Holds, Stages, convert};
 use crate::indexed_slices::{Gradient, IndexedSlices, Needs};
 use crate::python_json;
 use crate::replicas::{self, Alone, Replicas};
@@ -52,6 +54,8 @@ pub struct Model {
     /// By handle.
     declared: Vec<Declared>,
     sums_over_replicas: bool,
+    /// Whether passes begin at the inputs, and not at what an earlier stage gives.
+    takes_inputs: bool,
     variables: Variables,
     moving: Vec<usize>,
     assets: Assets,
@@ -86,6 +90,7 @@ impl Model {
             assets,
             ..
         } = blueprint;
+        let takes_inputs = graph.starts_at_inputs();
         let inputs = graph.inputs.iter().map(|input| Input {
             name: input.name.clone(),
             spec: graph.specs[input.value].clone(),
@@ -116,6 +121,7 @@ impl Model {
             groups,
             declared,
             sums_over_replicas,
+            takes_inputs,
             variables,
             moving,
             assets,
@@ -126,6 +132,9 @@ impl Model {
     /// variables' paths only, so all ranks get the same.
     pub fn initialize(&mut self, seed: u64) -> Result<()> {
         for (at, declared) in self.declared.iter().enumerate() {
+            if declared.elsewhere {
+                continue;
+            }
             let mut values = vec![0.0; self.variables.variable(Handle(at)).len()];
             declared
                 .initializer
@@ -223,13 +232,18 @@ impl Model {
         self.sums_over_replicas
     }
 
-    /// One row of zeros and empty strings, with axes of 1 where their size is unknown.
-    pub fn blank_row(&self) -> Result<Vec<Value>> {
-        let inputs = self.inputs.iter().map(|input| {
-            let mut size: Vec<i64> = input.spec.dims.iter().map(|dim| dim.unwrap_or(1)).collect();
-            size[0] = 1;
-            match input.spec.dtype {
-                DType::Tensor(kind) => Ok(Value::new(Tensor::f_zeros(size, (kind, Device::Cpu))?)),
+    /// What a pass of this model or stage takes, of `rows` rows: zeros and empty strings, with axes of 1
+    /// where their size is unknown. Those of a stage that is not the first begin a graph.
+    pub fn blank(&self, rows: i64) -> Result<Vec<Value>> {
+        let taken = self.graph.taken().map(|spec| {
+            let mut size: Vec<i64> = spec.dims.iter().map(|dim| dim.unwrap_or(1)).collect();
+            size[0] = rows;
+            match spec.dtype {
+                DType::Tensor(kind) => {
+                    let zeros = Tensor::f_zeros(size, (kind, Device::Cpu))?;
+                    let begins = !self.takes_inputs && is_float(kind);
+                    Ok(Value::new(zeros.f_set_requires_grad(begins)?))
+                }
                 DType::String => {
                     let count = size.iter().product::<i64>();
                     let items = (0..count).map(|_| Box::default()).collect();
@@ -237,7 +251,14 @@ impl Model {
                 }
             }
         });
-        inputs.collect()
+        taken.collect()
+    }
+
+    /// What `holds` says of a model of the same config, with zeros for its variables.
+    pub fn alone(&self, holds: &Holds) -> Result<Self> {
+        let mut blueprint = Blueprint::read(self.config.clone(), self.assets.clone())?;
+        blueprint.keep(holds)?;
+        blueprint.allocate()
     }
 
     /// Runs the model on one batch: a value for each of [`Self::inputs`], of N rows, in the
@@ -264,19 +285,37 @@ impl Model {
         pass: &mut Pass,
         replicas: Option<&mut dyn Replicas>,
     ) -> Result<Vec<Value>> {
-        let inputs = self.admit(inputs)?;
+        let inputs = if self.takes_inputs {
+            self.admit(inputs)?
+        } else {
+            inputs.to_vec()
+        };
         let _guard = (!pass.training).then(tch::no_grad_guard);
         // Lent for a shorter time than the caller's, so that the pass is free again below.
         let replicas = replicas.map(|replicas| -> &mut dyn Replicas { replicas });
         let mut context = Context::new(&self.variables, pass, replicas);
         let outputs = self.graph.run(inputs, &mut context)?;
         self.regularize(pass)?;
-        Ok(outputs.leaves().into_iter().cloned().collect())
+        Ok(outputs)
     }
 
     /// Brings the graph to the form that inference runs; no pass may train any more.
     pub(crate) fn fuse(&mut self) -> Result<()> {
         self.graph.fuse(&self.variables)
+    }
+
+    /// Completes a map of layers to `count` stages, which [`Holds`] takes: a layer that is not named goes
+    /// with the one that runs before it.
+    ///
+    /// # Errors
+    /// The model cannot be cut like that; says why.
+    pub fn stages(&self, count: usize, given: &BTreeMap<String, usize>) -> Result<Stages> {
+        self.graph.stages(count, given)
+    }
+
+    /// Names of the layers in the order in which they run; those together that must run in one stage.
+    pub fn units(&self) -> Vec<Vec<String>> {
+        self.graph.units()
     }
 
     /// Number of steps of a pass.
@@ -408,6 +447,46 @@ impl Model {
         Ok(reached)
     }
 
+    /// As [`Self::gradients`] of one of several passes, whose gradients are added up in `out` and `slices`;
+    /// `reached` learns which variables the loss reaches. Also gives the gradients of `leaves`, undefined
+    /// where the loss does not depend on them: of the values that a stage was given.
+    pub fn add_gradients(
+        &self,
+        pass: &Pass,
+        loss: &Tensor,
+        leaves: &[&Tensor],
+        (out, slices): (&mut [f32], &mut [IndexedSlices]),
+        reached: &mut [bool],
+    ) -> Result<Vec<Tensor>> {
+        let store = &self.variables.trainable;
+        let all = store.tensors().iter();
+        let all = all.chain(pass.look_ups.iter().map(|look_up| &look_up.rows));
+        let all: Vec<&Tensor> = all.chain(leaves.iter().copied()).collect();
+        let mut gradients = replicas::gradients(loss, &all, &[], &mut Alone)?;
+        let of_leaves = gradients.split_off(gradients.len() - leaves.len());
+        let (gradients, of_rows) = gradients.split_at(store.variables().len());
+        for ((gradient, variable), reached) in
+            gradients.iter().zip(store.variables()).zip(&mut *reached)
+        {
+            if gradient.defined() {
+                *reached = true;
+                add_gradient(gradient, &mut out[variable.span()])?;
+            }
+        }
+        for (look_up, gradient) in pass.look_ups.iter().zip(of_rows) {
+            let Slot::Trainable(index) = self.variables.slot(look_up.handle) else {
+                continue;
+            };
+            if gradient.defined() {
+                reached[index] = true;
+                let out = &mut out[store.variables()[index].span()];
+                let slices = slices.iter_mut().find(|slices| slices.variable() == index);
+                look_up.add(gradient, out, slices)?;
+            }
+        }
+        Ok(of_leaves)
+    }
+
     /// The numbers of the rows that `pass` looked up of each of `slices`' variables, in no order, as
     /// often as it did.
     pub fn looked_up(&self, pass: &Pass, slices: &[IndexedSlices]) -> Result<Vec<Vec<usize>>> {
@@ -436,7 +515,7 @@ impl Model {
     /// Brings trainable variables that have a constraint back to it, as Keras does after a step.
     pub fn constrain(&mut self) -> Result<()> {
         for (at, declared) in self.declared.iter().enumerate() {
-            let learns = declared.trainable && !declared.frozen;
+            let learns = declared.trainable && !declared.frozen && !declared.elsewhere;
             let Some(constraint) = declared.constraint.as_ref().filter(|_| learns) else {
                 continue;
             };
@@ -452,7 +531,7 @@ impl Model {
     /// What regularized variables add to the loss; those that gradients do not change add nothing.
     fn regularize(&self, pass: &mut Pass) -> Result<()> {
         for (at, declared) in self.declared.iter().enumerate() {
-            let learns = declared.trainable && !declared.frozen;
+            let learns = declared.trainable && !declared.frozen && !declared.elsewhere;
             if let Some(regularizer) = declared.regularizer.as_ref().filter(|_| learns) {
                 let loss = regularizer.loss(self.variables.tensor(Handle(at)))?;
                 pass.losses.push(loss);

@@ -37,6 +37,8 @@ pub(crate) struct Declared {
     pub(crate) frozen: bool,
     /// Whether training passes change it, and ranks take the mean of theirs weighted by rows.
     pub(crate) averaged: bool,
+    /// Whether another process has it, which runs the stage that it is of.
+    pub(crate) elsewhere: bool,
     /// Whether its rows are looked up and nothing else reads it, so that its gradient consists of
     /// slices.
     pub(crate) looked_up: bool,
@@ -279,6 +281,7 @@ impl<'a> Scope<'a> {
             trainable,
             frozen: !place.trainable,
             averaged: !trainable && place.trainable,
+            elsewhere: false,
             looked_up: false,
             regularizer: None,
             constraint: None,

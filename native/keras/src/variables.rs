@@ -155,6 +155,8 @@ pub enum Slot {
     Fixed(usize),
     /// Index among the variables of other dtypes.
     Other(usize),
+    /// Not here: index among the variables of other stages of the model.
+    Elsewhere(usize),
 }
 
 /// All variables of a model, found by handle.
@@ -164,6 +166,9 @@ pub struct Variables {
     pub(crate) trainable: VariableStore,
     pub(crate) fixed: VariableStore,
     others: Vec<(Variable, Tensor)>,
+    elsewhere: Vec<Variable>,
+    /// In the place of what is elsewhere.
+    nothing: Tensor,
 }
 
 /// A variable to be allocated.
@@ -173,22 +178,29 @@ pub(crate) struct Wanted {
     pub(crate) variable: Variable,
     pub(crate) kind: Kind,
     pub(crate) trainable: bool,
+    /// Whether it gets no memory, as it is of another stage of the model.
+    pub(crate) elsewhere: bool,
 }
 
 impl Variables {
-    /// Zeros for every variable. `wanted` is in Keras's order of layers and names every handle
+    /// Zeros for every variable that is here. `wanted` is in Keras's order of layers and names every handle
     /// from 0 on once.
     pub(crate) fn allocate(wanted: Vec<Wanted>) -> Result<Self> {
         let mut slots = vec![Slot::Other(usize::MAX); wanted.len()];
         let (mut trainable, mut fixed, mut others) = (Vec::new(), Vec::new(), Vec::new());
+        let mut absent = Vec::new();
         for Wanted {
             handle,
             variable,
             kind,
             trainable: learns,
+            elsewhere,
         } in wanted
         {
-            slots[handle.0] = if kind != Kind::Float {
+            slots[handle.0] = if elsewhere {
+                absent.push(variable);
+                Slot::Elsewhere(absent.len() - 1)
+            } else if kind != Kind::Float {
                 let zeros = Tensor::f_zeros(variable.shape.as_slice(), (kind, Device::Cpu))?;
                 others.push((variable, zeros));
                 Slot::Other(others.len() - 1)
@@ -205,6 +217,8 @@ impl Variables {
             trainable: VariableStore::zeros(trainable, true)?,
             fixed: VariableStore::zeros(fixed, false)?,
             others,
+            elsewhere: absent,
+            nothing: Tensor::new(),
         })
     }
 
@@ -213,12 +227,18 @@ impl Variables {
         self.slots[handle.0]
     }
 
-    /// The variable's value, of its shape.
+    /// Whether the variable has a value here, and not in another stage of the model.
+    pub fn is_here(&self, handle: Handle) -> bool {
+        !matches!(self.slot(handle), Slot::Elsewhere(_))
+    }
+
+    /// The variable's value, of its shape; an undefined tensor if it is elsewhere.
     pub fn tensor(&self, handle: Handle) -> &Tensor {
         match self.slot(handle) {
             Slot::Trainable(index) => self.trainable.tensor(index),
             Slot::Fixed(index) => self.fixed.tensor(index),
             Slot::Other(index) => &self.others[index].1,
+            Slot::Elsewhere(_) => &self.nothing,
         }
     }
 
@@ -228,10 +248,12 @@ impl Variables {
             Slot::Trainable(index) => &self.trainable.variables()[index],
             Slot::Fixed(index) => &self.fixed.variables()[index],
             Slot::Other(index) => &self.others[index].0,
+            Slot::Elsewhere(index) => &self.elsewhere[index],
         }
     }
 
-    /// Replaces the value of a variable by `value`, of the same number of elements.
+    /// Replaces the value of a variable by `value`, of the same number of elements. That of a variable
+    /// which is elsewhere is left to those who have it.
     ///
     /// # Errors
     /// Their number differs, or libtorch fails.
@@ -256,6 +278,7 @@ impl Variables {
                 tensor.f_copy_(&value)?;
                 return Ok(());
             }
+            Slot::Elsewhere(_) => return Ok(()),
         };
         let value = value.f_to_kind(Kind::Float)?.f_contiguous()?;
         value.f_copy_data(slice, len)?;

@@ -9,6 +9,7 @@ mod writer;
 use crate::config::{ExportFormat, FitSession};
 use crate::error::Error;
 use crate::event::{Event, FitResult, History, Logs};
+use crate::objective::Objective;
 use crate::resume::State;
 use crate::session::Stop;
 use crate::step::Trainer;
@@ -16,6 +17,7 @@ use crate::summaries::Summaries;
 use crossbeam::channel::Sender;
 use flambeau_formats::bundle::{data_file_name, index_file_name};
 use flambeau_keras::Model;
+use flambeau_keras::optimizers::Optimizer;
 use folder::Folder;
 pub(crate) use folder::cannot_write;
 use std::collections::BTreeMap;
@@ -30,6 +32,14 @@ const EXPORT: &str = "export/model.keras";
 const EXPORT_WEIGHTS: &str = "export/model.weights.h5";
 const EXPORT_LEGACY: &str = "export/model.h5";
 const EXPORT_CHECKPOINT: &str = "export/model.ckpt";
+
+/// What a fit has come to.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Trained<'a> {
+    pub(crate) model: &'a Model,
+    pub(crate) optimizer: &'a Optimizer,
+    pub(crate) objective: &'a Objective,
+}
 
 /// Rank 0's files of one fit.
 #[derive(Debug)]
@@ -107,23 +117,31 @@ impl Artifacts {
     ///
     /// # Errors
     /// [`Error::Storage`] and [`Error::Keras`].
-    pub fn finish(mut self, trainer: &Trainer, state: &State) -> Result<FitResult, Error> {
+    pub(crate) fn finish(
+        mut self,
+        trained: Trained<'_>,
+        state: &State,
+    ) -> Result<FitResult, Error> {
         self.show_summaries()?;
         let history = serde_json::to_vec_pretty(&state.history).map_err(std::io::Error::other);
         let history = history.map_err(|error| cannot_write(self.folder.path(), error))?;
         self.write("history.json", history)?;
-        let (model, optimizer) = (trainer.model(), trainer.optimizer());
-        let mut compile = trainer.objective().compile_config();
+        let Trained {
+            model,
+            optimizer,
+            objective,
+        } = trained;
+        let mut compile = objective.compile_config();
         compile["optimizer"] = optimizer.config();
         let archive = model.to_archive(Some(&compile), Some(optimizer))?;
         self.write(EXPORT, archive)?;
         for format in self.formats.clone() {
-            self.export(format, trainer, &compile)?;
+            self.export(format, trained, &compile)?;
         }
         self.writer.finish()?;
         Ok(FitResult {
             model: Some(self.folder.path().join(EXPORT)),
-            ..result(trainer, state)
+            ..result(model, state)
         })
     }
 
@@ -131,10 +149,12 @@ impl Artifacts {
     fn export(
         &mut self,
         format: ExportFormat,
-        trainer: &Trainer,
+        trained: Trained<'_>,
         compile: &serde_json::Value,
     ) -> Result<(), Error> {
-        let (model, optimizer) = (trainer.model(), trainer.optimizer());
+        let Trained {
+            model, optimizer, ..
+        } = trained;
         let unwritten = |name: &str, error: flambeau_formats::Error| Error::Storage {
             what: "cannot write",
             path: self.folder.path().join(name),
@@ -179,7 +199,7 @@ impl Artifacts {
 }
 
 /// What any rank can say of a finished fit.
-pub fn result(trainer: &Trainer, state: &State) -> FitResult {
+pub(crate) fn result(model: &Model, state: &State) -> FitResult {
     FitResult {
         history: History::clone(&state.history),
         epochs: state.epochs,
@@ -187,15 +207,14 @@ pub fn result(trainer: &Trainer, state: &State) -> FitResult {
         rows: state.rows.clone(),
         model: None,
         staleness: BTreeMap::new(),
-        digest: digest(trainer),
+        digest: digest(model),
     }
 }
 
 /// SHA-256 over all variables as little-endian f32, hexadecimal.
-fn digest(trainer: &Trainer) -> String {
+fn digest(model: &Model) -> String {
     use sha2::{Digest, Sha256};
     let mut hash = Sha256::new();
-    let model = trainer.model();
     let mut bytes = Vec::new();
     for store in [model.trainable(), model.non_trainable()] {
         for values in store.as_slice().chunks(4096) {

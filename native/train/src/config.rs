@@ -1,11 +1,13 @@
 //! What a fit or a prediction is told, as it arrives in one JSON document.
 
 mod mapping;
+mod mesh;
 
 use crate::dataset::SHUFFLE_BUFFER;
 use crate::error::Error;
 use crate::resume::State;
 use flambeau_collective::Wire;
+pub use mesh::{Mesh, Schedule};
 pub use mapping::{Choice, ImageResize, LabelEncoding, RaggedPolicy};
 use serde::Deserialize;
 use serde_json::Value;
@@ -146,6 +148,9 @@ pub struct Fit {
     /// How many batches such a worker may be ahead of the slowest; none for any number.
     #[serde(default)]
     pub max_staleness: Option<u64>,
+    /// How ranks share a model that none of them holds as a whole, if they do.
+    #[serde(default)]
+    pub mesh: Option<Mesh>,
     /// Seed of initializers, shuffling and dropout.
     pub seed: u64,
     /// Rows of the whole data set where the caller knows them, for the time left in epoch 1.
@@ -191,7 +196,7 @@ impl Fit {
         if self.repeat && self.steps_per_epoch.is_none() {
             return refuse("repeat without stepsPerEpoch would be an epoch without end: set both");
         }
-        Ok(())
+        self.mesh.as_ref().map_or(Ok(()), |mesh| mesh.check(self))
     }
 
     /// Whether ranks that train apart meet behind step number `done` of an epoch, which is `step` of
@@ -340,6 +345,24 @@ pub struct FitSession {
     /// What the rows are, if they are part of a stream.
     #[serde(default)]
     pub micro_batch: Option<MicroBatch>,
+}
+
+impl FitSession {
+    /// Which of several replicas of the model this rank is or belongs to, and how many there are: each has
+    /// rows of its own.
+    pub(crate) fn replica(&self) -> (usize, usize) {
+        let (rank, ranks) = (self.rank, self.collective.world_size);
+        let size = self.fit.mesh.as_ref();
+        let size = size.map_or(1, |mesh| mesh.pipeline * mesh.tensor).max(1);
+        (rank / size, ranks.div_ceil(size))
+    }
+
+    /// Rows of a step of all replicas, but for the last of a pass.
+    pub(crate) fn rows_of_a_step(&self) -> usize {
+        let (_, replicas) = self.replica();
+        let rows = (0..replicas).map(|replica| self.fit.batch_size_of(replica, replicas));
+        rows.sum()
+    }
 }
 
 /// A part of a stream of rows, on which training goes on where the one before it ended.

@@ -23,6 +23,7 @@ pub mod error;
 pub mod event;
 mod exchange;
 pub mod fit;
+mod mesh;
 pub mod objective;
 pub mod predict;
 pub mod progress;

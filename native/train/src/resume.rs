@@ -12,7 +12,7 @@ use crate::servers::Tally;
 use crate::step::{Stepped, Totals, Trainer};
 use flambeau_formats::array::Array;
 use flambeau_formats::checkpoint::Checkpoint;
-use flambeau_keras::VariableStore;
+use flambeau_keras::{Model, VariableStore};
 use flambeau_keras::optimizers::{Optimizer, OptimizerValue};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -137,8 +137,8 @@ impl State {
         }
     }
 
-    /// Weights, optimizer state and this as a checkpoint. Where the optimizer's state is sharded every
-    /// rank must call this or [`Trainer::lend_state`], and rank 0 this.
+    /// Weights, optimizer state and this as a checkpoint. Where ranks have parts of that every rank must
+    /// call this or [`Trainer::lend_state`], and rank 0 this.
     ///
     /// # Errors
     /// [`Error::Config`] if the state cannot be written as JSON, which is a bug; [`Error::Collective`].
@@ -156,6 +156,7 @@ impl State {
             tensors.push((format!("{OPTIMIZER}{}", variable.key), array));
             Ok(())
         })?;
+        let tensors = trainer.gather_stages(tensors)?;
         Ok(Checkpoint {
             step: self.step,
             manifest,
@@ -178,11 +179,24 @@ impl State {
     /// optimizer.
     pub fn restore(checkpoint: &Checkpoint, trainer: &mut Trainer) -> Result<Self, Error> {
         let state = Self::of(checkpoint)?;
-        let arrays = stored(&checkpoint.tensors)?;
-        let model = trainer.model_mut();
+        let (model, optimizer) = trainer.parts_mut();
+        state.fill(&checkpoint.tensors, model, optimizer)?;
+        Ok(state)
+    }
+
+    /// Gives a model and an optimizer their values of the `tensors` of a checkpoint with this state.
+    ///
+    /// # Errors
+    /// As [`restore`](Self::restore).
+    pub(crate) fn fill(
+        &self,
+        tensors: &[(String, Array)],
+        model: &mut Model,
+        optimizer: &mut Optimizer,
+    ) -> Result<(), Error> {
+        let arrays = stored(tensors)?;
         scatter(&arrays, model.trainable_mut())?;
         scatter(&arrays, model.non_trainable_mut())?;
-        let optimizer = trainer.optimizer_mut();
         // What the optimizer has says of which type each of its variables is.
         let own: Vec<(String, Vec<i64>, bool)> = optimizer
             .variables()
@@ -194,7 +208,7 @@ impl State {
             .collect();
         optimizer.restore(|key| {
             let (_, shape, short) = own.iter().find(|(known, ..)| known == key)?;
-            let value = match state.counts.get(key) {
+            let value = match self.counts.get(key) {
                 Some(&count) if *short => OptimizerValue::Int32(i32::try_from(count).ok()?),
                 Some(&count) => OptimizerValue::Int64(count),
                 None => {
@@ -204,7 +218,30 @@ impl State {
             };
             Some((shape.as_slice(), value))
         })?;
-        Ok(state)
+        Ok(())
+    }
+
+    /// Brings every rank of a mesh to the state of the `checkpoint` that rank 0 has, if it has one: each
+    /// takes what it has a stage of.
+    ///
+    /// # Errors
+    /// [`Error::Collective`], those of [`restore`](Self::restore).
+    pub(crate) fn deal(
+        checkpoint: Option<&Checkpoint>,
+        trainer: &mut Trainer,
+    ) -> Result<Option<Self>, Error> {
+        let state = checkpoint.map(Self::of).transpose()?;
+        let json = serde_json::to_vec(&state).map_err(unreadable)?;
+        let json = trainer.communicator_mut().broadcast_bytes(0, json)?;
+        let state: Option<Self> = serde_json::from_slice(&json).map_err(unreadable)?;
+        let Some(state) = state else {
+            return Ok(None);
+        };
+        let tensors = checkpoint.map_or(&[][..], |checkpoint| &checkpoint.tensors);
+        let own = trainer.deal_to_stages(tensors, OPTIMIZER)?;
+        let (model, optimizer) = trainer.parts_mut();
+        state.fill(&own, model, optimizer)?;
+        Ok(Some(state))
     }
 
     /// Brings every rank to the state of rank `root`, which has taken it from its `checkpoint`, if from

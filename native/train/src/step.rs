@@ -22,12 +22,15 @@
 mod local;
 mod parts;
 mod remote;
+mod staged;
+mod stages;
 mod state;
 mod totals;
 
 use self::local::Apart;
 use self::state::Sharded;
 pub use self::totals::Totals;
+use crate::artifacts::Trained;
 use crate::batch::{Batch, BatchShape};
 use crate::before::Before;
 use crate::block::Block;
@@ -36,6 +39,7 @@ use crate::dataset::random;
 use crate::error::Error;
 use crate::event::Logs;
 use crate::exchange::Exchange;
+use crate::mesh::Mesh;
 use crate::objective::Objective;
 use crate::ranks::Ranks;
 use crate::share::{Rest, Share};
@@ -69,6 +73,10 @@ pub struct Trainer {
     replica: Option<u64>,
     /// Where rows of matrices are that the model does not have.
     rows: Option<Arc<dyn Rows>>,
+    /// Where a rank has a stage of the model only.
+    mesh: Option<Mesh>,
+    /// Rows of a step on a mesh, but for the last of a pass.
+    nominal_rows: f64,
     /// One row of the last batch, for steps without rows in a model that sums over ranks.
     stand_in: Option<Vec<Value>>,
 }
@@ -95,8 +103,8 @@ pub struct Position {
 
 /// One rank's forward pass.
 struct Forward {
-    /// float64, differentiable.
-    loss_sums: Tensor,
+    /// float64, differentiable; none in a stage that is not the last.
+    loss_sums: Option<Tensor>,
     /// Scalar, the mean over this rank's rows, if layers add losses.
     added: Option<Tensor>,
 }
@@ -117,8 +125,41 @@ impl Trainer {
         seed: u64,
     ) -> Result<Self, Error> {
         let share = Share::zeros(&model, &optimizer, &mut communicator)?;
-        let before = Before::new(&model);
+        Ok(Self::with(model, objective, optimizer, communicator, share, seed))
+    }
+
+    /// As [`new`](Self::new) with a model that is this rank's stage of `mesh`, where a step has
+    /// `nominal_rows` rows of all replicas, but for the last of a pass.
+    ///
+    /// # Errors
+    /// [`Error::Collective`].
+    pub(crate) fn on_mesh(
+        model: Model,
+        objective: Objective,
+        optimizer: Optimizer,
+        communicator: Communicator,
+        (mut mesh, nominal_rows): (Mesh, usize),
+        seed: u64,
+    ) -> Result<Self, Error> {
+        let mut share = Share::zeros(&model, &optimizer, &mut mesh.alike)?;
+        share.send_at_once();
         Ok(Self {
+            mesh: Some(mesh),
+            nominal_rows: nominal_rows as f64,
+            ..Self::with(model, objective, optimizer, communicator, share, seed)
+        })
+    }
+
+    fn with(
+        model: Model,
+        objective: Objective,
+        optimizer: Optimizer,
+        communicator: Communicator,
+        share: Share,
+        seed: u64,
+    ) -> Self {
+        let before = Before::new(&model);
+        Self {
             model,
             objective,
             optimizer,
@@ -132,8 +173,10 @@ impl Trainer {
             sharded: None,
             replica: None,
             rows: None,
+            mesh: None,
+            nominal_rows: 0.0,
             stand_in: None,
-        })
+        }
     }
 
     /// The model.
@@ -181,9 +224,30 @@ impl Trainer {
         &mut self.communicator
     }
 
-    /// The other ranks, to take leave of.
-    pub fn into_communicator(self) -> Communicator {
-        self.communicator
+    /// Takes leave of the other ranks, once all have come here.
+    ///
+    /// # Errors
+    /// [`Error::Collective`].
+    pub fn close(self) -> Result<(), Error> {
+        if let Some(mesh) = self.mesh {
+            mesh.close()?;
+        }
+        Ok(self.communicator.close()?)
+    }
+
+    /// The model with what has trained it.
+    pub(crate) fn trained(&self) -> Trained<'_> {
+        Trained {
+            model: &self.model,
+            optimizer: &self.optimizer,
+            objective: &self.objective,
+        }
+    }
+
+    /// The group of ranks with the same variables that this one is in.
+    pub(crate) fn variables_group(&self) -> usize {
+        let mesh = self.mesh.as_ref();
+        mesh.map_or(0, |mesh| mesh.place.stage * mesh.grid.parts + mesh.place.part)
     }
 
     /// The shapes batches must have.
@@ -225,9 +289,14 @@ impl Trainer {
     ) -> Result<Option<Stepped>, Error> {
         self.communicator.begin_step(at.step);
         self.before.take_down(&self.model);
-        let stepped = match self.apart {
-            Some(_) => self.step_apart(batch, more, at, meet),
-            None => self.try_step(batch, more, at).map(Some),
+        let stepped = match (&self.apart, self.mesh.take()) {
+            (Some(_), _) => self.step_apart(batch, more, at, meet),
+            (None, None) => self.try_step(batch, more, at).map(Some),
+            (None, Some(mut mesh)) => {
+                let stepped = self.step_on(&mut mesh, batch, more, at);
+                self.mesh = Some(mesh);
+                stepped.map(Some)
+            }
         };
         if stepped.is_err() {
             self.before.bring_back(&mut self.model);
@@ -290,6 +359,11 @@ impl Trainer {
         blocks: impl Iterator<Item = Result<Cow<'a, Block>, Error>>,
         check: impl Fn() -> Result<(), Error>,
     ) -> Result<Totals, Error> {
+        if let Some(mut mesh) = self.mesh.take() {
+            let totals = self.evaluate_on(&mut mesh, blocks, check);
+            self.mesh = Some(mesh);
+            return totals;
+        }
         let shape = self.batch_shape();
         let mut exchange = Exchange::zeros(&self.objective);
         {
@@ -354,7 +428,7 @@ impl Trainer {
         if self.sums_over_ranks() {
             let row = match self.stand_in.take() {
                 Some(row) => row,
-                None => self.model.blank_row()?,
+                None => self.model.blank(1)?,
             };
             let mut ranks = Ranks(&mut self.communicator);
             self.model
@@ -367,6 +441,13 @@ impl Trainer {
     fn pass(&self, at: Position) -> Pass {
         let rank = self.replica.unwrap_or(self.communicator.rank() as u64);
         Pass::training(random(self.seed, &[rank, at.step])).with_rows(self.rows.clone())
+    }
+
+    /// The pass of a part of the batch of a replica: of the first, that of the whole.
+    fn pass_of(&self, replica: usize, part: usize, at: Position) -> Pass {
+        let places = [replica as u64, at.step, part as u64];
+        let places = if part == 0 { &places[..2] } else { &places };
+        Pass::training(random(self.seed, places))
     }
 
     /// Whether ranks exchange within passes.
@@ -382,10 +463,7 @@ impl Trainer {
         exchange: &mut Exchange,
     ) -> Result<Forward, Error> {
         let loss_sums = self.objective.loss_sums(batch, outputs)?;
-        let added = match pass.losses.as_slice() {
-            [] => None,
-            losses => Some(Tensor::f_stack(losses, 0)?.f_sum(Kind::Float)?),
-        };
+        let added = staged::added(pass)?;
         let added_value = match &added {
             Some(added) => added.f_double_value(&[])?,
             None => 0.0,
@@ -393,7 +471,10 @@ impl Trainer {
         let sums: Vec<f64> = Vec::try_from(loss_sums.f_detach()?)?;
         let metrics = self.objective.metric_sums(batch, outputs)?;
         exchange.add(&sums, added_value, batch.rows as f64, &metrics);
-        Ok(Forward { loss_sums, added })
+        Ok(Forward {
+            loss_sums: Some(loss_sums),
+            added,
+        })
     }
 
     /// What a step's sums come to.
@@ -485,15 +566,27 @@ impl Trainer {
     /// it by; the optimizer divides by that again.
     fn scaled_loss(
         &self,
-        Forward { loss_sums, added }: &Forward,
+        forward: &Forward,
         exchange: &Exchange,
         local: f64,
     ) -> Result<Tensor, Error> {
         let slopes = self.objective.loss_values(exchange.losses()).slopes;
-        let slopes = Tensor::f_from_slice(&slopes)?;
-        let mut loss = loss_sums.f_mul(&slopes)?.f_sum(Kind::Double)?;
+        self.loss_of(forward, &slopes, local / exchange.rows())
+    }
+
+    /// As [`scaled_loss`](Self::scaled_loss), given what each loss is multiplied by, and what those that
+    /// layers add.
+    fn loss_of(
+        &self,
+        Forward { loss_sums, added }: &Forward,
+        slopes: &[f64],
+        share: f64,
+    ) -> Result<Tensor, Error> {
+        let mut loss = match loss_sums {
+            Some(sums) => sums.f_mul(&Tensor::f_from_slice(slopes)?)?.f_sum(Kind::Double)?,
+            None => Tensor::from(0.0),
+        };
         if let Some(added) = added {
-            let share = local / exchange.rows();
             loss = loss.f_add(&added.f_to_kind(Kind::Double)?.f_mul_scalar(share)?)?;
         }
         Ok(loss.f_mul_scalar(f64::from(self.optimizer.loss_scale()))?)

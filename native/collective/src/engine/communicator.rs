@@ -12,7 +12,7 @@ use crate::engine::operation::{Operations, Plane, lock};
 use crate::engine::ticket::{Ticket, Worker};
 use crate::engine::vector::Vector;
 use crate::error::Error;
-use crate::failure::abort::{AbortHandle, AbortReason, Departure};
+use crate::failure::abort::{AbortHandle, AbortReason, Departure, Shared};
 use crate::failure::cause::Cause;
 use crate::membership::job::Job;
 use crate::membership::rendezvous;
@@ -29,7 +29,7 @@ const CONTROL_PATIENCE: Duration = Duration::from_secs(3);
 /// order. Every call but those that start something blocks until this rank's part is done, the job fails
 /// anywhere, or its deadline passes; after an error every further call returns the same first cause.
 pub struct Communicator {
-    operations: Arc<Operations>,
+    pub(super) operations: Arc<Operations>,
     plane: Plane,
     /// Once an operation has been started.
     worker: Option<Worker>,
@@ -49,8 +49,12 @@ impl Communicator {
     /// Any but `ProgressTimeout`: see [`Error`]. Those of the configuration come at once.
     pub fn connect(config: &Config, secret: &Secret, abort: &AbortHandle) -> Result<Self, Error> {
         config.validate_world()?;
-        let job = Arc::new(Job::new(config, secret));
-        let shared = Arc::clone(&abort.shared);
+        Self::meet(Job::new(config, secret), &abort.shared)
+    }
+
+    /// As [`connect`](Self::connect) to the ranks of `job`.
+    pub(super) fn meet(job: Job, shared: &Arc<Shared>) -> Result<Self, Error> {
+        let (job, shared) = (Arc::new(job), Arc::clone(shared));
         // A handle is of one communicator: it has not been set before.
         shared.job.set(Arc::clone(&job)).ok();
         let mut communicator = Self {
@@ -59,7 +63,7 @@ impl Communicator {
             worker: None,
             control: None,
         };
-        if config.world_size > 1 {
+        if communicator.world_size() > 1 {
             communicator.open()?;
         }
         Ok(communicator)
@@ -309,6 +313,30 @@ impl Communicator {
                 None => Ok(bytes),
             },
         )
+    }
+
+    /// Begins a [`broadcast_bytes`](Self::broadcast_bytes) in the communicator's own thread, as
+    /// [`start_allreduce`](Self::start_allreduce) does an allreduce.
+    ///
+    /// # Errors
+    /// [`Error::Local`] if there can be no such thread; what fails later the ticket says.
+    pub fn start_broadcast_bytes(
+        &mut self,
+        root: usize,
+        bytes: Vec<u8>,
+    ) -> Result<Ticket<Vec<u8>>, Error> {
+        self.check_root(root)?;
+        let (operations, plane) = (Arc::clone(&self.operations), Arc::clone(&self.plane));
+        let worker = self.worker()?;
+        Ok(worker.start(move || {
+            let (kind, length) = (Kind::Broadcast, bytes.len());
+            operations.run(&plane, kind, length, |plane, operation| match plane {
+                Some(DataPlane { world, links, .. }) => {
+                    world.broadcast_bytes(links, operation, root, bytes)
+                }
+                None => Ok(bytes),
+            })
+        }))
     }
 
     /// Returns the `bytes` of every rank, in rank order. Lengths may differ.

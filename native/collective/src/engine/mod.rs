@@ -9,5 +9,6 @@
 pub(crate) mod communicator;
 pub(crate) mod data_plane;
 pub(crate) mod operation;
+pub(crate) mod split;
 pub(crate) mod ticket;
 pub(crate) mod vector;

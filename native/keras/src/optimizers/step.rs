@@ -38,6 +38,8 @@ struct Given<'a> {
     reached: &'a [bool],
     /// What the gradients are multiplied by.
     factor: f32,
+    /// Those who update the variables of other stages of the model, if there are such.
+    stages: Option<&'a mut dyn Replicas>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -102,6 +104,7 @@ impl Optimizer {
             slices,
             reached,
             factor: 1.0,
+            stages: None,
         };
         self.step(replicas, given)
     }
@@ -121,23 +124,54 @@ impl Optimizer {
             slices,
             reached,
             factor,
+            stages: None,
         };
         self.step(&mut Alone, given)
     }
 
-    fn step(&mut self, replicas: &mut dyn Replicas, given: Given<'_>) -> Result<bool> {
+    /// As [`Self::apply_scaled`], for the optimizer of a stage of a model: a step that reaches none of its
+    /// variables is one, too. What all must know, such as the norm of all gradients, the stages tell each
+    /// other by `stages`, who all call this.
+    ///
+    /// # Errors
+    /// Those of [`Self::apply`], and [`Error::Replicas`].
+    pub fn apply_stage(
+        &mut self,
+        stages: &mut dyn Replicas,
+        params: &mut [f32],
+        grads: &mut [f32],
+        slices: &mut [IndexedSlices],
+        reached: &[bool],
+        factor: f32,
+    ) -> Result<bool> {
+        let given = Given {
+            params,
+            grads,
+            slices,
+            reached,
+            factor,
+            stages: Some(stages),
+        };
+        self.step(&mut Alone, given)
+    }
+
+    fn step(&mut self, replicas: &mut dyn Replicas, mut given: Given<'_>) -> Result<bool> {
         let reached = given.reached;
         self.check_lengths(given.params, given.grads, reached)?;
-        if reached.is_empty() {
+        if reached.is_empty() && given.stages.is_none() {
             return Ok(false);
         }
-        if !reached.contains(&true) {
+        if !reached.contains(&true) && given.stages.is_none() {
             return Err(Error::InvalidConfig {
                 place: format!("optimizer {}", self.class.name),
                 reason: "the loss reaches no variable, so that there is no gradient".into(),
             });
         }
-        if self.loss_scale.is_some() && !self.are_finite(replicas, given.grads, reached)? {
+        let others: &mut dyn Replicas = match &mut given.stages {
+            Some(stages) => *stages,
+            None => replicas,
+        };
+        if self.loss_scale.is_some() && !self.are_finite(others, given.grads, reached)? {
             self.loss_scale.iter_mut().for_each(|scale| scale.shrink());
             return Ok(false);
         }
@@ -173,6 +207,7 @@ impl Optimizer {
                 slices: &mut [],
                 reached: &others,
                 factor: 1.0,
+                stages: None,
             };
             self.update(&mut Alone, given)?;
         } else {
@@ -182,6 +217,7 @@ impl Optimizer {
                 slices,
                 reached,
                 factor: 1.0,
+                stages: None,
             };
             self.update(&mut Alone, given)?;
         }
@@ -254,6 +290,7 @@ impl Optimizer {
             slices,
             reached,
             factor,
+            stages,
         } = given;
         let preparation = self.preparation(factor);
         let averaging = self.average.averaging(self.iterations());
@@ -307,6 +344,12 @@ impl Optimizer {
                     squares[slices.variable()] = f64::from(slices.sum_of_squares()) * scale * scale;
                 }
             }
+        }
+        if let Some(stages) = stages.filter(|_| self.clip.is_global()) {
+            let own: f64 = squares.iter().sum();
+            let mut all = [own];
+            stages.sum(&mut all).map_err(Error::Replicas)?;
+            squares.push(all[0] - own);
         }
         let clipping = self.clip.clipping(&squares);
 

@@ -212,6 +212,12 @@ impl Model {
 
     /// A variable as files hold it: in its own dtype if it counts, else in float32.
     fn array(&self, handle: Handle) -> Result<Array> {
+        if !self.variables().is_here(handle) {
+            return Err(Error::WeightsMismatch {
+                place: format!("variable {}", self.variables().variable(handle).path),
+                reason: "not here, but in another stage of the model".to_owned(),
+            });
+        }
         let tensor = self.variables().tensor(handle);
         let values = tensor.f_detach()?.f_reshape([-1])?;
         let shape = self.variables().variable(handle).sizes();

@@ -156,7 +156,7 @@ impl<'a> Worker<'a> {
             step: self.trainee.progress.steps,
             ..State::default()
         };
-        Ok(artifacts::result(&self.trainee.trainer, &state))
+        Ok(artifacts::result(self.trainee.trainer.model(), &state))
     }
 
     /// Waits until the fit is over, or another worker needs the place.

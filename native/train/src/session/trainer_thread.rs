@@ -1,5 +1,8 @@
 //! What the trainer thread does: meet the other ranks, agree on the state to start from, train.
 
+mod staged;
+
+use self::staged::Source;
 use crate::artifacts::{self, Artifacts};
 use crate::batches::Batches;
 use crate::columns::{Wanted, WantedOutput, wanted_inputs};
@@ -20,7 +23,7 @@ use flambeau_collective::{AbortReason, Communicator, Endpoint, Secret};
 use flambeau_formats::checkpoint::{self, Checkpoint};
 use flambeau_keras::optimizers::Optimizer;
 use flambeau_keras::weights::OptimizerArray;
-use flambeau_keras::{InitialWeights, Model, ReadOptions, Weights};
+use flambeau_keras::{Holds, InitialWeights, Model, ReadOptions, Weights};
 use serde_json::Value;
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -45,6 +48,8 @@ pub(crate) struct Setup {
     model: Model,
     objective: Objective,
     optimizer: Optimizer,
+    /// For a model that no rank holds as a whole: then the one above has no variables.
+    source: Option<Source>,
 }
 
 impl Setup {
@@ -54,11 +59,10 @@ impl Setup {
         files: ModelFiles<'_>,
     ) -> Result<Self, Error> {
         settings.check()?;
-        let options = ReadOptions {
-            frozen_layers: settings.frozen_layers.clone(),
-            initial: initial_weights(settings, files.weights)?,
-            seed: Some(settings.seed),
-        };
+        let mut options = read_options(settings, files.weights)?;
+        if settings.mesh.is_some() {
+            options.holds = Holds::Nothing;
+        }
         let (model, loaded) = Model::read(files.model, &options)?;
         if settings.export_formats.contains(&ExportFormat::H5) {
             model.check_legacy_file().map_err(|error| {
@@ -102,9 +106,9 @@ impl Setup {
             class_weight: settings.class_weight.clone(),
         };
         let objective = Objective::new(&model, &asked)?;
-        let compiled_optimizer = settings.optimizer.is_none();
-        let optimizer = demand(&settings.optimizer, "optimizer")?;
-        let mut optimizer = Optimizer::from_config(&optimizer, model.trainable())?;
+        let compiled_optimizer = settings.optimizer.is_none() && settings.mesh.is_none();
+        let described = demand(&settings.optimizer, "optimizer")?;
+        let mut optimizer = Optimizer::from_config(&described, model.trainable())?;
         // The state of a compiled model goes on with it; but not beside layers frozen anew, for
         // which it has slots too many.
         if compiled_optimizer && settings.frozen_layers.is_empty() && !loaded.optimizer.is_empty() {
@@ -114,7 +118,12 @@ impl Setup {
         if settings.strategy == Strategy::Async {
             servers::check(settings, &model, &optimizer)?;
         }
+        let source = settings.mesh.as_ref().map(|mesh| {
+            staged::check(&model, mesh)?;
+            Ok::<_, Error>(Source::new(files, described))
+        });
         Ok(Self {
+            source: source.transpose()?,
             model,
             objective,
             optimizer,
@@ -150,8 +159,16 @@ impl Setup {
         let communicator = Communicator::connect(&config.collective, secret, abort)?;
         let seed = config.fit.seed;
         let (model, objective, mut optimizer) = (self.model, self.objective, self.optimizer);
-        optimizer.set_threads(usize::try_from(config.threads).unwrap_or(1));
-        let mut trainer = Trainer::new(model, objective, optimizer, communicator, seed)?;
+        let source = self.source.as_ref();
+        let mut trainer = match (source, &config.fit.mesh) {
+            (Some(source), Some(mesh)) => {
+                staged::trainer(source, config, mesh, (model, objective), communicator)?
+            }
+            _ => {
+                optimizer.set_threads(usize::try_from(config.threads).unwrap_or(1));
+                Trainer::new(model, objective, optimizer, communicator, seed)?
+            }
+        };
         trainer.set_wire(config.fit.allreduce_dtype.into());
         // A failure is told to the other ranks while the links to them are still there.
         let train = || {
@@ -161,11 +178,11 @@ impl Setup {
             if config.fit.shard_optimizer_state {
                 trainer.shard_optimizer_state()?;
             }
-            train(&mut trainer, config, &mut rows, caller)
+            train(&mut trainer, config, &mut rows, (caller, source))
         };
         let trained = guarded(train, &caller.stop);
         // Nobody hangs up before all are done, also with an error that all have agreed on.
-        let left = trainer.into_communicator().close();
+        let left = trainer.close();
         let result = trained?;
         left?;
         // The caller may have closed the session already.
@@ -213,6 +230,16 @@ impl Setup {
     }
 }
 
+/// How the model of a fit is read.
+fn read_options(settings: &config::Fit, weights: &[u8]) -> Result<ReadOptions, Error> {
+    Ok(ReadOptions {
+        frozen_layers: settings.frozen_layers.clone(),
+        initial: initial_weights(settings, weights)?,
+        seed: Some(settings.seed),
+        holds: Holds::All,
+    })
+}
+
 /// The weights that the settings name, cut out of `bytes`, which holds their files in a row.
 fn initial_weights(
     settings: &config::Fit,
@@ -241,7 +268,7 @@ fn train(
     trainer: &mut Trainer,
     config: &FitSession,
     rows: &mut Channel,
-    caller: &Caller,
+    (caller, source): (&Caller, Option<&Source>),
 ) -> Result<FitResult, Error> {
     let (settings, events) = (&config.fit, &caller.events);
     let mut state = agreed_state(trainer, config, caller.kept.as_deref())?;
@@ -251,12 +278,12 @@ fn train(
     } else {
         None
     };
-    let ranks = config.collective.world_size;
+    let (replica, replicas) = config.replica();
     let dataset = Dataset::new(dataset::Settings {
         seed: settings.shuffle.then_some(settings.seed),
-        rank: config.rank,
+        rank: replica,
         shuffle_buffer: settings.shuffle_buffer,
-        batch_size: settings.batch_size_of(config.rank, ranks),
+        batch_size: settings.batch_size_of(replica, replicas),
         drop_remainder: settings.drop_remainder,
         keep: settings.keeps_rows(),
         budget: config.cache_bytes,
@@ -293,9 +320,12 @@ fn train(
     }
     trained?;
     trainer.finalize()?;
+    if let Some(source) = source {
+        return staged::finish(source, config, trainer, artifacts, &state);
+    }
     match artifacts {
-        Some(artifacts) => artifacts.finish(trainer, &state),
-        None => Ok(artifacts::result(trainer, &state)),
+        Some(artifacts) => artifacts.finish(trainer.trained(), &state),
+        None => Ok(artifacts::result(trainer.model(), &state)),
     }
 }
 
@@ -319,6 +349,13 @@ fn agreed_state(
     let settings = settings::of(config, trainer);
     if let Some(checkpoint) = newest.filter(|_| config.micro_batch.is_none()) {
         settings::check(&State::of(checkpoint)?.settings, &settings)?;
+    }
+    if config.fit.mesh.is_some() {
+        let dealt = State::deal(newest, trainer)?;
+        let mut state = dealt.unwrap_or_default();
+        state.first_step = state.step + 1;
+        state.settings = settings;
+        return Ok(state);
     }
     let own = match newest {
         Some(checkpoint) => State::restore(checkpoint, trainer)?,

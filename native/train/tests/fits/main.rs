@@ -6,6 +6,7 @@ mod embeddings;
 mod exactness;
 mod failures;
 mod hostility;
+mod meshes;
 mod passes;
 mod ranks;
 mod recovery;

@@ -138,7 +138,7 @@ impl Chief<'_> {
         self.checkpoint()?;
         self.count_late_rows();
         self.trainer.finalize()?;
-        let result = self.artifacts.finish(&self.trainer, &self.state)?;
+        let result = self.artifacts.finish(self.trainer.trained(), &self.state)?;
         let mut replies = Vec::new();
         for (_, line) in self.seats.values() {
             replies.push(line.start(Packed::new(&Request::End)?.into_bytes()));

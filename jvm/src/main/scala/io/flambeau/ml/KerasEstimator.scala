@@ -65,6 +65,12 @@ final class KerasEstimator(override val uid: String)
   def setStrategy(value: String): this.type = set(strategy, value)
   def setNumPs(value: Int): this.type = set(numPs, value)
   def setMaxStaleness(value: Long): this.type = set(maxStaleness, value)
+  def setPipelineStages(value: Int): this.type = set(pipelineStages, value)
+  def setTensorParallel(value: Int): this.type = set(tensorParallel, value)
+  def setMicroBatches(value: Int): this.type = set(microBatches, value)
+  def setPipelineSchedule(value: String): this.type = set(pipelineSchedule, value)
+  def setLayerStages(value: String): this.type = set(layerStages, value)
+  def setLayerStages(value: Map[String, Int]): this.type = set(layerStages, StagesParam.json(value))
   def setValidationIndicatorCol(value: String): this.type = set(validationIndicatorCol, value)
   def setValidationSplit(value: Double): this.type = set(validationSplit, value)
   def setModelDir(value: String): this.type = set(modelDir, value)
@@ -139,9 +145,12 @@ final class KerasEstimator(override val uid: String)
       keepCheckpoints = if (microBatch.isDefined) $(keepCheckpoints).max(2) else $(keepCheckpoints),
       resume = $(resume),
       servers = Option.when(isAsync)($(numPs)),
+      mesh = mesh,
       microBatch = microBatch)
     FitJob.run(dataset, spec, Option.when($(verbose) > 0)(System.out))
   }
+
+  private def mesh: MeshShape = MeshShape($(pipelineStages), $(tensorParallel))
 
   private def isAsync: Boolean = $(strategy) == "async"
 
@@ -155,12 +164,16 @@ final class KerasEstimator(override val uid: String)
     Seq(numPs, maxStaleness).filter(isSet(_) && !isAsync).foreach { param =>
       throw new ConfigException(s"${param.name} is set, but strategy is sync, which has no servers. Try: strategy async")
     }
+    Seq(microBatches, pipelineSchedule, layerStages).filter(isSet(_) && $(pipelineStages) == 1).foreach { param =>
+      throw new ConfigException(s"${param.name} is set, but pipelineStages is 1. Try: pipelineStages, or clear it")
+    }
+    val replicas = mesh.replicas($(numWorkers))
     get(globalBatchSize).foreach { rows =>
       if (isSet(batchSize)) throw new ConfigException("batchSize and globalBatchSize are both set. Try: clear one of them")
-      if (rows < $(numWorkers)) {
+      if (rows < replicas) {
         throw new ConfigException(
-          s"globalBatchSize is $rows, which leaves some of the ${$(numWorkers)} workers without a row. Try: at least " +
-            s"${$(numWorkers)}, or fewer workers")
+          s"globalBatchSize is $rows, which leaves some of the $replicas workers without a row. Try: at least " +
+            s"$replicas, or fewer workers")
       }
     }
   }
@@ -194,6 +207,13 @@ final class KerasEstimator(override val uid: String)
     case (None, fraction) if fraction > 0 => Validation.Fraction(fraction)
     case _ => Validation.NoRows
   }
+
+  private def meshJson: JObject =
+    ("pipeline" -> $(pipelineStages)) ~
+      ("tensor" -> $(tensorParallel)) ~
+      ("micro_batches" -> (if ($(pipelineStages) == 1) 1 else $(microBatches))) ~
+      ("schedule" -> $(pipelineSchedule)) ~
+      ("stages" -> get(layerStages).fold(Map.empty[String, Int])(StagesParam.read(layerStages.name, _)))
 
   /** Without optimizer, loss and metrics of its own, a .keras file's compile config applies. */
   private def trainingJson(weights: Option[InitialWeights], seed: Long): String = {
@@ -231,6 +251,7 @@ final class KerasEstimator(override val uid: String)
         ("strategy" -> $(strategy)) ~
         ("num_ps" -> $(numPs)) ~
         ("max_staleness" -> get(maxStaleness)) ~
+        ("mesh" -> Option.when(mesh.size > 1)(meshJson)) ~
         ("seed" -> seed) ~
         ("checkpoint_every_epochs" -> $(checkpointEveryEpochs)) ~
         ("checkpoint_every_steps" -> get(checkpointEverySteps).getOrElse(0L)) ~

@@ -17,6 +17,7 @@ import io.flambeau.jni.Columns
  * @param keepCheckpoints how many of the newest stay there
  * @param resume whether it goes on from the checkpoint of a fit that was interrupted there
  * @param servers tasks that hold the weights of asynchronous training; none where all train in step
+ * @param mesh how ranks share the model
  * @param microBatch what the rows are, if they are part of a stream; this needs a modelDir
  */
 final case class FitSpec(
@@ -32,7 +33,12 @@ final case class FitSpec(
     keepCheckpoints: Int = 5,
     resume: Boolean = true,
     servers: Option[Int] = None,
-    microBatch: Option[MicroBatch] = None)
+    mesh: MeshShape = MeshShape.Whole,
+    microBatch: Option[MicroBatch] = None) {
+
+  /** How many ranks have rows: one of each replica of the model. */
+  def replicas: Int = mesh.replicas(numWorkers)
+}
 
 /**
  * Which part of a stream the rows are. Training goes on where it stood after the one before, and what

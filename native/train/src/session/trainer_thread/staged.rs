@@ -1,0 +1,132 @@
+//! A fit on a mesh from its beginning to its end: each rank reads its stage of the model, and rank 0 puts
+//! the whole together when it is trained.
+
+use super::read_options;
+use crate::artifacts::{self, Artifacts, Trained};
+use crate::config::{self, FitSession, ModelFiles};
+use crate::error::Error;
+use crate::event::FitResult;
+use crate::mesh::{Mesh, balance};
+use crate::objective::Objective;
+use crate::resume::State;
+use crate::step::Trainer;
+use flambeau_collective::Communicator;
+use flambeau_keras::optimizers::Optimizer;
+use flambeau_keras::{Holds, Model, ReadOptions};
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+/// What a model is read from, part by part.
+#[derive(Debug)]
+pub(super) struct Source {
+    model: Vec<u8>,
+    weights: Vec<u8>,
+    optimizer: Value,
+}
+
+impl Source {
+    pub(super) fn new(files: ModelFiles<'_>, optimizer: Value) -> Self {
+        Self {
+            model: files.model.to_vec(),
+            weights: files.weights.to_vec(),
+            optimizer,
+        }
+    }
+
+    /// What `holds` says of the model, and an optimizer for it.
+    fn read(&self, config: &FitSession, holds: Holds) -> Result<(Model, Optimizer), Error> {
+        let options = ReadOptions {
+            holds,
+            ..read_options(&config.fit, &self.weights)?
+        };
+        let (model, _) = Model::read(&self.model, &options)?;
+        let mut optimizer = Optimizer::from_config(&self.optimizer, model.trainable())?;
+        optimizer.set_threads(usize::try_from(config.threads).unwrap_or(1));
+        Ok((model, optimizer))
+    }
+}
+
+/// Refuses a model that cannot be cut as the user wants; none of its variables need be there.
+///
+/// # Errors
+/// [`Error::Config`], [`Error::Keras`].
+pub(super) fn check(model: &Model, mesh: &config::Mesh) -> Result<(), Error> {
+    if model.sums_over_replicas() {
+        return Err(Error::Config(
+            "pipelineStages is above 1, but a synchronized BatchNormalization adds up over all rows of \
+             a step: set synchronized to False"
+                .to_owned(),
+        ));
+    }
+    if !mesh.stages.is_empty() {
+        model.stages(mesh.pipeline, &mesh.stages)?;
+    }
+    Ok(())
+}
+
+/// Meets the others and reads this rank's stage of the model, of which `whole` has no variables.
+///
+/// # Errors
+/// [`Error::Collective`], [`Error::Config`], [`Error::Keras`].
+pub(super) fn trainer(
+    source: &Source,
+    config: &FitSession,
+    mesh: &config::Mesh,
+    (whole, objective): (Model, Objective),
+    mut world: Communicator,
+) -> Result<Trainer, Error> {
+    let ranks = Mesh::connect(&world, mesh)?;
+    // Rank 0 measures, as others may come to something else.
+    let by_layer = if world.rank() == 0 {
+        let (_, replicas) = config.replica();
+        let rows = config.rows_of_a_step() / replicas.max(1) / mesh.micro_batches;
+        let stages = balance::stages(&whole, mesh, rows.max(1))?;
+        log::info!("stages of the model: {:?}", stages.by_layer());
+        serde_json::to_vec(stages.by_layer()).unwrap_or_default()
+    } else {
+        Vec::new()
+    };
+    let by_layer = world.broadcast_bytes(0, by_layer)?;
+    let by_layer: BTreeMap<String, usize> = serde_json::from_slice(&by_layer)
+        .map_err(|error| Error::Config(format!("rank 0 does not say what stages there are: {error}")))?;
+    let stages = whole.stages(mesh.pipeline, &by_layer)?;
+    let (model, optimizer) = source.read(config, Holds::Stage(stages, ranks.place.stage))?;
+    let rows = config.rows_of_a_step();
+    let seed = config.fit.seed;
+    Trainer::on_mesh(model, objective, optimizer, world, (ranks, rows), seed)
+}
+
+/// Puts the model together on rank 0, which leaves its files. Every rank calls this.
+///
+/// # Errors
+/// [`Error::Collective`], [`Error::Keras`], [`Error::Storage`].
+pub(super) fn finish(
+    source: &Source,
+    config: &FitSession,
+    trainer: &mut Trainer,
+    artifacts: Option<Artifacts>,
+    state: &State,
+) -> Result<FitResult, Error> {
+    let mut result = match artifacts {
+        Some(artifacts) => {
+            let checkpoint = state.checkpoint(trainer)?;
+            let (mut model, mut optimizer) = source.read(config, Holds::All)?;
+            State::of(&checkpoint)?.fill(&checkpoint.tensors, &mut model, &mut optimizer)?;
+            drop(checkpoint);
+            let trained = Trained {
+                model: &model,
+                optimizer: &optimizer,
+                objective: trainer.objective(),
+            };
+            artifacts.finish(trained, state)?
+        }
+        None => {
+            trainer.lend_state()?;
+            artifacts::result(trainer.model(), state)
+        }
+    };
+    let digest = result.digest.into_bytes();
+    let digest = trainer.communicator_mut().broadcast_bytes(0, digest)?;
+    result.digest = String::from_utf8_lossy(&digest).into_owned();
+    Ok(result)
+}
