@@ -86,3 +86,18 @@ def test_the_predecessors_model_trains_through_parameter_servers_as_well_as_in_s
     assert printed.count("updates by staleness: 0: ") == 1
     folder = ROOT / "build/servers/models/1-server-2-workers"
     keras.models.load_model(folder / "export/model.keras")
+
+
+def test_a_transformer_trains_in_two_stages_as_it_does_as_a_whole():
+    printed = run("pipeline", ROWS="1500").stdout
+    found = re.findall(r"^(.*): loss (\d\.\d+), accuracy (0\.\d+)$", printed, re.M)
+    assert [way for way, *_ in found] == ["as a whole", "in two stages"], printed
+    [whole, stages] = [float(loss) for _, loss, _ in found]
+    assert stages == pytest.approx(whole, rel=1e-3), printed
+    models = [
+        keras.models.load_model(ROOT / "build/pipeline/models" / way / "export/model.keras")
+        for way in ("as-a-whole", "in-two-stages")
+    ]
+    [expected, weights] = [model.get_weights() for model in models]
+    for own, other in zip(weights, expected, strict=True):
+        np.testing.assert_allclose(own, other, atol=2e-3)

@@ -125,7 +125,10 @@ impl Blueprint {
     pub(crate) fn keep(&mut self, holds: &Holds) -> Result<()> {
         match holds {
             Holds::All => {}
-            Holds::Nothing => self.declared.iter_mut().for_each(|one| one.elsewhere = true),
+            Holds::Nothing => self
+                .declared
+                .iter_mut()
+                .for_each(|one| one.elsewhere = true),
             Holds::Stage(stages, index) => {
                 self.graph.keep_stage(stages, *index)?;
                 for declared in &mut self.declared {

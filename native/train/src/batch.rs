@@ -40,7 +40,9 @@ impl Batch {
         let (first, rows) = (start as i64, count as i64);
         let narrow = |tensor: &Option<Tensor>| {
             let tensor = tensor.as_ref();
-            tensor.map(|tensor| tensor.f_narrow(0, first, rows)).transpose()
+            tensor
+                .map(|tensor| tensor.f_narrow(0, first, rows))
+                .transpose()
         };
         let inputs = self.inputs.iter().map(|input| input.narrow(first, rows));
         Ok(Self {

@@ -125,7 +125,14 @@ impl Trainer {
         seed: u64,
     ) -> Result<Self, Error> {
         let share = Share::zeros(&model, &optimizer, &mut communicator)?;
-        Ok(Self::with(model, objective, optimizer, communicator, share, seed))
+        Ok(Self::with(
+            model,
+            objective,
+            optimizer,
+            communicator,
+            share,
+            seed,
+        ))
     }
 
     /// As [`new`](Self::new) with a model that is this rank's stage of `mesh`, where a step has
@@ -247,7 +254,9 @@ impl Trainer {
     /// The group of ranks with the same variables that this one is in.
     pub(crate) fn variables_group(&self) -> usize {
         let mesh = self.mesh.as_ref();
-        mesh.map_or(0, |mesh| mesh.place.stage * mesh.grid.parts + mesh.place.part)
+        mesh.map_or(0, |mesh| {
+            mesh.place.stage * mesh.grid.parts + mesh.place.part
+        })
     }
 
     /// The shapes batches must have.
@@ -583,7 +592,9 @@ impl Trainer {
         share: f64,
     ) -> Result<Tensor, Error> {
         let mut loss = match loss_sums {
-            Some(sums) => sums.f_mul(&Tensor::f_from_slice(slopes)?)?.f_sum(Kind::Double)?,
+            Some(sums) => sums
+                .f_mul(&Tensor::f_from_slice(slopes)?)?
+                .f_sum(Kind::Double)?,
             None => Tensor::from(0.0),
         };
         if let Some(added) = added {

@@ -53,7 +53,11 @@ impl Job {
             ..self.config.clone()
         };
         let is_part = !self.known_as.is_empty();
-        let hosts = if is_part { &self.known_hosts } else { &self.config.hosts };
+        let hosts = if is_part {
+            &self.known_hosts
+        } else {
+            &self.config.hosts
+        };
         Self {
             known_as: members.iter().map(|member| self.name(*member)).collect(),
             known_hosts: hosts.clone(),

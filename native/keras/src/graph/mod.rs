@@ -501,7 +501,9 @@ impl Layer for Nested {
         let outputs = self.0.run(inputs.collect::<Result<_>>()?, context)?;
         let mut outputs = outputs.into_iter();
         let missing = || Error::values("a model inside the model lacks an output");
-        self.0.outputs.try_map(&mut |_| outputs.next().ok_or_else(missing))
+        self.0
+            .outputs
+            .try_map(&mut |_| outputs.next().ok_or_else(missing))
     }
 
     fn fuse(&mut self, variables: &Variables) -> Result<()> {

@@ -12,12 +12,7 @@ pub(crate) struct Plan {
 impl Plan {
     /// What of `calls`, which are in an order in which they can run, leads from the values `takes` to
     /// the values `gives`.
-    pub(super) fn new(
-        calls: &[Call],
-        takes: &[ValueId],
-        gives: &[ValueId],
-        values: usize,
-    ) -> Self {
+    pub(super) fn new(calls: &[Call], takes: &[ValueId], gives: &[ValueId], values: usize) -> Self {
         const KEPT: usize = usize::MAX;
         let mut last_use: Vec<Option<usize>> = vec![None; values];
         for &value in gives {

@@ -114,7 +114,10 @@ impl Graph {
         let mut until = 0;
         for (place, layer) in order.iter().enumerate() {
             let name = &self.nodes[*layer].name;
-            let last = order.iter().rposition(|other| other == layer).unwrap_or(place);
+            let last = order
+                .iter()
+                .rposition(|other| other == layer)
+                .unwrap_or(place);
             let is_new = !units.iter().flatten().any(|known| known == name);
             match units.last_mut() {
                 Some(unit) if place <= until => {

@@ -18,11 +18,7 @@ const ENOUGH: Duration = Duration::from_millis(200);
 ///
 /// # Errors
 /// [`Error::Keras`], [`Error::Config`] where the model has fewer layers than there are to be stages.
-pub(crate) fn stages(
-    model: &Model,
-    mesh: &config::Mesh,
-    rows: usize,
-) -> Result<Stages, Error> {
+pub(crate) fn stages(model: &Model, mesh: &config::Mesh, rows: usize) -> Result<Stages, Error> {
     if mesh.pipeline == 1 || !mesh.stages.is_empty() {
         return Ok(model.stages(mesh.pipeline, &mesh.stages)?);
     }
@@ -49,7 +45,11 @@ pub(crate) fn stages(
 fn cost(model: &Model, units: &[Vec<String>], at: usize, rows: usize) -> Result<f64, Error> {
     let (first, last) = (at == 0, at + 1 == units.len());
     let mut by_layer = BTreeMap::new();
-    let starts = [(0, 0), (at, usize::from(!first)), (at + 1, 2 - usize::from(first))];
+    let starts = [
+        (0, 0),
+        (at, usize::from(!first)),
+        (at + 1, 2 - usize::from(first)),
+    ];
     for (unit, stage) in starts {
         if let Some(names) = units.get(unit) {
             by_layer.insert(names[0].clone(), stage);
@@ -70,7 +70,11 @@ fn cost(model: &Model, units: &[Vec<String>], at: usize, rows: usize) -> Result<
         }
         let mut out = vec![0.0; alone.trainable().len()];
         let mut reached = vec![false; alone.trainable().variables().len()];
-        let leaves: Vec<Tensor> = taken.iter().filter_map(Value::end).map(Tensor::shallow_clone).collect();
+        let leaves: Vec<Tensor> = taken
+            .iter()
+            .filter_map(Value::end)
+            .map(Tensor::shallow_clone)
+            .collect();
         let leaves: Vec<&Tensor> = leaves.iter().collect();
         alone.add_gradients(&pass, &loss, &leaves, (&mut out, &mut []), &mut reached)?;
         let took = started.elapsed();
@@ -128,9 +132,7 @@ mod tests {
 
     #[test]
     fn a_costly_layer_has_a_stage_to_itself() {
-        let dense = |name: &str, units: i64| {
-            json!({"class_name": "Dense", "config": {"name": name, "units": units}})
-        };
+        let dense = |name: &str, units: i64| json!({"class_name": "Dense", "config": {"name": name, "units": units}});
         let config = json!({"class_name": "Sequential", "config": {"name": "net", "layers": [
             {"class_name": "InputLayer", "config": {
                 "name": "in", "batch_shape": [null, 8], "dtype": "float32"}},

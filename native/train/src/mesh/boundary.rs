@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! count, then for each value: what it is, whether it is differentiable, tensor or strings, mask
-//! tensor   dtype, axes, u64 sizes, elements; all little-endian
+//! tensor   dtype, axes, u64 sizes, elements; all little-endian. Before one that is still to go through a
+//!          softmax, the axis of that
 //! ```
 
 use crate::error::Error;
@@ -46,9 +47,13 @@ pub(crate) fn values_to_bytes(values: &[Value]) -> Result<Vec<u8>, Error> {
                 put_strings(&mut out, strings);
             }
             (_, Some(activation), Some(logits)) => {
-                let is_softmax = matches!(activation, Activation::Softmax);
-                out.push(if is_softmax { SOFTMAX } else { SIGMOID });
+                let axis = match activation {
+                    Activation::Softmax(axis) => Some(axis),
+                    _ => None,
+                };
+                out.push(axis.map_or(SIGMOID, |_| SOFTMAX));
                 out.push(u8::from(value.end().is_some()));
+                out.extend(axis.iter().flat_map(|axis| axis.to_le_bytes()));
                 put_tensor(&mut out, logits)?;
             }
             _ => {
@@ -76,13 +81,14 @@ pub(crate) fn values_of_bytes(bytes: &[u8]) -> Result<(Vec<Value>, Vec<Tensor>),
         if what == STRINGS {
             values.push(Value::from_strings(rest.strings()?));
         } else {
+            let axis = if what == SOFTMAX { rest.number()? } else { 0 };
             let mut tensor = rest.tensor()?;
             if differentiable {
                 tensor = tensor.f_set_requires_grad(true)?;
                 leaves.push(tensor.shallow_clone());
             }
             values.push(match what {
-                SOFTMAX => Value::from_logits(tensor, Activation::Softmax),
+                SOFTMAX => Value::from_logits(tensor, Activation::Softmax(axis.cast_signed())),
                 SIGMOID => Value::from_logits(tensor, Activation::Sigmoid),
                 _ => Value::new(tensor),
             });
@@ -191,9 +197,13 @@ impl<'a> Rest<'a> {
         Ok(self.take(1)?[0])
     }
 
+    fn number(&mut self) -> Result<u64, Error> {
+        let bytes = self.take(8)?.iter().rev();
+        Ok(bytes.fold(0, |sum, byte| sum << 8 | u64::from(*byte)))
+    }
+
     fn count(&mut self) -> Result<usize, Error> {
-        let bytes = self.take(8)?;
-        let number = bytes.iter().rev().fold(0_u64, |sum, byte| sum << 8 | u64::from(*byte));
+        let number = self.number()?;
         usize::try_from(number).map_err(|_| Error::Panic("a stage was handed too much".to_owned()))
     }
 
@@ -251,7 +261,7 @@ mod tests {
         let values = [
             Value::new(grown.shallow_clone()).with_mask(Some(mask)),
             Value::new(Tensor::from_slice(&[1_i64, -2]).view([2, 1])),
-            Value::from_logits(grown, Activation::Softmax),
+            Value::from_logits(grown, Activation::Softmax(-1)),
             Value::from_strings(Strings::new(vec![2], names).unwrap()),
             Value::new(Tensor::zeros([0, 3], (Kind::Half, tch::Device::Cpu))),
         ];
@@ -267,7 +277,10 @@ mod tests {
             }
         }
         assert_eq!(arrived[0].mask(), values[0].mask());
-        assert!(matches!(arrived[2].pending(), Some(Activation::Softmax)));
+        assert!(matches!(
+            arrived[2].pending(),
+            Some(Activation::Softmax(-1))
+        ));
         assert_eq!(arrived[3].strings().unwrap().items()[0].as_ref(), b"ab");
         for length in 0..bytes.len() {
             assert!(values_of_bytes(&bytes[..length]).is_err(), "{length} bytes");

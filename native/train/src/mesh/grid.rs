@@ -113,7 +113,14 @@ mod tests {
         }
         let place = grid.place(9);
         let (replica, stage, part) = (1, 1, 1);
-        assert_eq!(place, Place { replica, stage, part });
+        assert_eq!(
+            place,
+            Place {
+                replica,
+                stage,
+                part
+            }
+        );
         assert_eq!(grid.alike(place), [3, 9]);
         assert_eq!(grid.replica(1), [6, 7, 8, 9, 10, 11]);
         assert_eq!(grid.parts(place), [8, 9]);

@@ -24,7 +24,7 @@ use std::collections::VecDeque;
 
 /// A rank's ways to the others of a mesh.
 #[derive(Debug)]
-pub struct Mesh {
+pub(crate) struct Mesh {
     pub(crate) grid: Grid,
     pub(crate) place: Place,
     pub(crate) micro_batches: usize,
@@ -91,11 +91,6 @@ impl Mesh {
     /// Whether this rank has its replica's rows.
     pub(crate) fn has_rows(&self) -> bool {
         self.place.stage == 0 && self.place.part == 0
-    }
-
-    /// Whether this rank is at the model's outputs.
-    pub(crate) fn is_last(&self) -> bool {
-        self.behind.is_none()
     }
 
     /// Whether what this rank has counts: that of the first of those which share a stage's weights.

@@ -63,9 +63,10 @@ mod tests {
                     Task::Backward(part) => {
                         stage + 1 == stages || done[stage + 1].contains(&(false, part))
                     }
-                    Task::Agree => (0..stages)
-                        .all(|other| matches!(tasks[other].get(at[other]), Some(Task::Agree) | None)
-                            || tasks[other][..at[other]].contains(&Task::Agree)),
+                    Task::Agree => (0..stages).all(|other| {
+                        matches!(tasks[other].get(at[other]), Some(Task::Agree) | None)
+                            || tasks[other][..at[other]].contains(&Task::Agree)
+                    }),
                 };
                 if !ready {
                     continue;
@@ -88,7 +89,11 @@ mod tests {
             }
         }
         for stage in 0..stages {
-            assert_eq!(at[stage], tasks[stage].len(), "stage {stage} waits for ever");
+            assert_eq!(
+                at[stage],
+                tasks[stage].len(),
+                "stage {stage} waits for ever"
+            );
             assert_eq!(done[stage].len(), 2 * parts);
         }
         most

@@ -20,9 +20,7 @@ use crate::config::Schedule;
 use crate::error::Error;
 use crate::exchange::Exchange;
 use crate::mesh::Mesh;
-use crate::mesh::boundary::{
-    tensors_of_bytes, tensors_to_bytes, values_of_bytes, values_to_bytes,
-};
+use crate::mesh::boundary::{tensors_of_bytes, tensors_to_bytes, values_of_bytes, values_to_bytes};
 use crate::mesh::schedule::{Task, tasks};
 use crate::times::Stopwatch;
 use flambeau_keras::{Pass, Value};
@@ -143,7 +141,8 @@ impl Trainer {
         let mut exchange = Exchange::zeros(&self.objective);
         {
             let _no_grad = tch::no_grad_guard();
-            for block in blocks.filter(|_| mesh.has_rows()) {
+            let has_rows = mesh.has_rows();
+            for block in blocks.filter(|_| has_rows) {
                 let block = block?;
                 for start in (0..block.rows).step_by(super::MICRO_BATCH) {
                     check()?;
@@ -155,7 +154,7 @@ impl Trainer {
                     }
                 }
             }
-            if mesh.has_rows() {
+            if has_rows {
                 deal(mesh, None)?;
             } else {
                 while let Some(batch) = deal(mesh, None)? {
@@ -209,7 +208,9 @@ impl Trainer {
             Some(behind) => {
                 behind.send_down(values_to_bytes(&given)?)?;
                 let added = added(&pass)?;
-                let value = added.as_ref().map_or(Ok(0.0), |sum| sum.f_double_value(&[]))?;
+                let value = added
+                    .as_ref()
+                    .map_or(Ok(0.0), |sum| sum.f_double_value(&[]))?;
                 work.exchange.add_beside(value * rows);
                 let loss_sums = None;
                 Forward { loss_sums, added }
@@ -241,7 +242,8 @@ impl Trainer {
             work.exchange = Exchange::zeros(&self.objective);
         }
         work.exchange.set_more(more);
-        self.communicator.allreduce_f64(work.exchange.values_mut())?;
+        self.communicator
+            .allreduce_f64(work.exchange.values_mut())?;
         let totals = self.totals(&work.exchange);
         if totals.rows > 0.0 {
             let loss = totals.losses[0] / totals.rows;
@@ -333,7 +335,10 @@ fn deal(mesh: &mut Mesh, batch: Option<&Batch>) -> Result<Option<Batch>, Error> 
         return Ok(batch.map(Batch::share));
     }
     let told = if mesh.has_rows() {
-        let mut bytes = batch.map_or(0, |batch| batch.rows as u64).to_le_bytes().to_vec();
+        let mut bytes = batch
+            .map_or(0, |batch| batch.rows as u64)
+            .to_le_bytes()
+            .to_vec();
         if let Some(batch) = batch {
             let labels = batch.labels.iter().map(Option::as_ref);
             let all: Vec<_> = labels.chain([batch.weights.as_ref()]).collect();

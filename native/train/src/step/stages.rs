@@ -47,7 +47,9 @@ impl Trainer {
                     None => vec![0.0; shape.iter().product()],
                 };
                 replica.broadcast(root, &mut values)?;
-                if replica.rank() == 0 {
+                // Numbers that the optimizer of every stage has, such as its learning rate, are there.
+                let is_new = all.iter().all(|(known, _)| *known != name);
+                if replica.rank() == 0 && is_new {
                     let array = Array::new(shape, values).map_err(|error| wrong(&name, &error))?;
                     all.push((name, array));
                 }

@@ -79,7 +79,11 @@ fn compare(job: &Job, sizes: &[usize], meshes: &[Value], tolerance: f64) {
         let (model, loaded) = Model::from_bytes(&bytes).unwrap();
         assert!(loaded.weights && !loaded.optimizer.is_empty());
         for variable in model.trainable().variables() {
-            let at = model.trainable().variables().iter().position(|one| one == variable);
+            let at = model
+                .trainable()
+                .variables()
+                .iter()
+                .position(|one| one == variable);
             let values = model.trainable().values(at.unwrap());
             assert_eq!(values, came[&variable.path], "{what}: {}", variable.path);
         }
@@ -137,8 +141,10 @@ fn a_convolutional_network_in_stages_as_the_user_cuts_it() {
 
 /// A block whose residuals pass over the end of a stage, with two inputs to the losses of two outputs.
 fn block() -> Value {
-    let history = |layer: &str| json!({"class_name": "__keras_tensor__", "config": {
-        "shape": [null, 4], "dtype": "float32", "keras_history": [layer, 0, 0]}});
+    let history = |layer: &str| {
+        json!({"class_name": "__keras_tensor__", "config": {
+        "shape": [null, 4], "dtype": "float32", "keras_history": [layer, 0, 0]}})
+    };
     let layer = |class: &str, config: Value, from: &[&str]| {
         let args = match from {
             [one] => json!([history(one)]),
@@ -147,8 +153,12 @@ fn block() -> Value {
         json!({"class_name": class, "name": config["name"], "config": config,
             "inbound_nodes": [{"args": args, "kwargs": {}}]})
     };
-    let mut attention = layer("MultiHeadAttention", json!({
-        "name": "attention", "num_heads": 2, "key_dim": 4}), &["norm"]);
+    let mut attention = layer(
+        "MultiHeadAttention",
+        json!({
+        "name": "attention", "num_heads": 2, "key_dim": 4}),
+        &["norm"],
+    );
     attention["inbound_nodes"][0]["args"] = json!([history("norm"), history("norm")]);
     json!({"class_name": "Functional", "config": {
         "name": "net", "trainable": true,
@@ -192,7 +202,10 @@ fn a_transformer_block_cut_within_its_residuals() {
 
 #[test]
 fn rows_of_an_embedding_in_the_first_stage_are_added_up_over_parts_and_replicas() {
-    for optimizer in [json!("adam"), json!({"class_name": "Adagrad", "config": {"clipnorm": 0.1}})] {
+    for optimizer in [
+        json!("adam"),
+        json!({"class_name": "Adagrad", "config": {"clipnorm": 0.1}}),
+    ] {
         let job = Job::new(embedded(30_000), json!({"optimizer": optimizer}));
         compare(&job, &[150, 130], &meshes(2), 1e-5);
     }
@@ -201,7 +214,10 @@ fn rows_of_an_embedding_in_the_first_stage_are_added_up_over_parts_and_replicas(
 #[test]
 fn normalization_sees_the_parts_of_a_batch_and_goes_on_with_their_statistics() {
     let job = Job::new(normalized(false), json!({}));
-    let whole = [json!({"pipeline": 2}), json!({"pipeline": 3, "schedule": "1f1b"})];
+    let whole = [
+        json!({"pipeline": 2}),
+        json!({"pipeline": 3, "schedule": "1f1b"}),
+    ];
     compare(&job, &[160], &whole, 1e-5);
     compare(&job, &[96, 64], &whole, 1e-5);
 }
@@ -248,7 +264,8 @@ fn a_fit_goes_on_with_other_stages_than_it_began_with() {
     let mut further = job.clone();
     further.fit["epochs"] = json!(2);
     further.resume = Some(newest_checkpoint(folder.path()));
-    let mesh = json!({"pipeline": 2, "micro_batches": 2, "stages": {"logits": 1}, "schedule": "1f1b"});
+    let mesh =
+        json!({"pipeline": 2, "micro_batches": 2, "stages": {"logits": 1}, "schedule": "1f1b"});
     let cut = tempfile::tempdir().unwrap();
     let result = fit(&with_mesh(&further, &mesh), &on_mesh(&rows, 2), cut.path());
     assert_eq!(result.epochs, 2);
@@ -273,7 +290,12 @@ fn refused(model: Value, fit: Value, ranks: usize) -> String {
 #[test]
 fn what_cannot_be_cut_is_refused_by_name() {
     let cases = [
-        (perceptron(), json!({"pipeline": 3}), 3, "can only be cut into 2"),
+        (
+            perceptron(),
+            json!({"pipeline": 3}),
+            3,
+            "can only be cut into 2",
+        ),
         (perceptron(), json!({"pipeline": 2}), 3, "numWorkers is 3"),
         (perceptron(), json!({"pipeline": 0}), 2, "at least 1"),
         (

@@ -87,8 +87,11 @@ pub(super) fn trainer(
         Vec::new()
     };
     let by_layer = world.broadcast_bytes(0, by_layer)?;
-    let by_layer: BTreeMap<String, usize> = serde_json::from_slice(&by_layer)
-        .map_err(|error| Error::Config(format!("rank 0 does not say what stages there are: {error}")))?;
+    let by_layer: BTreeMap<String, usize> = serde_json::from_slice(&by_layer).map_err(|error| {
+        Error::Config(format!(
+            "rank 0 does not say what stages there are: {error}"
+        ))
+    })?;
     let stages = whole.stages(mesh.pipeline, &by_layer)?;
     let (model, optimizer) = source.read(config, Holds::Stage(stages, ranks.place.stage))?;
     let rows = config.rows_of_a_step();

@@ -117,6 +117,10 @@ final class KerasEstimator(override val uid: String)
         "strategy is async, but a stream trains each micro-batch in step, to know what it has trained. Try: strategy sync")
     }
     val query = Option(batch.sparkSession.sparkContext.getLocalProperty(KerasEstimator.QueryId))
+    if (mesh.size > 1) {
+      throw new ConfigException(
+        "pipelineStages or tensorParallel is above 1, but the executors keep the model of a stream as a whole. Try: 1")
+    }
     // Whoever calls this without a query numbers the batches of one directory.
     val stream = query.getOrElse(UUID.nameUUIDFromBytes($(modelDir).getBytes(UTF_8)).toString)
     run(batch, validation, Some(MicroBatch(stream, batchId)))
