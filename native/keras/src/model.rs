@@ -180,6 +180,21 @@ impl Model {
         &mut self.variables.fixed
     }
 
+    /// Gives the variable of that path its values, row-major, if the model has it: trainable, a moving
+    /// statistic or of a frozen layer.
+    ///
+    /// # Errors
+    /// Their number differs.
+    pub fn set_by_path(&mut self, path: &str, values: &[f32]) -> Result<()> {
+        for store in [&mut self.variables.trainable, &mut self.variables.fixed] {
+            let at = store.variables().iter().position(|one| one.path == path);
+            if let Some(at) = at {
+                return store.set(at, values);
+            }
+        }
+        Ok(())
+    }
+
     /// The variables as files are compared with them.
     pub(crate) fn targets(&self) -> Targets<'_> {
         Targets {

@@ -20,6 +20,7 @@ use flambeau_keras::Model;
 use flambeau_keras::optimizers::Optimizer;
 use folder::Folder;
 pub(crate) use folder::cannot_write;
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 use writer::{Work, Writer};
@@ -34,10 +35,13 @@ const EXPORT_LEGACY: &str = "export/model.h5";
 const EXPORT_CHECKPOINT: &str = "export/model.ckpt";
 
 /// What a fit has come to.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Trained<'a> {
     pub(crate) model: &'a Model,
-    pub(crate) optimizer: &'a Optimizer,
+    /// None where its state is in several places, which checkpoints have.
+    pub(crate) optimizer: Option<&'a Optimizer>,
+    /// Keras's serialization of it.
+    pub(crate) described: Value,
     pub(crate) objective: &'a Objective,
 }
 
@@ -109,6 +113,13 @@ impl Artifacts {
     /// [`Error::Storage`], of an earlier one too; [`Error::Collective`].
     pub fn checkpoint(&mut self, trainer: &mut Trainer, state: &State) -> Result<(), Error> {
         self.write("model.json", trainer.model().to_json().into_bytes())?;
+        if trainer.has_a_stage() {
+            let written = trainer.write_stages(state, Some(self.folder.path()))?;
+            let step = state.step;
+            return written.map_or(Ok(()), |path| {
+                self.writer.give(Work::Written { step, path })
+            });
+        }
         let checkpoint = state.checkpoint(trainer)?;
         self.writer.give(Work::Checkpoint(checkpoint))
     }
@@ -130,13 +141,14 @@ impl Artifacts {
             model,
             optimizer,
             objective,
+            ..
         } = trained;
         let mut compile = objective.compile_config();
-        compile["optimizer"] = optimizer.config();
-        let archive = model.to_archive(Some(&compile), Some(optimizer))?;
+        compile["optimizer"] = trained.described.clone();
+        let archive = model.to_archive(Some(&compile), optimizer)?;
         self.write(EXPORT, archive)?;
         for format in self.formats.clone() {
-            self.export(format, trained, &compile)?;
+            self.export(format, (model, optimizer), &compile)?;
         }
         self.writer.finish()?;
         Ok(FitResult {
@@ -149,12 +161,9 @@ impl Artifacts {
     fn export(
         &mut self,
         format: ExportFormat,
-        trained: Trained<'_>,
-        compile: &serde_json::Value,
+        (model, optimizer): (&Model, Option<&Optimizer>),
+        compile: &Value,
     ) -> Result<(), Error> {
-        let Trained {
-            model, optimizer, ..
-        } = trained;
         let unwritten = |name: &str, error: flambeau_formats::Error| Error::Storage {
             what: "cannot write",
             path: self.folder.path().join(name),
@@ -163,12 +172,12 @@ impl Artifacts {
         match format {
             ExportFormat::Keras => {}
             ExportFormat::WeightsH5 => {
-                let file = model.to_weights_file(Some(optimizer))?.to_bytes();
+                let file = model.to_weights_file(optimizer)?.to_bytes();
                 let file = file.map_err(|error| unwritten(EXPORT_WEIGHTS, error))?;
                 self.write(EXPORT_WEIGHTS, file)?;
             }
             ExportFormat::H5 => {
-                let file = model.to_legacy_file(Some(compile), Some(optimizer))?;
+                let file = model.to_legacy_file(Some(compile), optimizer)?;
                 let file = file.to_bytes();
                 let file = file.map_err(|error| unwritten(EXPORT_LEGACY, error))?;
                 self.write(EXPORT_LEGACY, file)?;

@@ -12,8 +12,8 @@ use crate::servers::Tally;
 use crate::step::{Stepped, Totals, Trainer};
 use flambeau_formats::array::Array;
 use flambeau_formats::checkpoint::Checkpoint;
+use flambeau_keras::VariableStore;
 use flambeau_keras::optimizers::{Optimizer, OptimizerValue};
-use flambeau_keras::{Model, VariableStore};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::{BTreeMap, HashMap};
@@ -137,17 +137,25 @@ impl State {
         }
     }
 
-    /// Weights, optimizer state and this as a checkpoint. Where ranks have parts of that every rank must
-    /// call this or [`Trainer::lend_state`], and rank 0 this.
+    /// This with the whole numbers of `optimizer`, as a checkpoint has it.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if it cannot be written as JSON, which is a bug.
+    pub(crate) fn manifest(&self, optimizer: &Optimizer) -> Result<Value, Error> {
+        let state = Self {
+            counts: counts(optimizer),
+            ..self.clone()
+        };
+        serde_json::to_value(&state).map_err(unreadable)
+    }
+
+    /// Weights, optimizer state and this as a checkpoint. Where the optimizer's state is sharded every
+    /// rank must call this or [`Trainer::lend_state`], and rank 0 this. Not on a mesh.
     ///
     /// # Errors
     /// [`Error::Config`] if the state cannot be written as JSON, which is a bug; [`Error::Collective`].
     pub fn checkpoint(&self, trainer: &mut Trainer) -> Result<Checkpoint, Error> {
-        let state = Self {
-            counts: counts(trainer.optimizer()),
-            ..self.clone()
-        };
-        let manifest = serde_json::to_value(&state).map_err(unreadable)?;
+        let manifest = self.manifest(trainer.optimizer())?;
         let model = trainer.model();
         let mut tensors = arrays(model.trainable())?;
         tensors.extend(arrays(model.non_trainable())?);
@@ -156,7 +164,6 @@ impl State {
             tensors.push((format!("{OPTIMIZER}{}", variable.key), array));
             Ok(())
         })?;
-        let tensors = trainer.gather_stages(tensors)?;
         Ok(Checkpoint {
             step: self.step,
             manifest,
@@ -179,24 +186,11 @@ impl State {
     /// optimizer.
     pub fn restore(checkpoint: &Checkpoint, trainer: &mut Trainer) -> Result<Self, Error> {
         let state = Self::of(checkpoint)?;
-        let (model, optimizer) = trainer.parts_mut();
-        state.fill(&checkpoint.tensors, model, optimizer)?;
-        Ok(state)
-    }
-
-    /// Gives a model and an optimizer their values of the `tensors` of a checkpoint with this state.
-    ///
-    /// # Errors
-    /// As [`restore`](Self::restore).
-    pub(crate) fn fill(
-        &self,
-        tensors: &[(String, Array)],
-        model: &mut Model,
-        optimizer: &mut Optimizer,
-    ) -> Result<(), Error> {
-        let arrays = stored(tensors)?;
+        let arrays = stored(&checkpoint.tensors)?;
+        let model = trainer.model_mut();
         scatter(&arrays, model.trainable_mut())?;
         scatter(&arrays, model.non_trainable_mut())?;
+        let optimizer = trainer.optimizer_mut();
         // What the optimizer has says of which type each of its variables is.
         let own: Vec<(String, Vec<i64>, bool)> = optimizer
             .variables()
@@ -208,7 +202,7 @@ impl State {
             .collect();
         optimizer.restore(|key| {
             let (_, shape, short) = own.iter().find(|(known, ..)| known == key)?;
-            let value = match self.counts.get(key) {
+            let value = match state.counts.get(key) {
                 Some(&count) if *short => OptimizerValue::Int32(i32::try_from(count).ok()?),
                 Some(&count) => OptimizerValue::Int64(count),
                 None => {
@@ -218,30 +212,7 @@ impl State {
             };
             Some((shape.as_slice(), value))
         })?;
-        Ok(())
-    }
-
-    /// Brings every rank of a mesh to the state of the `checkpoint` that rank 0 has, if it has one: each
-    /// takes what it has a stage of.
-    ///
-    /// # Errors
-    /// [`Error::Collective`], those of [`restore`](Self::restore).
-    pub(crate) fn deal(
-        checkpoint: Option<&Checkpoint>,
-        trainer: &mut Trainer,
-    ) -> Result<Option<Self>, Error> {
-        let state = checkpoint.map(Self::of).transpose()?;
-        let json = serde_json::to_vec(&state).map_err(unreadable)?;
-        let json = trainer.communicator_mut().broadcast_bytes(0, json)?;
-        let state: Option<Self> = serde_json::from_slice(&json).map_err(unreadable)?;
-        let Some(state) = state else {
-            return Ok(None);
-        };
-        let tensors = checkpoint.map_or(&[][..], |checkpoint| &checkpoint.tensors);
-        let own = trainer.deal_to_stages(tensors, OPTIMIZER)?;
-        let (model, optimizer) = trainer.parts_mut();
-        state.fill(&own, model, optimizer)?;
-        Ok(Some(state))
+        Ok(state)
     }
 
     /// Brings every rank to the state of rank `root`, which has taken it from its `checkpoint`, if from
@@ -273,7 +244,7 @@ impl State {
 }
 
 /// Before the keys of the optimizer's variables in a checkpoint.
-const OPTIMIZER: &str = "optimizer/";
+pub(crate) const OPTIMIZER: &str = "optimizer/";
 
 /// The whole numbers of an optimizer's state.
 fn counts(optimizer: &Optimizer) -> BTreeMap<String, i64> {

@@ -246,7 +246,8 @@ impl Trainer {
     pub(crate) fn trained(&self) -> Trained<'_> {
         Trained {
             model: &self.model,
-            optimizer: &self.optimizer,
+            optimizer: Some(&self.optimizer),
+            described: self.optimizer.config(),
             objective: &self.objective,
         }
     }

@@ -271,7 +271,10 @@ fn train(
     (caller, source): (&Caller, Option<&Source>),
 ) -> Result<FitResult, Error> {
     let (settings, events) = (&config.fit, &caller.events);
-    let mut state = agreed_state(trainer, config, caller.kept.as_deref())?;
+    let mut state = match source {
+        Some(_) => staged::agreed_state(trainer, config)?,
+        None => agreed_state(trainer, config, caller.kept.as_deref())?,
+    };
     let mut artifacts = if config.rank == 0 {
         let (events, stop) = (events.clone(), caller.stop.clone());
         Some(Artifacts::start(config, trainer.model(), events, stop)?)
@@ -320,8 +323,8 @@ fn train(
     }
     trained?;
     trainer.finalize()?;
-    if let Some(source) = source {
-        return staged::finish(source, config, trainer, artifacts, &state);
+    if source.is_some() {
+        return staged::finish(config, trainer, artifacts, &state);
     }
     match artifacts {
         Some(artifacts) => artifacts.finish(trainer.trained(), &state),
@@ -349,13 +352,6 @@ fn agreed_state(
     let settings = settings::of(config, trainer);
     if let Some(checkpoint) = newest.filter(|_| config.micro_batch.is_none()) {
         settings::check(&State::of(checkpoint)?.settings, &settings)?;
-    }
-    if config.fit.mesh.is_some() {
-        let dealt = State::deal(newest, trainer)?;
-        let mut state = dealt.unwrap_or_default();
-        state.first_step = state.step + 1;
-        state.settings = settings;
-        return Ok(state);
     }
     let own = match newest {
         Some(checkpoint) => State::restore(checkpoint, trainer)?,

@@ -1,99 +1,220 @@
 //! Weights and optimizer state of a mesh, of which each rank has those of its stage: together in a
 //! checkpoint that rank 0 writes, and from one to those who have them.
 //!
-//! They travel tensor by tensor, so that nobody but rank 0 needs room for more than the largest beside its
-//! own.
+//! They travel stretch by stretch, from memory to file and back: no rank needs room for more than the
+//! largest tensor beside its own.
 
 use super::Trainer;
 use crate::error::Error;
 use crate::mesh::Mesh;
-use flambeau_formats::array::Array;
-use std::collections::BTreeSet;
+use crate::resume::{OPTIMIZER, State};
+use flambeau_formats::checkpoint::stretches::{Described, Reader, Writer};
+use flambeau_keras::optimizers::{OptimizerValue, OptimizerValueMut};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 
-/// Names and shapes of tensors, as they are told.
-type Shapes = Vec<(String, Vec<usize>)>;
+/// Elements that travel at once.
+const AT_ONCE: usize = 1 << 20;
+
+/// What a rank has of a checkpoint, as the others are told.
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Own {
+    tensors: Vec<Described>,
+    /// A tensor from which no fit could go on.
+    not_a_number: Option<String>,
+}
 
 impl Trainer {
-    /// Adds to rank 0's `tensors` those of the other stages. On a mesh every rank of the first replica must
-    /// call this with its own.
+    /// Has rank 0, which gives a folder, write a checkpoint of the whole model; where it is, unless some of
+    /// it is NaN: then the next step, or the end of the fit, says so. Every rank of the first replica must
+    /// call this.
     ///
     /// # Errors
-    /// [`Error::Collective`].
-    pub(crate) fn gather_stages(
+    /// [`Error::Collective`], [`Error::Storage`].
+    pub(crate) fn write_stages(
         &mut self,
-        tensors: Vec<(String, Array)>,
-    ) -> Result<Vec<(String, Array)>, Error> {
-        let Some(mesh) = self.mesh.as_mut().filter(|mesh| mesh.grid.stages > 1) else {
-            return Ok(tensors);
+        state: &State,
+        folder: Option<&Path>,
+    ) -> Result<Option<PathBuf>, Error> {
+        let Some(mut mesh) = self.mesh.take() else {
+            return Ok(None);
         };
-        let Mesh { replica, grid, .. } = mesh;
-        let (mut all, own) = match replica.rank() {
-            0 => (tensors, Vec::new()),
-            _ => (Vec::new(), tensors),
+        let written = self.write_over(&mut mesh, state, folder);
+        self.mesh = Some(mesh);
+        written
+    }
+
+    fn write_over(
+        &self,
+        mesh: &mut Mesh,
+        state: &State,
+        folder: Option<&Path>,
+    ) -> Result<Option<PathBuf>, Error> {
+        let tensors = self.own_tensors();
+        let mut own = Own {
+            tensors: Vec::new(),
+            not_a_number: None,
         };
-        // What counts is that of the first of those which share a stage's weights.
-        for root in (grid.parts..replica.world_size()).step_by(grid.parts) {
-            let shapes: Shapes = own
-                .iter()
-                .map(|(name, array)| (name.clone(), array.shape().to_vec()))
-                .collect();
-            let shapes = serde_json::to_vec(&shapes).map_err(untold)?;
-            let shapes = replica.broadcast_bytes(root, shapes)?;
-            let shapes: Shapes = serde_json::from_slice(&shapes).map_err(untold)?;
-            let is_root = replica.rank() == root;
-            for (at, (name, shape)) in shapes.into_iter().enumerate() {
-                let mut values = match own.get(at).filter(|_| is_root) {
-                    Some((_, array)) => array.values().map_err(|error| wrong(&name, &error))?,
-                    None => vec![0.0; shape.iter().product()],
-                };
-                replica.broadcast(root, &mut values)?;
-                // Numbers that the optimizer of every stage has, such as its learning rate, are there.
-                let is_new = all.iter().all(|(known, _)| *known != name);
-                if replica.rank() == 0 && is_new {
-                    let array = Array::new(shape, values).map_err(|error| wrong(&name, &error))?;
-                    all.push((name, array));
+        for (name, shape, values) in &tensors {
+            if values.iter().any(|value| value.is_nan()) {
+                own.not_a_number.get_or_insert_with(|| name.clone());
+            }
+            let described = Described::of(name.clone(), shape.clone(), values);
+            own.tensors.push(described);
+        }
+        let own = serde_json::to_vec(&own).map_err(untold)?;
+        let all = mesh.replica.allgather(&own)?;
+        let all = all.iter().map(|own| serde_json::from_slice(own));
+        let all: Vec<Own> = all.collect::<Result<_, _>>().map_err(untold)?;
+        if let Some(name) = all.iter().find_map(|own| own.not_a_number.as_ref()) {
+            log::warn!("no checkpoint after step {}: {name} holds NaN", state.step);
+            return Ok(None);
+        }
+        // Numbers that the optimizer of every stage has, such as its learning rate, are there once.
+        let mut known = BTreeSet::new();
+        let mut plan = Vec::new();
+        for (root, own) in all.iter().enumerate().step_by(mesh.grid.parts) {
+            for (at, described) in own.tensors.iter().enumerate() {
+                if known.insert(&described.name) {
+                    plan.push((root, at, described));
                 }
             }
         }
-        Ok(all)
-    }
-
-    /// This rank's of the `tensors` that rank 0 has: of its stage's variables, and what the optimizer keeps
-    /// of them, under names that begin with `optimizer`. All ranks of a mesh call this.
-    ///
-    /// # Errors
-    /// [`Error::Collective`].
-    pub(crate) fn deal_to_stages(
-        &mut self,
-        tensors: &[(String, Array)],
-        optimizer: &str,
-    ) -> Result<Vec<(String, Array)>, Error> {
-        let stores = [self.model.trainable(), self.model.non_trainable()];
-        let variables = stores.iter().flat_map(|store| store.variables());
-        let mut wanted: BTreeSet<String> = variables.map(|one| one.path.clone()).collect();
-        for variable in self.optimizer.variables() {
-            wanted.insert(format!("{optimizer}{}", variable.key));
-        }
-        let shapes: Shapes = tensors
-            .iter()
-            .map(|(name, array)| (name.clone(), array.shape().to_vec()))
-            .collect();
-        let shapes = serde_json::to_vec(&shapes).map_err(untold)?;
-        let shapes = self.communicator.broadcast_bytes(0, shapes)?;
-        let shapes: Shapes = serde_json::from_slice(&shapes).map_err(untold)?;
-        let mut own = Vec::new();
-        for (at, (name, shape)) in shapes.into_iter().enumerate() {
-            let mut values = match tensors.get(at) {
-                Some((_, array)) => array.values().map_err(|error| wrong(&name, &error))?,
-                None => vec![0.0; shape.iter().product()],
-            };
-            self.communicator.broadcast(0, &mut values)?;
-            if wanted.contains(&name) {
-                let array = Array::new(shape, values).map_err(|error| wrong(&name, &error))?;
-                own.push((name, array));
+        let unwritten = |error: flambeau_formats::Error| Error::Storage {
+            what: "cannot write to",
+            path: folder.unwrap_or(Path::new("")).to_owned(),
+            source: error.into(),
+        };
+        let described: Vec<_> = plan.iter().map(|(_, _, one)| (*one).clone()).collect();
+        let writer = folder.map(|folder| {
+            let manifest = state.manifest(self.optimizer())?;
+            Writer::create(folder, state.step, &manifest, &described).map_err(unwritten)
+        });
+        let mut writer = writer.transpose()?;
+        let mut stretch = Vec::new();
+        for (root, at, described) in plan {
+            for start in (0..described.len()).step_by(AT_ONCE) {
+                let end = described.len().min(start + AT_ONCE);
+                stretch.resize(end - start, 0.0);
+                if mesh.replica.rank() == root {
+                    stretch.copy_from_slice(&tensors[at].2[start..end]);
+                }
+                if root > 0 {
+                    mesh.replica.broadcast(root, &mut stretch)?;
+                }
+                if let Some(writer) = &mut writer {
+                    writer.put(&stretch).map_err(unwritten)?;
+                }
             }
         }
-        Ok(own)
+        let written = writer.map(|writer| writer.finish().map_err(unwritten));
+        written.transpose()
+    }
+
+    /// Takes from the checkpoint that rank 0 reads what this rank has of the model. All ranks of a mesh
+    /// call this; gives the state that the checkpoint is of, or none if rank 0 has none.
+    ///
+    /// # Errors
+    /// [`Error::Collective`], [`Error::Storage`], [`Error::Config`] for a checkpoint of another model.
+    pub(crate) fn read_stages(
+        &mut self,
+        mut reader: Option<Reader>,
+    ) -> Result<Option<State>, Error> {
+        let told = reader.as_ref().map(|reader| {
+            let described: Vec<_> = reader.described().cloned().collect();
+            (reader.manifest.clone(), described)
+        });
+        let told = serde_json::to_vec(&told).map_err(untold)?;
+        let told = self.communicator.broadcast_bytes(0, told)?;
+        let told: Option<(serde_json::Value, Vec<Described>)> =
+            serde_json::from_slice(&told).map_err(untold)?;
+        let Some((manifest, described)) = told else {
+            return Ok(None);
+        };
+        let state: State = serde_json::from_value(manifest).map_err(untold)?;
+        let mut missing: BTreeMap<String, Vec<usize>> = self
+            .own_tensors()
+            .into_iter()
+            .map(|(name, shape, _)| (name, shape))
+            .collect();
+        for described in described {
+            let mut values = match &mut reader {
+                Some(reader) => {
+                    let next = reader.next().map_err(|source| Error::Storage {
+                        what: "cannot resume from",
+                        path: PathBuf::from(&described.name),
+                        source: source.into(),
+                    })?;
+                    next.map_or(Vec::new(), |(_, values)| values)
+                }
+                None => vec![0.0; described.len()],
+            };
+            for values in values.chunks_mut(AT_ONCE) {
+                self.communicator.broadcast(0, values)?;
+            }
+            let Some(shape) = missing.remove(&described.name) else {
+                continue;
+            };
+            if shape != described.shape {
+                return Err(Error::Config(format!(
+                    "tensor '{}' of the checkpoint has shape {:?}, the model's has {shape:?}",
+                    described.name, described.shape
+                )));
+            }
+            self.take_tensor(&described.name, &values)?;
+        }
+        if let Some(name) = missing.keys().next() {
+            return Err(Error::Config(format!(
+                "the checkpoint has no tensor '{name}': it is of another model"
+            )));
+        }
+        let keys = self.optimizer.variables().into_iter();
+        let keys: Vec<_> = keys.map(|variable| variable.key).collect();
+        for (key, value) in keys.iter().zip(self.optimizer.values_mut()) {
+            if let (OptimizerValueMut::Int64(count), Some(known)) = (value, state.counts.get(key)) {
+                *count = *known;
+            }
+        }
+        Ok(Some(state))
+    }
+
+    /// Name, shape and elements of what a checkpoint has of this rank's.
+    fn own_tensors(&self) -> Vec<(String, Vec<usize>, &[f32])> {
+        let stores = [self.model.trainable(), self.model.non_trainable()];
+        let variables = stores.into_iter().flat_map(|store| {
+            let variables = store.variables().iter();
+            variables.map(|one| (one.path.clone(), one.sizes(), &store.as_slice()[one.span()]))
+        });
+        let mut tensors: Vec<_> = variables.collect();
+        for variable in self.optimizer.variables() {
+            let OptimizerValue::Float32(values) = variable.value else {
+                continue;
+            };
+            let shape = variable
+                .shape
+                .iter()
+                .map(|&size| usize::try_from(size).unwrap_or(0));
+            tensors.push((
+                format!("{OPTIMIZER}{}", variable.key),
+                shape.collect(),
+                values,
+            ));
+        }
+        tensors
+    }
+
+    /// Gives a variable or one of the optimizer's its elements.
+    fn take_tensor(&mut self, name: &str, values: &[f32]) -> Result<(), Error> {
+        if let Some(key) = name.strip_prefix(OPTIMIZER) {
+            let variables = self.optimizer.variables();
+            let at = variables.iter().position(|variable| variable.key == key);
+            let mut all = self.optimizer.values_mut();
+            if let Some(OptimizerValueMut::Float32(own)) = at.and_then(|at| all.get_mut(at)) {
+                own.copy_from_slice(values);
+            }
+            return Ok(());
+        }
+        Ok(self.model.set_by_path(name, values)?)
     }
 
     /// Whether this rank has a part of what goes into a checkpoint, which it must lend rank 0.
@@ -101,14 +222,15 @@ impl Trainer {
         let mesh = self.mesh.as_ref();
         mesh.is_some_and(Mesh::is_of_the_first_replica)
     }
+
+    /// Whether this rank has a stage of the model, and not all of it.
+    pub(crate) fn has_a_stage(&self) -> bool {
+        self.mesh.is_some()
+    }
 }
 
 fn untold(error: serde_json::Error) -> Error {
     Error::Config(format!(
         "another rank does not say which part of the model it has: {error}"
     ))
-}
-
-fn wrong(name: &str, error: &flambeau_formats::Error) -> Error {
-    Error::Config(format!("tensor '{name}' of the state: {error}"))
 }

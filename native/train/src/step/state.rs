@@ -157,7 +157,7 @@ impl Trainer {
     }
 
     /// Gives rank 0 this rank's part of the optimizer's state, where it is sharded, or of the model, on a
-    /// mesh, when that makes a [checkpoint](State::checkpoint).
+    /// mesh, when that leaves a checkpoint.
     ///
     /// # Errors
     /// [`Error::Collective`].
@@ -166,7 +166,7 @@ impl Trainer {
             return self.each_optimizer_variable(|_, _| Ok(()));
         }
         if self.lends_its_stage() {
-            State::default().checkpoint(self)?;
+            self.write_stages(&State::default(), None)?;
         }
         Ok(())
     }

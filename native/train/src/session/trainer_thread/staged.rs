@@ -9,8 +9,10 @@ use crate::event::FitResult;
 use crate::mesh::{Mesh, balance};
 use crate::objective::Objective;
 use crate::resume::State;
+use crate::settings;
 use crate::step::Trainer;
 use flambeau_collective::Communicator;
+use flambeau_formats::checkpoint::stretches::Reader;
 use flambeau_keras::optimizers::Optimizer;
 use flambeau_keras::{Holds, Model, ReadOptions};
 use serde_json::Value;
@@ -99,12 +101,39 @@ pub(super) fn trainer(
     Trainer::on_mesh(model, objective, optimizer, world, (ranks, rows), seed)
 }
 
+/// What all ranks start from: the checkpoint that rank 0 is given, or the model as it is.
+///
+/// # Errors
+/// [`Error::Storage`], [`Error::Collective`], [`Error::Config`] for a checkpoint of another fit.
+pub(super) fn agreed_state(trainer: &mut Trainer, config: &FitSession) -> Result<State, Error> {
+    let settings = settings::of(config, trainer);
+    let reader = config.resume.as_ref().map(|path| {
+        let reader = Reader::open(path).map_err(|source| Error::Storage {
+            what: "cannot resume from",
+            path: path.clone(),
+            source: source.into(),
+        })?;
+        let state: State = serde_json::from_value(reader.manifest.clone()).map_err(|error| {
+            Error::Config(format!(
+                "the state in the checkpoint cannot be read: {error}"
+            ))
+        })?;
+        settings::check(&state.settings, &settings)?;
+        Ok::<_, Error>(reader)
+    });
+    let mut state = trainer
+        .read_stages(reader.transpose()?)?
+        .unwrap_or_default();
+    state.first_step = state.step + 1;
+    state.settings = settings;
+    Ok(state)
+}
+
 /// Puts the model together on rank 0, which leaves its files. Every rank calls this.
 ///
 /// # Errors
 /// [`Error::Collective`], [`Error::Keras`], [`Error::Storage`].
 pub(super) fn finish(
-    source: &Source,
     config: &FitSession,
     trainer: &mut Trainer,
     artifacts: Option<Artifacts>,
@@ -112,13 +141,11 @@ pub(super) fn finish(
 ) -> Result<FitResult, Error> {
     let mut result = match artifacts {
         Some(artifacts) => {
-            let checkpoint = state.checkpoint(trainer)?;
-            let (mut model, mut optimizer) = source.read(config, Holds::All)?;
-            State::of(&checkpoint)?.fill(&checkpoint.tensors, &mut model, &mut optimizer)?;
-            drop(checkpoint);
+            let model = whole(config, trainer, state)?;
             let trained = Trained {
                 model: &model,
-                optimizer: &optimizer,
+                optimizer: None,
+                described: trainer.optimizer().config(),
                 objective: trainer.objective(),
             };
             artifacts.finish(trained, state)?
@@ -132,4 +159,24 @@ pub(super) fn finish(
     let digest = trainer.communicator_mut().broadcast_bytes(0, digest)?;
     result.digest = String::from_utf8_lossy(&digest).into_owned();
     Ok(result)
+}
+
+/// The model with all its weights, by way of a file, so that nothing else need be in memory.
+fn whole(config: &FitSession, trainer: &mut Trainer, state: &State) -> Result<Model, Error> {
+    let folder = config.local_dir.join("whole");
+    let failed = |source: Box<dyn std::error::Error + Send + Sync>| Error::Storage {
+        what: "cannot put the model together in",
+        path: folder.clone(),
+        source,
+    };
+    std::fs::create_dir_all(&folder).map_err(|error| failed(error.into()))?;
+    let mut model = trainer.model().alone(&Holds::All)?;
+    if let Some(path) = trainer.write_stages(state, Some(&folder))? {
+        let mut reader = Reader::open(&path).map_err(|error| failed(error.into()))?;
+        while let Some((described, values)) = reader.next().map_err(|error| failed(error.into()))? {
+            model.set_by_path(&described.name, &values)?;
+        }
+    }
+    std::fs::remove_dir_all(&folder).map_err(|error| failed(error.into()))?;
+    Ok(model)
 }
