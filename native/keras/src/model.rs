@@ -2,7 +2,7 @@
 
 use flambeau_libtorch::backward;
 use serde_json::Value as Json;
-use tch::{Device, TchError, Tensor};
+use tch::{Device, Kind, TchError, Tensor};
 
 use crate::archive::Loaded;
 use crate::assets::Assets;
@@ -18,6 +18,7 @@ use crate::replicas::{self, Alone, Replicas};
 use crate::scope::Declared;
 use crate::spec::Spec;
 use crate::strings::Strings;
+use crate::tensor_group::TensorPart;
 use crate::value::Value;
 use crate::variables::{Handle, Slot, VariableStore, Variables};
 use crate::weights::Targets;
@@ -52,6 +53,7 @@ pub struct Model {
     /// By handle.
     declared: Vec<Declared>,
     sums_over_replicas: bool,
+    tensor: TensorPart,
     variables: Variables,
     moving: Vec<usize>,
     assets: Assets,
@@ -66,7 +68,7 @@ impl Model {
 
     /// As [`Self::from_json`] with the document parsed; also gives its `compile_config`.
     pub fn from_config(document: Json) -> Result<(Self, Loaded)> {
-        let blueprint = Blueprint::read(document, Assets::default())?;
+        let blueprint = Blueprint::read(document, Assets::default(), TensorPart::WHOLE)?;
         let loaded = Loaded {
             weights: false,
             compile: blueprint.compile.clone(),
@@ -83,6 +85,7 @@ impl Model {
             graph,
             declared,
             sums_over_replicas,
+            tensor,
             assets,
             ..
         } = blueprint;
@@ -116,6 +119,7 @@ impl Model {
             groups,
             declared,
             sums_over_replicas,
+            tensor,
             variables,
             moving,
             assets,
@@ -123,17 +127,32 @@ impl Model {
     }
 
     /// Sets every variable by its layer's Keras initializer. The values depend on `seed` and the
-    /// variables' paths only, so all ranks get the same.
+    /// variables' paths only, so all ranks get the same; parts are those of the whole variables' values.
     pub fn initialize(&mut self, seed: u64) -> Result<()> {
         for (at, declared) in self.declared.iter().enumerate() {
-            let mut values = vec![0.0; self.variables.variable(Handle(at)).len()];
+            let count: i64 = declared.shape.iter().product();
+            let mut values = vec![0.0; usize::try_from(count).unwrap_or(0)];
             declared
                 .initializer
                 .fill(&declared.shape, &declared.path, seed, &mut values)?;
             self.variables
-                .set(Handle(at), &Tensor::f_from_slice(&values)?)?;
+                .set_whole(Handle(at), &Tensor::f_from_slice(&values)?)?;
         }
         Ok(())
+    }
+
+    /// The place in a tensor group that the model was built for.
+    pub fn tensor_part(&self) -> TensorPart {
+        self.tensor
+    }
+
+    /// The path of a variable of which the model holds a part, if there is one.
+    pub(crate) fn split(&self) -> Option<&str> {
+        let split = self
+            .declared
+            .iter()
+            .find(|declared| declared.held.is_some());
+        split.map(|declared| declared.path.as_str())
     }
 
     /// The model's name in its config.
@@ -265,6 +284,11 @@ impl Model {
         replicas: Option<&mut dyn Replicas>,
     ) -> Result<Vec<Value>> {
         let inputs = self.admit(inputs)?;
+        if let (Some(path), None) = (self.split(), &pass.group) {
+            return Err(Error::values(format!(
+                "the model holds a part of {path} only: its passes need their tensor group"
+            )));
+        }
         let _guard = (!pass.training).then(tch::no_grad_guard);
         // Lent for a shorter time than the caller's, so that the pass is free again below.
         let replicas = replicas.map(|replicas| -> &mut dyn Replicas { replicas });
@@ -345,7 +369,8 @@ impl Model {
         let leaves: Vec<&Tensor> = variables
             .chain(pass.look_ups.iter().map(|look_up| &look_up.rows))
             .collect();
-        let gradients = replicas::gradients(loss, &leaves, &pass.cuts, replicas)?;
+        let gradients = replicas::gradients(loss, &leaves, &pass.cuts, replicas)
+            .map_err(|error| pass.explain(error))?;
         let (gradients, of_rows) = gradients.split_at(store.variables().len());
         for (gradient, variable) in gradients.iter().zip(store.variables()) {
             write_gradient(gradient, &mut out[variable.span()])?;
@@ -369,7 +394,7 @@ impl Model {
     /// As [`Self::gradients`] of a pass without exchanges, but hands each gradient, of the trainable
     /// variable of that index, to `take` as soon as it is known: those of the last layers while those of
     /// the first are still to be computed, and last of all what rows that were looked up add to theirs.
-    pub fn gradients_in_turn<E: From<TchError>>(
+    pub fn gradients_in_turn<E: From<TchError> + From<Error>>(
         &self,
         pass: &Pass,
         loss: &Tensor,
@@ -384,7 +409,7 @@ impl Model {
         let mut reached = vec![false; variables.len()];
         let mut of_rows: Vec<Option<Tensor>> = pass.look_ups.iter().map(|_| None).collect();
         if loss.requires_grad() && !leaves.is_empty() {
-            backward(loss, &leaves, &mut |leaf, gradient| {
+            let passed = backward(loss, &leaves, &mut |leaf, gradient| {
                 match leaf.checked_sub(variables.len()) {
                     Some(look_up) => of_rows[look_up] = Some(gradient.shallow_clone()),
                     None => {
@@ -393,6 +418,10 @@ impl Model {
                     }
                 }
                 Ok::<(), E>(())
+            });
+            passed.map_err(|error| match pass.failure() {
+                Some(failure) => Error::Group(failure).into(),
+                None => error,
             })?;
         }
         slices.iter_mut().for_each(IndexedSlices::clear);
@@ -450,13 +479,23 @@ impl Model {
     }
 
     /// What regularized variables add to the loss; those that gradients do not change add nothing.
+    /// What parts add is summed over their group.
     fn regularize(&self, pass: &mut Pass) -> Result<()> {
+        let mut of_parts = Vec::new();
         for (at, declared) in self.declared.iter().enumerate() {
             let learns = declared.trainable && !declared.frozen;
             if let Some(regularizer) = declared.regularizer.as_ref().filter(|_| learns) {
                 let loss = regularizer.loss(self.variables.tensor(Handle(at)))?;
-                pass.losses.push(loss);
+                match declared.held {
+                    Some(_) => of_parts.push(loss),
+                    None => pass.losses.push(loss),
+                }
             }
+        }
+        if let (false, Some(group)) = (of_parts.is_empty(), &pass.group) {
+            let own = Tensor::f_stack(&of_parts, 0)?.f_sum(Kind::Float)?;
+            let all = group.sum_of_group(&own)?;
+            pass.losses.push(all);
         }
         Ok(())
     }

@@ -1,9 +1,11 @@
 //! One step of an optimizer, from gradients to new parameters.
 
+pub(super) mod peers;
 mod rows;
 
 use std::ops::Range;
 
+use self::peers::Peers;
 use super::Optimizer;
 use super::average::Averaging;
 use super::part::{Part, State, cut};
@@ -103,7 +105,11 @@ impl Optimizer {
             reached,
             factor: 1.0,
         };
-        self.step(replicas, given)
+        let peers = Peers {
+            replicas,
+            group: None,
+        };
+        self.step(peers, given)
     }
 
     /// As [`Self::apply`], with gradients `factor` times those given. It saves a pass over them.
@@ -122,12 +128,13 @@ impl Optimizer {
             reached,
             factor,
         };
-        self.step(&mut Alone, given)
+        self.step(Peers::none(&mut Alone), given)
     }
 
-    fn step(&mut self, replicas: &mut dyn Replicas, given: Given<'_>) -> Result<bool> {
+    fn step(&mut self, mut peers: Peers<'_>, given: Given<'_>) -> Result<bool> {
         let reached = given.reached;
         self.check_lengths(given.params, given.grads, reached)?;
+        self.check_group(&peers)?;
         if reached.is_empty() {
             return Ok(false);
         }
@@ -137,11 +144,11 @@ impl Optimizer {
                 reason: "the loss reaches no variable, so that there is no gradient".into(),
             });
         }
-        if self.loss_scale.is_some() && !self.are_finite(replicas, given.grads, reached)? {
+        if self.loss_scale.is_some() && !self.are_finite(&mut peers, given.grads, reached)? {
             self.loss_scale.iter_mut().for_each(|scale| scale.shrink());
             return Ok(false);
         }
-        self.update(replicas, given)?;
+        self.update(&mut peers, given)?;
         self.iterations += 1;
         self.loss_scale.iter_mut().for_each(|scale| scale.grow());
         Ok(true)
@@ -174,7 +181,7 @@ impl Optimizer {
                 reached: &others,
                 factor: 1.0,
             };
-            self.update(&mut Alone, given)?;
+            self.update(&mut Peers::none(&mut Alone), given)?;
         } else {
             let given = Given {
                 params,
@@ -183,7 +190,7 @@ impl Optimizer {
                 reached,
                 factor: 1.0,
             };
-            self.update(&mut Alone, given)?;
+            self.update(&mut Peers::none(&mut Alone), given)?;
         }
         self.iterations += 1;
         Ok(())
@@ -231,23 +238,19 @@ impl Optimizer {
             .map_or(0, |variable| variable.span().end)
     }
 
-    fn are_finite(
-        &self,
-        replicas: &mut dyn Replicas,
-        grads: &[f32],
-        reached: &[bool],
-    ) -> Result<bool> {
+    fn are_finite(&self, peers: &mut Peers<'_>, grads: &[f32], reached: &[bool]) -> Result<bool> {
         let variables = self.variables.iter().zip(&self.states);
         let variables = variables.zip(reached).filter(|(_, reached)| **reached);
         let gradients = variables.map(|((variable, state), _)| &grads[own_span(variable, state)]);
         let threads = useful(self.threads, grads.len());
         let finite = run(threads, gradients.collect(), all_finite);
         let mut others = [finite.into_iter().filter(|finite| !finite).count() as f64];
-        replicas.sum(&mut others).map_err(Error::Replicas)?;
+        peers.sum(&mut others)?;
+        peers.sum_in_group(&mut others)?;
         Ok(others == [0.0])
     }
 
-    fn update(&mut self, replicas: &mut dyn Replicas, given: Given<'_>) -> Result<()> {
+    fn update(&mut self, peers: &mut Peers<'_>, given: Given<'_>) -> Result<()> {
         let Given {
             params,
             grads,
@@ -300,13 +303,14 @@ impl Optimizer {
             });
             sums.into_iter()
                 .for_each(|(variable, sum)| squares[variable] += sum);
-            replicas.sum(&mut squares).map_err(Error::Replicas)?;
+            peers.sum(&mut squares)?;
             if self.needs().norm {
                 let scale = f64::from(preparation.scale());
                 for slices in &*slices {
                     squares[slices.variable()] = f64::from(slices.sum_of_squares()) * scale * scale;
                 }
             }
+            self.complete_squares(&mut squares, peers)?;
         }
         let clipping = self.clip.clipping(&squares);
 

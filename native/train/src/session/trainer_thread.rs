@@ -58,6 +58,7 @@ impl Setup {
             frozen_layers: settings.frozen_layers.clone(),
             initial: initial_weights(settings, files.weights)?,
             seed: Some(settings.seed),
+            ..ReadOptions::default()
         };
         let (model, loaded) = Model::read(files.model, &options)?;
         if settings.export_formats.contains(&ExportFormat::H5) {
