@@ -15,6 +15,7 @@ use crate::graph::Holds;
 use crate::model::Model;
 use crate::optimizers::Optimizer;
 use crate::python_json;
+use crate::tensor_group::TensorPart;
 use crate::weights::{self, OptimizerArray, Targets, Weights};
 
 /// What came with a model besides its config.
@@ -40,6 +41,9 @@ pub struct ReadOptions {
     pub seed: Option<u64>,
     /// What of the model gets memory.
     pub holds: Holds,
+    /// The place in a tensor group that the model is built for: of the layers that
+    /// [`Variable::held`](crate::Variable::held) shows split, it has this rank's part of the weights.
+    pub tensor: TensorPart,
 }
 
 /// Weights of another file than the model's, as of `model.load_weights`.
@@ -81,7 +85,7 @@ impl Model {
             let document = python_json::parse(&String::from_utf8_lossy(bytes))?;
             (document, None, Assets::default())
         };
-        let blueprint = Blueprint::read(document.clone(), assets)?;
+        let blueprint = Blueprint::read(document.clone(), assets, options.tensor)?;
         // Weights are compared with the config before the model takes any memory.
         let groups = blueprint.groups();
         let targets = Targets {
@@ -115,7 +119,7 @@ impl Model {
         } else {
             let mut document = document;
             freeze(&mut document, &options.frozen_layers)?;
-            Blueprint::read(document, blueprint.assets)?
+            Blueprint::read(document, blueprint.assets, options.tensor)?
         };
         let mut blueprint = blueprint;
         blueprint.keep(&options.holds)?;
@@ -129,6 +133,9 @@ impl Model {
 
     /// The bytes of a `.keras` archive with config and weights, and with `compile` (Keras's
     /// `compile_config`) and the state of `optimizer` if they are given.
+    ///
+    /// # Errors
+    /// The model holds parts of variables only.
     pub fn to_archive(
         &self,
         compile: Option<&Json>,

@@ -6,11 +6,12 @@ use serde_json::Value as Json;
 use crate::assets::Assets;
 use crate::config::Options;
 use crate::error::{Error, Result};
-use crate::graph::{Graph, Holds, Network};
+use crate::graph::{Graph, Holds, Network, Split};
 use crate::model::Model;
 use crate::normalize::normalize;
 use crate::registry::{Entry, Family};
 use crate::scope::{Declared, Place};
+use crate::tensor_group::TensorPart;
 use crate::variables::{Handle, Variable, Variables, Wanted};
 
 /// A model without memory.
@@ -26,6 +27,7 @@ pub(crate) struct Blueprint {
     pub(crate) declared: Vec<Declared>,
     /// Whether a layer adds up something over the rows of all replicas in training.
     pub(crate) sums_over_replicas: bool,
+    pub(crate) tensor: TensorPart,
     pub(crate) assets: Assets,
 }
 
@@ -42,11 +44,18 @@ pub struct WeightGroup {
 }
 
 impl Blueprint {
-    /// Reads a model's config; `assets` are what its layers keep besides.
+    /// Reads a model's config, to be built for the place `tensor` in a tensor group; `assets` are what
+    /// its layers keep besides.
     ///
     /// # Errors
     /// Names the layer, its class and what is wrong.
-    pub(crate) fn read(document: Json, assets: Assets) -> Result<Self> {
+    pub(crate) fn read(document: Json, assets: Assets, tensor: TensorPart) -> Result<Self> {
+        if tensor.index >= tensor.count {
+            return Err(Error::InvalidConfig {
+                place: "model".to_owned(),
+                reason: format!("{tensor:?} is no place in a tensor group"),
+            });
+        }
         let normalized = normalize(document)?;
         let entry = Entry::read(&normalized.model)?;
         if entry.family != Family::Models {
@@ -67,10 +76,20 @@ impl Blueprint {
             group: String::new(),
             order: Vec::new(),
             trainable: options.bool("trainable", true)?,
+            tensor,
+            split: Split::Inside,
         };
         let network = Network::read(&entry.class, &options)?;
         options.finish()?;
         let graph = Graph::build(&network, place)?;
+        if tensor.count > 1 && sums_over_replicas {
+            return Err(Error::Unsupported {
+                place: entry.place(),
+                what: "tensor parallelism with layers that look at the rows of all ranks"
+                    .to_owned(),
+                supported: "BatchNormalization and moments with synchronized = false".to_owned(),
+            });
+        }
         Ok(Self {
             config: normalized.model,
             compile: normalized.compile,
@@ -78,6 +97,7 @@ impl Blueprint {
             graph,
             declared,
             sums_over_replicas,
+            tensor,
             assets,
         })
     }
@@ -154,8 +174,12 @@ impl Blueprint {
                     path: declared.path.clone(),
                     layer: layer_of(declared),
                     name: declared.name.clone(),
-                    shape: declared.shape.clone(),
+                    shape: match &declared.held {
+                        Some(held) => held.own_shape(),
+                        None => declared.shape.clone(),
+                    },
                     offset: 0,
+                    held: declared.held.clone(),
                 },
                 kind: declared.kind,
                 trainable: declared.trainable && !declared.frozen,

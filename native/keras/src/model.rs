@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use flambeau_libtorch::backward;
 use serde_json::Value as Json;
-use tch::{Device, TchError, Tensor};
+use tch::{Device, Kind, TchError, Tensor};
 
 use crate::archive::Loaded;
 use crate::assets::Assets;
@@ -20,6 +20,7 @@ use crate::replicas::{self, Alone, Replicas};
 use crate::scope::Declared;
 use crate::spec::Spec;
 use crate::strings::Strings;
+use crate::tensor_group::TensorPart;
 use crate::value::Value;
 use crate::variables::{Handle, Slot, VariableStore, Variables};
 use crate::weights::Targets;
@@ -56,6 +57,7 @@ pub struct Model {
     sums_over_replicas: bool,
     /// Whether passes begin at the inputs, and not at what an earlier stage gives.
     takes_inputs: bool,
+    tensor: TensorPart,
     variables: Variables,
     moving: Vec<usize>,
     assets: Assets,
@@ -70,7 +72,7 @@ impl Model {
 
     /// As [`Self::from_json`] with the document parsed; also gives its `compile_config`.
     pub fn from_config(document: Json) -> Result<(Self, Loaded)> {
-        let blueprint = Blueprint::read(document, Assets::default())?;
+        let blueprint = Blueprint::read(document, Assets::default(), TensorPart::WHOLE)?;
         let loaded = Loaded {
             weights: false,
             compile: blueprint.compile.clone(),
@@ -87,6 +89,7 @@ impl Model {
             graph,
             declared,
             sums_over_replicas,
+            tensor,
             assets,
             ..
         } = blueprint;
@@ -122,6 +125,7 @@ impl Model {
             declared,
             sums_over_replicas,
             takes_inputs,
+            tensor,
             variables,
             moving,
             assets,
@@ -129,20 +133,35 @@ impl Model {
     }
 
     /// Sets every variable by its layer's Keras initializer. The values depend on `seed` and the
-    /// variables' paths only, so all ranks get the same.
+    /// variables' paths only, so all ranks get the same; parts are those of the whole variables' values.
     pub fn initialize(&mut self, seed: u64) -> Result<()> {
         for (at, declared) in self.declared.iter().enumerate() {
             if declared.elsewhere {
                 continue;
             }
-            let mut values = vec![0.0; self.variables.variable(Handle(at)).len()];
+            let count: i64 = declared.shape.iter().product();
+            let mut values = vec![0.0; usize::try_from(count).unwrap_or(0)];
             declared
                 .initializer
                 .fill(&declared.shape, &declared.path, seed, &mut values)?;
             self.variables
-                .set(Handle(at), &Tensor::f_from_slice(&values)?)?;
+                .set_whole(Handle(at), &Tensor::f_from_slice(&values)?)?;
         }
         Ok(())
+    }
+
+    /// The place in a tensor group that the model was built for.
+    pub fn tensor_part(&self) -> TensorPart {
+        self.tensor
+    }
+
+    /// The path of a variable of which the model holds a part, if there is one.
+    pub(crate) fn split(&self) -> Option<&str> {
+        let split = self
+            .declared
+            .iter()
+            .find(|declared| declared.held.is_some());
+        split.map(|declared| declared.path.as_str())
     }
 
     /// The model's name in its config.
@@ -271,7 +290,8 @@ impl Model {
 
     /// What `holds` says of a model of the same config, with zeros for its variables.
     pub fn alone(&self, holds: &Holds) -> Result<Self> {
-        let mut blueprint = Blueprint::read(self.config.clone(), self.assets.clone())?;
+        let mut blueprint =
+            Blueprint::read(self.config.clone(), self.assets.clone(), TensorPart::WHOLE)?;
         blueprint.keep(holds)?;
         blueprint.allocate()
     }
@@ -305,6 +325,11 @@ impl Model {
         } else {
             inputs.to_vec()
         };
+        if let (Some(path), None) = (self.split(), &pass.group) {
+            return Err(Error::values(format!(
+                "the model holds a part of {path} only: its passes need their tensor group"
+            )));
+        }
         let _guard = (!pass.training).then(tch::no_grad_guard);
         // Lent for a shorter time than the caller's, so that the pass is free again below.
         let replicas = replicas.map(|replicas| -> &mut dyn Replicas { replicas });
@@ -399,7 +424,8 @@ impl Model {
         let leaves: Vec<&Tensor> = variables
             .chain(pass.look_ups.iter().map(|look_up| &look_up.rows))
             .collect();
-        let gradients = replicas::gradients(loss, &leaves, &pass.cuts, replicas)?;
+        let gradients = replicas::gradients(loss, &leaves, &pass.cuts, replicas)
+            .map_err(|error| pass.explain(error))?;
         let (gradients, of_rows) = gradients.split_at(store.variables().len());
         for (gradient, variable) in gradients.iter().zip(store.variables()) {
             write_gradient(gradient, &mut out[variable.span()])?;
@@ -423,7 +449,7 @@ impl Model {
     /// As [`Self::gradients`] of a pass without exchanges, but hands each gradient, of the trainable
     /// variable of that index, to `take` as soon as it is known: those of the last layers while those of
     /// the first are still to be computed, and last of all what rows that were looked up add to theirs.
-    pub fn gradients_in_turn<E: From<TchError>>(
+    pub fn gradients_in_turn<E: From<TchError> + From<Error>>(
         &self,
         pass: &Pass,
         loss: &Tensor,
@@ -438,7 +464,7 @@ impl Model {
         let mut reached = vec![false; variables.len()];
         let mut of_rows: Vec<Option<Tensor>> = pass.look_ups.iter().map(|_| None).collect();
         if loss.requires_grad() && !leaves.is_empty() {
-            backward(loss, &leaves, &mut |leaf, gradient| {
+            let passed = backward(loss, &leaves, &mut |leaf, gradient| {
                 match leaf.checked_sub(variables.len()) {
                     Some(look_up) => of_rows[look_up] = Some(gradient.shallow_clone()),
                     None => {
@@ -447,6 +473,10 @@ impl Model {
                     }
                 }
                 Ok::<(), E>(())
+            });
+            passed.map_err(|error| match pass.failure() {
+                Some(failure) => Error::Group(failure).into(),
+                None => error,
             })?;
         }
         slices.iter_mut().for_each(IndexedSlices::clear);
@@ -477,7 +507,8 @@ impl Model {
         let all = store.tensors().iter();
         let all = all.chain(pass.look_ups.iter().map(|look_up| &look_up.rows));
         let all: Vec<&Tensor> = all.chain(leaves.iter().copied()).collect();
-        let mut gradients = replicas::gradients(loss, &all, &[], &mut Alone)?;
+        let gradients = replicas::gradients(loss, &all, &[], &mut Alone);
+        let mut gradients = gradients.map_err(|error| pass.explain(error))?;
         let of_leaves = gradients.split_off(gradients.len() - leaves.len());
         let (gradients, of_rows) = gradients.split_at(store.variables().len());
         for ((gradient, variable), reached) in
@@ -544,13 +575,23 @@ impl Model {
     }
 
     /// What regularized variables add to the loss; those that gradients do not change add nothing.
+    /// What parts add is summed over their group.
     fn regularize(&self, pass: &mut Pass) -> Result<()> {
+        let mut of_parts = Vec::new();
         for (at, declared) in self.declared.iter().enumerate() {
             let learns = declared.trainable && !declared.frozen && !declared.elsewhere;
             if let Some(regularizer) = declared.regularizer.as_ref().filter(|_| learns) {
                 let loss = regularizer.loss(self.variables.tensor(Handle(at)))?;
-                pass.losses.push(loss);
+                match declared.held {
+                    Some(_) => of_parts.push(loss),
+                    None => pass.losses.push(loss),
+                }
             }
+        }
+        if let (false, Some(group)) = (of_parts.is_empty(), &pass.group) {
+            let own = Tensor::f_stack(&of_parts, 0)?.f_sum(Kind::Float)?;
+            let all = group.sum_of_group(&own)?;
+            pass.losses.push(all);
         }
         Ok(())
     }

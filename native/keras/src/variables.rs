@@ -8,6 +8,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::error::{Error, Result};
 use crate::flat::Flat;
+use crate::tensor_group::Held;
 
 /// One variable of a layer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +23,8 @@ pub struct Variable {
     pub shape: Vec<i64>,
     /// Position of the first element in the store.
     pub offset: usize,
+    /// Which part of the variable this is, if a tensor group has split it: the shape is the part's.
+    pub held: Option<Held>,
 }
 
 impl Variable {
@@ -249,6 +252,18 @@ impl Variables {
             Slot::Fixed(index) => &self.fixed.variables()[index],
             Slot::Other(index) => &self.others[index].0,
             Slot::Elsewhere(index) => &self.elsewhere[index],
+        }
+    }
+
+    /// Replaces the value of a variable by what is held of `whole`, of as many elements as the whole
+    /// variable.
+    ///
+    /// # Errors
+    /// Their number differs, or libtorch fails.
+    pub(crate) fn set_whole(&mut self, handle: Handle, whole: &Tensor) -> Result<()> {
+        match &self.variable(handle).held {
+            Some(held) => self.set(handle, &held.of(whole)?),
+            None => self.set(handle, whole),
         }
     }
 

@@ -7,6 +7,7 @@ mod network;
 mod order;
 pub(crate) mod plan;
 mod pool_before_relu;
+mod splitting;
 mod stages;
 #[cfg(test)]
 mod tests;
@@ -16,6 +17,7 @@ use tch::Tensor;
 
 pub(crate) use self::network::Network;
 use self::plan::Plan;
+pub(crate) use self::splitting::Split;
 pub use self::stages::{Holds, Stages};
 use crate::activations::Activation;
 use crate::arguments::{Args, Tree};
@@ -258,6 +260,8 @@ struct Builder<'a> {
     /// Group in the weights file of each entry.
     groups: Vec<String>,
     positions: Vec<usize>,
+    /// What each entry does with its part of a tensor group.
+    splits: Vec<Split>,
     nodes: Vec<Node>,
     calls: Vec<Call>,
     inputs: Vec<Input>,
@@ -299,6 +303,7 @@ impl<'a> Builder<'a> {
             network,
             groups,
             positions,
+            splits: splitting::plan(network, place.tensor, place.split),
             nodes: Vec::new(),
             calls: Vec::new(),
             inputs: Vec::new(),
@@ -346,6 +351,8 @@ impl<'a> Builder<'a> {
                     group: self.groups[node.entry].clone(),
                     order,
                     trainable: place.trainable,
+                    tensor: place.tensor,
+                    split: self.splits[node.entry],
                 };
                 let built = registry::build(entry, &specs, child)?;
                 self.nodes.push(Node {
@@ -463,6 +470,8 @@ pub(crate) fn build_nested(scope: &mut Scope<'_>) -> Result<Built> {
         group: scope.place.group.clone(),
         order: scope.place.order.clone(),
         trainable: scope.place.trainable,
+        tensor: scope.place.tensor,
+        split: scope.place.split,
     };
     Ok(Built::layer(Nested(Graph::build(&network, place)?)))
 }

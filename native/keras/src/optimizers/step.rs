@@ -1,9 +1,11 @@
 //! One step of an optimizer, from gradients to new parameters.
 
+pub(super) mod peers;
 mod rows;
 
 use std::ops::Range;
 
+use self::peers::Peers;
 use super::Optimizer;
 use super::average::Averaging;
 use super::part::{Part, State, cut};
@@ -12,7 +14,7 @@ use super::sweep::{all_finite, map, map_1, sum_of_squares};
 use super::workers::{run, useful};
 use crate::error::{Error, Result};
 use crate::indexed_slices::{IndexedSlices, Needs, Statistic};
-use crate::replicas::{Alone, Replicas};
+use crate::replicas::Replicas;
 use crate::variables::Variable;
 
 /// What is done to the gradients before they are clipped.
@@ -38,8 +40,6 @@ struct Given<'a> {
     reached: &'a [bool],
     /// What the gradients are multiplied by.
     factor: f32,
-    /// Those who update the variables of other stages of the model, if there are such.
-    stages: Option<&'a mut dyn Replicas>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -104,9 +104,12 @@ impl Optimizer {
             slices,
             reached,
             factor: 1.0,
-            stages: None,
         };
-        self.step(replicas, given)
+        let peers = Peers {
+            replicas: Some(replicas),
+            ..Peers::default()
+        };
+        self.step(peers, given)
     }
 
     /// As [`Self::apply`], with gradients `factor` times those given. It saves a pass over them.
@@ -124,58 +127,28 @@ impl Optimizer {
             slices,
             reached,
             factor,
-            stages: None,
         };
-        self.step(&mut Alone, given)
+        self.step(Peers::default(), given)
     }
 
-    /// As [`Self::apply_scaled`], for the optimizer of a stage of a model: a step that reaches none of its
-    /// variables is one, too. What all must know, such as the norm of all gradients, the stages tell each
-    /// other by `stages`, who all call this.
-    ///
-    /// # Errors
-    /// Those of [`Self::apply`], and [`Error::Replicas`].
-    pub fn apply_stage(
-        &mut self,
-        stages: &mut dyn Replicas,
-        params: &mut [f32],
-        grads: &mut [f32],
-        slices: &mut [IndexedSlices],
-        reached: &[bool],
-        factor: f32,
-    ) -> Result<bool> {
-        let given = Given {
-            params,
-            grads,
-            slices,
-            reached,
-            factor,
-            stages: Some(stages),
-        };
-        self.step(&mut Alone, given)
-    }
-
-    fn step(&mut self, replicas: &mut dyn Replicas, mut given: Given<'_>) -> Result<bool> {
+    fn step(&mut self, mut peers: Peers<'_>, given: Given<'_>) -> Result<bool> {
         let reached = given.reached;
         self.check_lengths(given.params, given.grads, reached)?;
-        if reached.is_empty() && given.stages.is_none() {
+        self.check_group(&peers)?;
+        if reached.is_empty() && peers.stages.is_none() {
             return Ok(false);
         }
-        if !reached.contains(&true) && given.stages.is_none() {
+        if !reached.contains(&true) && peers.stages.is_none() {
             return Err(Error::InvalidConfig {
                 place: format!("optimizer {}", self.class.name),
                 reason: "the loss reaches no variable, so that there is no gradient".into(),
             });
         }
-        let others: &mut dyn Replicas = match &mut given.stages {
-            Some(stages) => *stages,
-            None => replicas,
-        };
-        if self.loss_scale.is_some() && !self.are_finite(others, given.grads, reached)? {
+        if self.loss_scale.is_some() && !self.are_finite(&mut peers, given.grads, reached)? {
             self.loss_scale.iter_mut().for_each(|scale| scale.shrink());
             return Ok(false);
         }
-        self.update(replicas, given)?;
+        self.update(&mut peers, given)?;
         self.iterations += 1;
         self.loss_scale.iter_mut().for_each(|scale| scale.grow());
         Ok(true)
@@ -207,9 +180,8 @@ impl Optimizer {
                 slices: &mut [],
                 reached: &others,
                 factor: 1.0,
-                stages: None,
             };
-            self.update(&mut Alone, given)?;
+            self.update(&mut Peers::default(), given)?;
         } else {
             let given = Given {
                 params,
@@ -217,9 +189,8 @@ impl Optimizer {
                 slices,
                 reached,
                 factor: 1.0,
-                stages: None,
             };
-            self.update(&mut Alone, given)?;
+            self.update(&mut Peers::default(), given)?;
         }
         self.iterations += 1;
         Ok(())
@@ -267,30 +238,26 @@ impl Optimizer {
             .map_or(0, |variable| variable.span().end)
     }
 
-    fn are_finite(
-        &self,
-        replicas: &mut dyn Replicas,
-        grads: &[f32],
-        reached: &[bool],
-    ) -> Result<bool> {
+    fn are_finite(&self, peers: &mut Peers<'_>, grads: &[f32], reached: &[bool]) -> Result<bool> {
         let variables = self.variables.iter().zip(&self.states);
         let variables = variables.zip(reached).filter(|(_, reached)| **reached);
         let gradients = variables.map(|((variable, state), _)| &grads[own_span(variable, state)]);
         let threads = useful(self.threads, grads.len());
         let finite = run(threads, gradients.collect(), all_finite);
         let mut others = [finite.into_iter().filter(|finite| !finite).count() as f64];
-        replicas.sum(&mut others).map_err(Error::Replicas)?;
+        peers.sum(&mut others)?;
+        peers.sum_in_group(&mut others)?;
+        peers.sum_over_stages(&mut others)?;
         Ok(others == [0.0])
     }
 
-    fn update(&mut self, replicas: &mut dyn Replicas, given: Given<'_>) -> Result<()> {
+    fn update(&mut self, peers: &mut Peers<'_>, given: Given<'_>) -> Result<()> {
         let Given {
             params,
             grads,
             slices,
             reached,
             factor,
-            stages,
         } = given;
         let preparation = self.preparation(factor);
         let averaging = self.average.averaging(self.iterations());
@@ -337,19 +304,17 @@ impl Optimizer {
             });
             sums.into_iter()
                 .for_each(|(variable, sum)| squares[variable] += sum);
-            replicas.sum(&mut squares).map_err(Error::Replicas)?;
+            peers.sum(&mut squares)?;
             if self.needs().norm {
                 let scale = f64::from(preparation.scale());
                 for slices in &*slices {
                     squares[slices.variable()] = f64::from(slices.sum_of_squares()) * scale * scale;
                 }
             }
+            self.complete_squares(&mut squares, peers)?;
         }
-        if let Some(stages) = stages.filter(|_| self.clip.is_global()) {
-            let own: f64 = squares.iter().sum();
-            let mut all = [own];
-            stages.sum(&mut all).map_err(Error::Replicas)?;
-            squares.push(all[0] - own);
+        if self.clip.is_global() {
+            peers.add_other_stages(&mut squares)?;
         }
         let clipping = self.clip.clipping(&squares);
 

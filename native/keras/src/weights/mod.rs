@@ -198,14 +198,14 @@ fn compare<'f>(part: Found<'f>, declared: &[Declared]) -> Result<Found<'f>> {
 }
 
 impl Model {
-    /// Takes over what a file holds.
+    /// Takes over what a file holds: of variables that are split, the part that is here.
     pub(crate) fn take(&mut self, found: &Found<'_>) -> Result<()> {
         for (handle, array) in found {
             let value = match array.integer() {
                 Some(count) => Tensor::from(count),
                 None => Tensor::f_from_slice(&array.to_f32().map_err(read)?)?,
             };
-            self.variables_mut().set(*handle, &value)?;
+            self.variables_mut().set_whole(*handle, &value)?;
         }
         Ok(())
     }

@@ -18,9 +18,12 @@ pub(crate) mod schedule;
 
 use crate::config;
 use crate::error::Error;
+use crate::ranks::Parts;
 use flambeau_collective::{Communicator, Ticket};
+use flambeau_keras::TensorGroup;
 use grid::{Grid, Place};
 use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A rank's ways to the others of a mesh.
 #[derive(Debug)]
@@ -33,6 +36,8 @@ pub(crate) struct Mesh {
     pub(crate) alike: Communicator,
     /// The ranks of this replica.
     pub(crate) replica: Communicator,
+    /// The ranks that share the weights of this stage, where there are several.
+    pub(crate) parts: Option<Arc<Mutex<Parts>>>,
     /// The stage before this one, and the one behind it.
     pub(crate) before: Option<Neighbour>,
     pub(crate) behind: Option<Neighbour>,
@@ -45,6 +50,11 @@ pub(crate) struct Neighbour {
     down: Communicator,
     up: Communicator,
     sent: VecDeque<Ticket<Vec<u8>>>,
+}
+
+/// Whoever panicked with the lock has ended the fit.
+pub(crate) fn lock(parts: &Mutex<Parts>) -> MutexGuard<'_, Parts> {
+    parts.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What is sent and not yet taken, at most: more would be memory for a stage that is behind.
@@ -64,6 +74,11 @@ impl Mesh {
         )?;
         let replica = format!("replica {}", place.replica);
         let replica = world.split(&replica, &grid.replica(place.replica))?;
+        let parts = (grid.parts > 1).then(|| {
+            let members = grid.parts(place);
+            let parts = world.split(&format!("parts from {}", members[0]), &members)?;
+            Ok::<_, Error>(Arc::new(Mutex::new(Parts(parts))))
+        });
         // The ends of stages in their order, so that nobody waits in a circle.
         let mut across = |stage: usize| {
             let members = grid.across(place, stage);
@@ -83,6 +98,7 @@ impl Mesh {
             schedule: mesh.schedule,
             alike,
             replica,
+            parts: parts.transpose()?,
             before,
             behind: behind.transpose()?,
         })
@@ -96,6 +112,12 @@ impl Mesh {
     /// Whether what this rank has counts: that of the first of those which share a stage's weights.
     pub(crate) fn counts(&self) -> bool {
         self.place.part == 0
+    }
+
+    /// The ranks that share this stage's weights, as a pass takes them.
+    pub(crate) fn group(&self) -> Option<Arc<Mutex<dyn TensorGroup>>> {
+        let parts = self.parts.as_ref()?;
+        Some(Arc::clone(parts) as Arc<Mutex<dyn TensorGroup>>)
     }
 
     /// Whether this rank has a part of the state that goes into a checkpoint.
@@ -112,6 +134,11 @@ impl Mesh {
         for Neighbour { down, up, .. } in neighbours {
             down.close()?;
             up.close()?;
+        }
+        // Passes that held it, too, are over.
+        if let Some(parts) = self.parts.and_then(Arc::into_inner) {
+            let parts = parts.into_inner();
+            parts.unwrap_or_else(PoisonError::into_inner).0.close()?;
         }
         self.replica.close()?;
         Ok(self.alike.close()?)

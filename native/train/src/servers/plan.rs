@@ -123,6 +123,7 @@ mod tests {
                 name: "kernel".to_owned(),
                 shape: shape.to_vec(),
                 offset,
+                held: None,
             };
             offset += variable.len();
             variable

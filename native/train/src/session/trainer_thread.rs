@@ -236,7 +236,7 @@ fn read_options(settings: &config::Fit, weights: &[u8]) -> Result<ReadOptions, E
         frozen_layers: settings.frozen_layers.clone(),
         initial: initial_weights(settings, weights)?,
         seed: Some(settings.seed),
-        holds: Holds::All,
+        ..ReadOptions::default()
     })
 }
 

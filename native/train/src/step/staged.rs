@@ -7,7 +7,8 @@
 //! ranks of one stage       add up gradients and moving statistics over the replicas, and update
 //! ```
 //! The result is that of a plain step on the same rows, but where layers look at more than one row
-//! (BatchNormalization sees a part of the batch) or are random: each stage draws for itself.
+//! (BatchNormalization sees a part of the batch) or are random: each stage draws for itself. Ranks that
+//! share a stage's weights run it on the same rows; the first of them counts.
 //!
 //! Under `1f1b` gradients leave before all losses are known, as if the batch had the rows that all batches
 //! have but the last of a pass, and are scaled once the ranks have agreed. So what divides a loss must
@@ -19,11 +20,13 @@ use crate::block::Block;
 use crate::config::Schedule;
 use crate::error::Error;
 use crate::exchange::Exchange;
-use crate::mesh::Mesh;
 use crate::mesh::boundary::{tensors_of_bytes, tensors_to_bytes, values_of_bytes, values_to_bytes};
 use crate::mesh::schedule::{Task, tasks};
+use crate::mesh::{Mesh, lock};
+use crate::ranks::Stages;
 use crate::times::Stopwatch;
-use flambeau_keras::{Pass, Value};
+use flambeau_keras::optimizers::Peers;
+use flambeau_keras::{Pass, Replicas, Value};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use tch::{Kind, Tensor};
@@ -179,7 +182,7 @@ impl Trainer {
         batch: &Batch,
         exchange: &mut Exchange,
     ) -> Result<(), Error> {
-        let mut pass = Pass::inference();
+        let mut pass = Pass::inference().with_group(mesh.group());
         let (taken, _) = take(mesh, batch)?;
         let given = self.model.forward(&taken, &mut pass)?;
         match &mut mesh.behind {
@@ -201,7 +204,8 @@ impl Trainer {
     ) -> Result<(), Error> {
         let batch = &work.parts[part];
         let (taken, leaves) = take(mesh, batch)?;
-        let mut pass = self.pass_of(mesh.place.replica, part, at);
+        let pass = self.pass_of(mesh.place.replica, part, at);
+        let mut pass = pass.with_group(mesh.group());
         let given = self.model.forward(&taken, &mut pass)?;
         let rows = batch.rows as f64;
         let forward = match &mut mesh.behind {
@@ -319,9 +323,18 @@ impl Trainer {
         let reached = self.share.reached();
         let params = self.model.trainable_mut().as_mut_slice();
         let (gradients, slices) = self.share.gradients_mut();
-        let mut stages = crate::ranks::Ranks(&mut mesh.replica);
+        let mut stages = Stages {
+            replica: &mut mesh.replica,
+            parts: mesh.grid.parts,
+        };
+        let mut parts = mesh.parts.as_deref().map(lock);
+        let peers = Peers {
+            group: parts.as_deref_mut().map(|parts| parts as &mut dyn Replicas),
+            stages: Some(&mut stages),
+            ..Peers::default()
+        };
         let optimizer = &mut self.optimizer;
-        if optimizer.apply_stage(&mut stages, params, gradients, slices, &reached, factor)? {
+        if optimizer.apply_among(peers, params, gradients, slices, &reached, factor)? {
             self.model.constrain()?;
         }
         Ok(())
@@ -353,17 +366,24 @@ fn deal(mesh: &mut Mesh, batch: Option<&Batch>) -> Result<Option<Batch>, Error> 
         .split_first_chunk()
         .ok_or_else(|| Error::Panic("a replica was told of no batch".to_owned()))?;
     let rows = usize::try_from(u64::from_le_bytes(*rows)).unwrap_or(0);
-    if let Some(batch) = batch {
-        return Ok(Some(batch.share()));
-    }
     if rows == 0 {
         return Ok(None);
+    }
+    let inputs = match &mesh.parts {
+        Some(parts) if mesh.place.stage == 0 => {
+            let own = batch.map_or(Ok(Vec::new()), |batch| values_to_bytes(&batch.inputs))?;
+            values_of_bytes(&lock(parts).0.broadcast_bytes(0, own)?)?.0
+        }
+        _ => Vec::new(),
+    };
+    if let Some(batch) = batch {
+        return Ok(Some(batch.share()));
     }
     let mut labels = tensors_of_bytes(rest)?;
     let weights = labels.pop().flatten();
     Ok(Some(Batch {
         rows,
-        inputs: Vec::new(),
+        inputs,
         labels,
         weights,
     }))

@@ -6,10 +6,12 @@
 
 use super::Trainer;
 use crate::error::Error;
-use crate::mesh::Mesh;
+use crate::mesh::{Mesh, lock};
 use crate::resume::{OPTIMIZER, State};
 use flambeau_formats::checkpoint::stretches::{Described, Reader, Writer};
+use flambeau_keras::Held;
 use flambeau_keras::optimizers::{OptimizerValue, OptimizerValueMut};
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -22,6 +24,36 @@ struct Own {
     tensors: Vec<Described>,
     /// A tensor from which no fit could go on.
     not_a_number: Option<String>,
+}
+
+/// A tensor of a checkpoint, or a part of one.
+struct Tensor<'a> {
+    name: String,
+    /// Of what is here.
+    sizes: &'a [i64],
+    /// Which part that is.
+    held: Option<&'a Held>,
+    values: &'a [f32],
+}
+
+impl<'a> Tensor<'a> {
+    /// The shape of the whole.
+    fn shape(&self) -> Vec<usize> {
+        let sizes = self.held.map_or(self.sizes, |held| &held.shape);
+        let sizes = sizes.iter().map(|&size| usize::try_from(size).unwrap_or(0));
+        sizes.collect()
+    }
+
+    /// The elements of the whole. Those who share the weights of a stage call this together.
+    fn whole(&self, mesh: &Mesh) -> Result<Cow<'a, [f32]>, Error> {
+        let (Some(held), Some(parts)) = (self.held, &mesh.parts) else {
+            return Ok(self.values.into());
+        };
+        let mut whole = vec![0.0; self.shape().iter().product()];
+        held.put(self.values, &mut whole);
+        lock(parts).0.allreduce(&mut whole)?;
+        Ok(whole.into())
+    }
 }
 
 impl Trainer {
@@ -55,11 +87,12 @@ impl Trainer {
             tensors: Vec::new(),
             not_a_number: None,
         };
-        for (name, shape, values) in &tensors {
+        for tensor in &tensors {
+            let values = tensor.whole(mesh)?;
             if values.iter().any(|value| value.is_nan()) {
-                own.not_a_number.get_or_insert_with(|| name.clone());
+                own.not_a_number.get_or_insert_with(|| tensor.name.clone());
             }
-            let described = Described::of(name.clone(), shape.clone(), values);
+            let described = Described::of(tensor.name.clone(), tensor.shape(), &values);
             own.tensors.push(described);
         }
         let own = serde_json::to_vec(&own).map_err(untold)?;
@@ -93,11 +126,17 @@ impl Trainer {
         let mut writer = writer.transpose()?;
         let mut stretch = Vec::new();
         for (root, at, described) in plan {
+            // Those who share its weights put it together.
+            let is_of_stage = mesh.replica.rank() / mesh.grid.parts == root / mesh.grid.parts;
+            let whole = match is_of_stage {
+                true => tensors[at].whole(mesh)?,
+                false => Cow::Borrowed(&[][..]),
+            };
             for start in (0..described.len()).step_by(AT_ONCE) {
                 let end = described.len().min(start + AT_ONCE);
                 stretch.resize(end - start, 0.0);
                 if mesh.replica.rank() == root {
-                    stretch.copy_from_slice(&tensors[at].2[start..end]);
+                    stretch.copy_from_slice(&whole[start..end]);
                 }
                 if root > 0 {
                     mesh.replica.broadcast(root, &mut stretch)?;
@@ -135,7 +174,7 @@ impl Trainer {
         let mut missing: BTreeMap<String, Vec<usize>> = self
             .own_tensors()
             .into_iter()
-            .map(|(name, shape, _)| (name, shape))
+            .map(|tensor| (tensor.name.clone(), tensor.shape()))
             .collect();
         for described in described {
             let mut values = match &mut reader {
@@ -178,43 +217,46 @@ impl Trainer {
         Ok(Some(state))
     }
 
-    /// Name, shape and elements of what a checkpoint has of this rank's.
-    fn own_tensors(&self) -> Vec<(String, Vec<usize>, &[f32])> {
+    /// What a checkpoint has of this rank's.
+    fn own_tensors(&self) -> Vec<Tensor<'_>> {
         let stores = [self.model.trainable(), self.model.non_trainable()];
         let variables = stores.into_iter().flat_map(|store| {
-            let variables = store.variables().iter();
-            variables.map(|one| (one.path.clone(), one.sizes(), &store.as_slice()[one.span()]))
+            store.variables().iter().map(|variable| Tensor {
+                name: variable.path.clone(),
+                sizes: &variable.shape,
+                held: variable.held.as_ref(),
+                values: &store.as_slice()[variable.span()],
+            })
         });
         let mut tensors: Vec<_> = variables.collect();
         for variable in self.optimizer.variables() {
-            let OptimizerValue::Float32(values) = variable.value else {
-                continue;
-            };
-            let shape = variable
-                .shape
-                .iter()
-                .map(|&size| usize::try_from(size).unwrap_or(0));
-            tensors.push((
-                format!("{OPTIMIZER}{}", variable.key),
-                shape.collect(),
-                values,
-            ));
+            if let OptimizerValue::Float32(values) = variable.value {
+                tensors.push(Tensor {
+                    name: format!("{OPTIMIZER}{}", variable.key),
+                    sizes: variable.shape,
+                    held: variable.part,
+                    values,
+                });
+            }
         }
         tensors
     }
 
-    /// Gives a variable or one of the optimizer's its elements.
-    fn take_tensor(&mut self, name: &str, values: &[f32]) -> Result<(), Error> {
-        if let Some(key) = name.strip_prefix(OPTIMIZER) {
-            let variables = self.optimizer.variables();
-            let at = variables.iter().position(|variable| variable.key == key);
-            let mut all = self.optimizer.values_mut();
-            if let Some(OptimizerValueMut::Float32(own)) = at.and_then(|at| all.get_mut(at)) {
-                own.copy_from_slice(values);
-            }
-            return Ok(());
+    /// Gives a variable or one of the optimizer's its elements, or what this rank has of them.
+    fn take_tensor(&mut self, name: &str, whole: &[f32]) -> Result<(), Error> {
+        let own = self.own_tensors().into_iter().find(|one| one.name == name);
+        let held = own.and_then(|own| own.held.cloned());
+        let values = held.map_or(Cow::Borrowed(whole), |held| held.take(whole).into());
+        let Some(key) = name.strip_prefix(OPTIMIZER) else {
+            return Ok(self.model.set_by_path(name, &values)?);
+        };
+        let variables = self.optimizer.variables();
+        let at = variables.iter().position(|variable| variable.key == key);
+        let mut all = self.optimizer.values_mut();
+        if let Some(OptimizerValueMut::Float32(own)) = at.and_then(|at| all.get_mut(at)) {
+            own.copy_from_slice(&values);
         }
-        Ok(self.model.set_by_path(name, values)?)
+        Ok(())
     }
 
     /// Whether this rank has a part of what goes into a checkpoint, which it must lend rank 0.

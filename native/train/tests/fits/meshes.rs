@@ -90,6 +90,21 @@ fn compare(job: &Job, sizes: &[usize], meshes: &[Value], tolerance: f64) {
     }
 }
 
+/// Of whose layers some add to the loss.
+fn convolutional() -> Value {
+    json!([
+        {"class_name": "Reshape", "config": {"name": "image", "target_shape": [2, 2, 1]}},
+        {"class_name": "Conv2D", "config": {
+            "name": "conv", "filters": 8, "kernel_size": [2, 2], "padding": "same",
+            "activation": "relu", "kernel_regularizer": {"class_name": "L2", "config": {"l2": 0.01}}}},
+        {"class_name": "MaxPooling2D", "config": {"name": "pool", "pool_size": [2, 2], "padding": "same"}},
+        {"class_name": "Flatten", "config": {"name": "flat", }},
+        dense("hidden", 12, "tanh"),
+        {"class_name": "Dense", "config": {"name": "classes", "units": 2, "activation": "softmax",
+            "activity_regularizer": {"class_name": "L1", "config": {"l1": 0.001}}}}
+    ])
+}
+
 /// Every order of work, with a batch in parts that do not divide it.
 fn meshes(pipeline: usize) -> Vec<Value> {
     [("gpipe", 1), ("gpipe", 3), ("1f1b", 1), ("1f1b", 5)]
@@ -97,6 +112,35 @@ fn meshes(pipeline: usize) -> Vec<Value> {
             json!({"pipeline": pipeline, "micro_batches": parts, "schedule": schedule})
         })
         .to_vec()
+}
+
+/// Weights split between ranks, alone and of stages.
+fn split() -> Vec<Value> {
+    vec![
+        json!({"tensor": 2}),
+        json!({"tensor": 4}),
+        json!({"tensor": 2, "pipeline": 2, "micro_batches": 3, "schedule": "1f1b"}),
+    ]
+}
+
+#[test]
+fn weights_split_between_ranks_come_to_what_whole_ones_do() {
+    let mut job = Job::new(perceptron(), json!({"optimizer": "adam"}));
+    job.validation = partitions(&[150]).swap_remove(0);
+    compare(&job, &[333], &split(), 1e-5);
+    compare(&job, &[200, 133], &split(), 1e-5);
+    let clipped = json!({"class_name": "Adam", "config": {"global_clipnorm": 0.1}});
+    let mut job = Job::new(perceptron(), json!({"optimizer": clipped}));
+    job.model = block();
+    compare(&job, &[160], &split(), 1e-5);
+    compare(&job, &[90, 70], &split()[2..], 1e-5);
+    let job = Job::new(embedded(30_001), json!({"optimizer": "adagrad"}));
+    compare(&job, &[150, 130], &split(), 1e-5);
+    let job = Job::new(
+        convolutional(),
+        json!({"loss": "sparse_categorical_crossentropy"}),
+    );
+    compare(&job, &[170], &split(), 1e-5);
 }
 
 #[test]
@@ -109,20 +153,9 @@ fn a_perceptron_in_stages() {
 
 #[test]
 fn a_convolutional_network_in_stages_as_the_user_cuts_it() {
-    let layers = json!([
-        {"class_name": "Reshape", "config": {"name": "image", "target_shape": [2, 2, 1]}},
-        {"class_name": "Conv2D", "config": {
-            "name": "conv", "filters": 8, "kernel_size": [2, 2], "padding": "same",
-            "activation": "relu", "kernel_regularizer": {"class_name": "L2", "config": {"l2": 0.01}}}},
-        {"class_name": "MaxPooling2D", "config": {"name": "pool", "pool_size": [2, 2], "padding": "same"}},
-        {"class_name": "Flatten", "config": {"name": "flat", }},
-        dense("hidden", 12, "tanh"),
-        {"class_name": "Dense", "config": {"name": "classes", "units": 2, "activation": "softmax",
-            "activity_regularizer": {"class_name": "L1", "config": {"l1": 0.001}}}}
-    ]);
     let settings = json!({"optimizer": {"class_name": "Adam", "config": {"global_clipnorm": 0.5}},
         "loss": "sparse_categorical_crossentropy"});
-    let job = Job::new(layers, settings);
+    let job = Job::new(convolutional(), settings);
     let cuts = [
         json!({"conv": 0, "pool": 1, "hidden": 2}),
         json!({"hidden": 1, "classes": 2}),
@@ -226,13 +259,21 @@ fn normalization_sees_the_parts_of_a_batch_and_goes_on_with_their_statistics() {
 fn a_fit_whose_stage_is_killed_goes_on_from_its_last_checkpoint() {
     let settings = json!({"epochs": 4, "checkpoint_every_steps": 3, "optimizer": "adam"});
     let job = Job::new(perceptron(), settings);
-    let mesh = json!({"pipeline": 2, "micro_batches": 4, "schedule": "1f1b"});
+    for mesh in [
+        json!({"pipeline": 2, "micro_batches": 4, "schedule": "1f1b"}),
+        json!({"tensor": 2}),
+    ] {
+        kill_each(&job, &mesh);
+    }
+}
+
+fn kill_each(job: &Job, mesh: &Value) {
     let rows = on_mesh(&partitions(&[400, 300]), 2);
     let folder = tempfile::tempdir().unwrap();
-    let undisturbed = fit(&with_mesh(&job, &mesh), &rows, folder.path());
+    let undisturbed = fit(&with_mesh(job, mesh), &rows, folder.path());
     let expected = state(folder.path());
     for killed in 0..4 {
-        let mut job = with_mesh(&job, &mesh);
+        let mut job = with_mesh(job, mesh);
         job.run_id += &format!("killed-{killed}");
         job.pauses = vec![Duration::from_millis(60); 4];
         job.killed = Some((killed, Duration::from_millis(400)));

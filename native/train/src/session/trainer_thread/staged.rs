@@ -14,7 +14,7 @@ use crate::step::Trainer;
 use flambeau_collective::Communicator;
 use flambeau_formats::checkpoint::stretches::Reader;
 use flambeau_keras::optimizers::Optimizer;
-use flambeau_keras::{Holds, Model, ReadOptions};
+use flambeau_keras::{Holds, Model, ReadOptions, TensorPart};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -36,9 +36,15 @@ impl Source {
     }
 
     /// What `holds` says of the model, and an optimizer for it.
-    fn read(&self, config: &FitSession, holds: Holds) -> Result<(Model, Optimizer), Error> {
+    fn read(
+        &self,
+        config: &FitSession,
+        holds: Holds,
+        tensor: TensorPart,
+    ) -> Result<(Model, Optimizer), Error> {
         let options = ReadOptions {
             holds,
+            tensor,
             ..read_options(&config.fit, &self.weights)?
         };
         let (model, _) = Model::read(&self.model, &options)?;
@@ -55,7 +61,7 @@ impl Source {
 pub(super) fn check(model: &Model, mesh: &config::Mesh) -> Result<(), Error> {
     if model.sums_over_replicas() {
         return Err(Error::Config(
-            "pipelineStages is above 1, but a synchronized BatchNormalization adds up over all rows of \
+            "pipelineStages or tensorParallel is above 1, but a synchronized BatchNormalization adds up over all rows of \
              a step: set synchronized to False"
                 .to_owned(),
         ));
@@ -95,7 +101,20 @@ pub(super) fn trainer(
         ))
     })?;
     let stages = whole.stages(mesh.pipeline, &by_layer)?;
-    let (model, optimizer) = source.read(config, Holds::Stage(stages, ranks.place.stage))?;
+    let part = TensorPart {
+        index: ranks.place.part,
+        count: ranks.grid.parts,
+    };
+    let holds = Holds::Stage(stages, ranks.place.stage);
+    let (model, optimizer) = source.read(config, holds, part)?;
+    let split = model.trainable().variables().iter();
+    let split: Vec<_> = split
+        .filter(|one| one.held.is_some())
+        .map(|one| &one.path)
+        .collect();
+    if ranks.grid.parts > 1 {
+        log::info!("split between {} workers: {split:?}", ranks.grid.parts);
+    }
     let rows = config.rows_of_a_step();
     let seed = config.fit.seed;
     Trainer::on_mesh(model, objective, optimizer, world, (ranks, rows), seed)
