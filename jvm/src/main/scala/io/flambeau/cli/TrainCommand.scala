@@ -30,6 +30,7 @@ private[cli] object TrainCommand extends Command {
     Flag("weight", "row weight column"),
     Flag("class-weight", "JSON of class ids with the weights of their rows"),
     Flag("optimizer", "Keras name or JSON; the .keras file's own if absent"),
+    Flag("learning-rate", "instead of the one that the optimizer says"),
     Flag("loss", "Keras name or JSON; the .keras file's own if absent"),
     Flag("loss-weights", "JSON, of a model with several outputs"),
     Flag("metrics", "Keras names by commas, or one in JSON"),
@@ -130,6 +131,7 @@ private[cli] object TrainCommand extends Command {
     arguments.get("weight").foreach(estimator.setWeightCol)
     arguments.get("class-weight").foreach(estimator.setClassWeight)
     arguments.get("optimizer").foreach(estimator.setOptimizer)
+    whenSet("learning-rate")(name => estimator.setLearningRate(arguments.number(name)))
     arguments.get("loss").foreach(estimator.setLoss)
     arguments.get("loss-weights").foreach(estimator.setLossWeights)
     arguments.list("metrics").foreach(metrics => estimator.setMetrics(metrics.toArray))

@@ -29,9 +29,11 @@ final class KerasEstimator(override val uid: String)
   def this() = this(Identifiable.randomUID("keras"))
 
   def setModel(value: String): this.type = set(model, value)
-  def setModelBytes(value: String): this.type = set(modelBytes, value)
-  def setModelBytes(value: Array[Byte]): this.type = set(modelBytes, java.util.Base64.getEncoder.encodeToString(value))
+
+  /** @param archive the bytes of a .keras or .h5 file */
+  def setModel(archive: Array[Byte]): this.type = set(model, ModelSource.dataUri(archive))
   def setOptimizer(value: String): this.type = set(optimizer, value)
+  def setLearningRate(value: Double): this.type = set(learningRate, value)
   def setMetrics(value: Array[String]): this.type = set(metrics, value)
   def setLabelCol(value: String): this.type = set(labelCol, value)
   def setLabelCols(value: Array[String]): this.type = set(labelCols, value)
@@ -155,6 +157,9 @@ final class KerasEstimator(override val uid: String)
     Seq(numPs, maxStaleness).filter(isSet(_) && !isAsync).foreach { param =>
       throw new ConfigException(s"${param.name} is set, but strategy is sync, which has no servers. Try: strategy async")
     }
+    if (isSet(learningRate) && !isSet(optimizer)) {
+      throw new ConfigException("learningRate is set without optimizer, whose learning rate it is. Try: set both")
+    }
     get(globalBatchSize).foreach { rows =>
       if (isSet(batchSize)) throw new ConfigException("batchSize and globalBatchSize are both set. Try: clear one of them")
       if (rows < $(numWorkers)) {
@@ -180,12 +185,8 @@ final class KerasEstimator(override val uid: String)
 
   override def copy(extra: ParamMap): KerasEstimator = defaultCopy(extra)
 
-  private def modelSource(conf: Configuration): Array[Byte] = get(modelBytes) match {
-    case Some(base64) => ModelSource.decode(base64)
-    case None =>
-      val text = required(model, "setModel with the model's JSON or path, or setModelBytes with a .keras file")
-      ModelSource.read(text, conf)
-  }
+  private def modelSource(conf: Configuration): Array[Byte] =
+    ModelSource.read(required(model, "setModel with the model's JSON, path or bytes"), conf)
 
   private def validation: Validation = (get(validationIndicatorCol), $(validationSplit)) match {
     case (Some(_), fraction) if fraction > 0 =>
@@ -200,13 +201,14 @@ final class KerasEstimator(override val uid: String)
     def initial(files: InitialWeights): JValue =
       ("lengths" -> files.lengths) ~ ("skip_mismatch" -> $(skipMismatch))
     def spec(param: Param[String]): JValue = get(param).fold[JValue](JNull)(ModelSource.spec)
+    def rated(optimizer: JValue): JValue = get(learningRate).fold(optimizer)(ModelSource.withLearningRate(optimizer, _))
     // One text in JSON is a list or a dictionary by output, as Keras takes it.
     def specs(texts: Array[String]): JValue = texts match {
       case Array(text) if text.trim.startsWith("[") || ModelSource.isMapping(text) => ModelSource.json("metrics", text)
       case several => several.toList.map(ModelSource.spec)
     }
     compact(
-      ("optimizer" -> spec(optimizer)) ~
+      ("optimizer" -> rated(spec(optimizer))) ~
         ("loss" -> spec(loss)) ~
         ("metrics" -> get(metrics).map(specs)) ~
         ("weighted_metrics" -> get(weightedMetrics).map(specs)) ~

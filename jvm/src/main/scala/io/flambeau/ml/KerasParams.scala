@@ -108,13 +108,13 @@ trait KerasColumnParams extends Params {
 trait KerasParams extends KerasColumnParams with HasSeed {
 
   final val model: Param[String] =
-    new Param[String](this, "model", "the Keras model: its JSON, or the path of a .json, .keras or .h5 file")
-
-  final val modelBytes: Param[String] =
-    new Param[String](this, "modelBytes", "a .keras or .h5 file as base64; wins over model")
+    new Param[String](this, "model", "the Keras model: its JSON, the path of a .json, .keras or .h5 file, or such a file as a data: URI")
 
   final val optimizer: Param[String] =
     new Param[String](this, "optimizer", "optimizer: a Keras name or a Keras config in JSON")
+
+  final val learningRate: DoubleParam = new DoubleParam(
+    this, "learningRate", "learning rate, instead of the one that optimizer says", ParamValidators.gtEq(0))
 
   final val metrics: StringArrayParam =
     new StringArrayParam(this, "metrics", "metrics: Keras names or Keras configs in JSON")
@@ -247,8 +247,8 @@ trait KerasParams extends KerasColumnParams with HasSeed {
     skipMismatch -> false, exportFormats -> Array("keras"), validationSplit -> 0.0, checkpointEveryEpochs -> 1, keepCheckpoints -> 5, resume -> true, verbose -> 1)
 
   final def getModel: String = $(model)
-  final def getModelBytes: String = $(modelBytes)
   final def getOptimizer: String = $(optimizer)
+  final def getLearningRate: Double = $(learningRate)
   final def getMetrics: Array[String] = $(metrics)
   final def getLabelCol: String = $(labelCol)
   final def getLabelCols: Array[String] = $(labelCols)

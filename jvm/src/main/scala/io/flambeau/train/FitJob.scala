@@ -27,7 +27,10 @@ object FitJob {
    * @param progress where to print a line per step or epoch, if anywhere
    * @throws io.flambeau.FlambeauException the failure that came first, on any rank
    */
-  def run(data: Dataset[_], spec: FitSpec, progress: Option[PrintStream]): FitResult = {
+  def run(data: Dataset[_], spec: FitSpec, progress: Option[PrintStream]): FitResult =
+    DirectoryClaim.during(spec.modelDir, data.sparkSession.sparkContext.hadoopConfiguration)(train(data, spec, progress))
+
+  private def train(data: Dataset[_], spec: FitSpec, progress: Option[PrintStream]): FitResult = {
     val spark = data.sparkSession
     val sc = spark.sparkContext
     DriverCheck.fit(spec.columns, data.schema, parse(spec.training), spec.files.model, spec.files.weights)
@@ -59,7 +62,7 @@ object FitJob {
             sc.runJob(ended.repartition(1), OutcomeBytes.join(_: Iterator[Array[Byte]])).toSeq.flatMap(OutcomeBytes.split)
           case Some(servers) =>
             if (spec.inputMode == InputMode.Direct) Splits.allowAnyTask(sc)
-            ServedJob.run(sources, servers, task)
+            SlotQueue.during(sc, servers + spec.numWorkers)(ServedJob.run(sources, servers, task))
         }
       }
       printer.foreach(_.finish())
