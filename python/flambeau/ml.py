@@ -88,6 +88,7 @@ class FitSettings(PredictSettings, total=False):
     maxStaleness: int
     validationIndicatorCol: str
     validationSplit: float
+    evaluator: bool
     modelDir: str
     checkpointEveryEpochs: int
     checkpointEverySteps: int

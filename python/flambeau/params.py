@@ -309,6 +309,12 @@ class EstimatorParams(ModelParams):
         "with strategy 'async': batches that a worker may be ahead of the slowest",
         TypeConverters.toInt,
     )
+    evaluator: Param[bool] = Param(
+        Params._dummy(),
+        "evaluator",
+        "whether a task of its own validates the checkpoint of each epoch while training goes on",
+        TypeConverters.toBoolean,
+    )
     modelDir: Param[str] = Param(
         Params._dummy(),
         "modelDir",

@@ -21,6 +21,7 @@ private[cli] object TrainCommand extends Command {
     Tables.TriggerFlag,
     Flag("validation", "a table of the same columns that only validates"),
     Flag("validation-split", "fraction of the table that only validates"),
+    Flag("evaluator", "whether a task of its own validates while training goes on", default = Some("false")),
     Flag("label", "label column", default = Some("label")),
     Flag("labels", "label columns of a model with several outputs, by commas; instead of label"),
     Flag("label-mapping", "JSON of the outputs' names with label columns; instead of label"),
@@ -110,6 +111,7 @@ private[cli] object TrainCommand extends Command {
       .setLocalSteps(arguments.count("local-steps"))
       .setShardOptimizerState(arguments.flag("shard-optimizer-state"))
       .setStrategy(arguments.choice("strategy", "sync", "async"))
+      .setEvaluator(arguments.flag("evaluator"))
       .setNullPolicy(arguments.choice("null-policy", "error", "zero", "drop"))
       .setSkipMismatch(arguments.flag("skip-mismatch"))
       .setCheckpointEveryEpochs(arguments.count("checkpoint-every-epochs"))

@@ -69,6 +69,7 @@ final class KerasEstimator(override val uid: String)
   def setMaxStaleness(value: Long): this.type = set(maxStaleness, value)
   def setValidationIndicatorCol(value: String): this.type = set(validationIndicatorCol, value)
   def setValidationSplit(value: Double): this.type = set(validationSplit, value)
+  def setEvaluator(value: Boolean): this.type = set(evaluator, value)
   def setModelDir(value: String): this.type = set(modelDir, value)
   def setCheckpointEveryEpochs(value: Int): this.type = set(checkpointEveryEpochs, value)
   def setCheckpointEverySteps(value: Long): this.type = set(checkpointEverySteps, value)
@@ -112,6 +113,9 @@ final class KerasEstimator(override val uid: String)
       throw new ConfigException(
         "strategy is async, but a stream trains each micro-batch in step, to know what it has trained. Try: strategy sync")
     }
+    if ($(evaluator)) {
+      throw new ConfigException("evaluator is set, but a stream validates each micro-batch by itself. Try: clear evaluator")
+    }
     val query = Option(batch.sparkSession.sparkContext.getLocalProperty(KerasEstimator.QueryId))
     // Whoever calls this without a query numbers the batches of one directory.
     val stream = query.getOrElse(UUID.nameUUIDFromBytes($(modelDir).getBytes(UTF_8)).toString)
@@ -126,6 +130,7 @@ final class KerasEstimator(override val uid: String)
   private def run(dataset: Dataset[_], validation: Validation, microBatch: Option[MicroBatch]): FitResult = {
     transformSchema(dataset.schema)
     checkSteps()
+    if ($(evaluator)) checkEvaluator(validation)
     val conf = dataset.sparkSession.sparkContext.hadoopConfiguration
     val weights = get(initialWeights).map(InitialWeights.read(_, conf))
     val spec = FitSpec(
@@ -141,6 +146,7 @@ final class KerasEstimator(override val uid: String)
       keepCheckpoints = if (microBatch.isDefined) $(keepCheckpoints).max(2) else $(keepCheckpoints),
       resume = $(resume),
       servers = Option.when(isAsync)($(numPs)),
+      evaluator = Option.when($(evaluator))($(checkpointEveryEpochs)),
       microBatch = microBatch)
     FitJob.run(dataset, spec, Option.when($(verbose) > 0)(System.out))
   }
@@ -167,6 +173,20 @@ final class KerasEstimator(override val uid: String)
           s"globalBatchSize is $rows, which leaves some of the ${$(numWorkers)} workers without a row. Try: at least " +
             s"${$(numWorkers)}, or fewer workers")
       }
+    }
+  }
+
+  /** Refuses an evaluator that would see nothing. */
+  private def checkEvaluator(validation: Validation): Unit = {
+    required(modelDir, "setModelDir: the evaluator takes the weights from the checkpoints there")
+    if (validation == Validation.NoRows) {
+      throw new ConfigException(
+        "evaluator is set, but there are no rows to validate with. Try: validationSplit, validationIndicatorCol or a " +
+          "second DataFrame")
+    }
+    if (isAsync) {
+      throw new ConfigException(
+        "evaluator is set, but strategy is async, where workers validate without holding each other up. Try: clear evaluator")
     }
   }
 

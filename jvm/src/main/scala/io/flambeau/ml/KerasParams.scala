@@ -223,6 +223,9 @@ trait KerasParams extends KerasColumnParams with HasSeed {
     this, "validationSplit", "fraction of the rows, drawn with the seed, that only validate",
     ParamValidators.inRange(0.0, 1.0, lowerInclusive = true, upperInclusive = false))
 
+  final val evaluator: BooleanParam = new BooleanParam(
+    this, "evaluator", "whether a task of its own validates the checkpoint of each epoch while training goes on")
+
   final val modelDir: Param[String] = new Param[String](
     this, "modelDir", "directory for checkpoints, TensorBoard events and the exported model; none if not set")
 
@@ -244,7 +247,7 @@ trait KerasParams extends KerasColumnParams with HasSeed {
   setDefault(
     labelCol -> "label", labelEncoding -> "none", batchSize -> 32, epochs -> 1, numWorkers -> 1, seed -> 42L, shuffle -> true,
     allreduceDtype -> "float32", localSteps -> 1, shardOptimizerState -> false, strategy -> "sync", numPs -> 1, dropRemainder -> false, repeat -> false, inputMode -> "spark", shuffleBuffer -> 4096,
-    skipMismatch -> false, exportFormats -> Array("keras"), validationSplit -> 0.0, checkpointEveryEpochs -> 1, keepCheckpoints -> 5, resume -> true, verbose -> 1)
+    skipMismatch -> false, exportFormats -> Array("keras"), validationSplit -> 0.0, evaluator -> false, checkpointEveryEpochs -> 1, keepCheckpoints -> 5, resume -> true, verbose -> 1)
 
   final def getModel: String = $(model)
   final def getOptimizer: String = $(optimizer)
@@ -281,6 +284,7 @@ trait KerasParams extends KerasColumnParams with HasSeed {
   final def getMaxStaleness: Long = $(maxStaleness)
   final def getValidationIndicatorCol: String = $(validationIndicatorCol)
   final def getValidationSplit: Double = $(validationSplit)
+  final def getEvaluator: Boolean = $(evaluator)
   final def getModelDir: String = $(modelDir)
   final def getCheckpointEveryEpochs: Int = $(checkpointEveryEpochs)
   final def getCheckpointEverySteps: Long = $(checkpointEverySteps)

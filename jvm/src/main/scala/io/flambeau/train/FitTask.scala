@@ -7,6 +7,7 @@ import scala.util.control.NonFatal
 
 import org.apache.spark.{BarrierTaskContext, TaskContext}
 import org.apache.spark.broadcast.Broadcast
+import org.apache.spark.sql.catalyst.InternalRow
 import org.apache.spark.sql.flambeau.{ArrowSchema, SparkInternals}
 import org.apache.spark.sql.types.StructType
 import org.apache.spark.util.{CollectionAccumulator, SerializableConfiguration}
@@ -63,6 +64,20 @@ private[train] final case class FitTask(
     Iterator(attempt(source, place, !_.isRetryable))
   }
 
+  /** As the one task that validates checkpoints of a fit elsewhere; all rows are to validate with. */
+  def evaluate(rows: Iterator[InternalRow]): Seq[JObject] = {
+    NativeLibrary.load()
+    val place = Place.Evaluator(TaskContext.get())
+    val localDir = scratch(place.context)
+    val session = open(place, localDir, None)
+    try {
+      val directory = openDirectory(place).getOrElse(throw new IllegalStateException("an evaluator without modelDir"))
+      val report = new ProgressReport(progress, place.attempt)
+      val events = new RankEvents(session, Some(directory), report, System.nanoTime())
+      new Evaluator(session, directory, events, localDir).run(rows, schema)
+    } finally session.close()
+  }
+
   private def attempt(source: RankSource, place: Place, isValue: FlambeauException => Boolean): Outcome = {
     val started = System.nanoTime()
     // Without the library a rank cannot tell its peers anything: it fails at once, and Spark then
@@ -104,11 +119,9 @@ private[train] final case class FitTask(
 
   private def train(source: RankSource, place: Place, started: Long): Outcome = {
     val context = place.context
-    val localDir = SparkInternals.createLocalDir()
-    context.addTaskCompletionListener[Unit](_ => SparkInternals.deleteLocalDir(localDir))
+    val localDir = scratch(context)
     val directory = openDirectory(place)
-    val document = config(place, localDir, resumed(directory, place, localDir))
-    val session = Session.open(document, ArrowSchema.message(schema), model.value, secret.key(), weights.value)
+    val session = open(place, localDir, resumed(directory, place, localDir))
     try {
       val events = new RankEvents(session, directory, new ProgressReport(progress, place.attempt), started)
       val result = feed(source, session, events, context)
@@ -118,6 +131,17 @@ private[train] final case class FitTask(
       } else Followed
     } finally session.close()
   }
+
+  /** A local folder until the task ends. */
+  private def scratch(context: TaskContext): Path = {
+    val localDir = SparkInternals.createLocalDir()
+    context.addTaskCompletionListener[Unit](_ => SparkInternals.deleteLocalDir(localDir))
+    localDir
+  }
+
+  private def open(place: Place, localDir: Path, checkpoint: Option[Path]): Session =
+    Session.open(
+      config(place, localDir, checkpoint), ArrowSchema.message(schema), model.value, secret.key(), weights.value)
 
   private def config(place: Place, localDir: Path, checkpoint: Option[Path]): JObject =
     ("kind" -> "fit") ~
@@ -204,6 +228,17 @@ private[train] object FitTask {
           ("hosts" -> hosts) ~
           ("bind_host" -> hosts(rank))
       override def more: JObject = JObject()
+    }
+
+    /** Of none of them. */
+    final case class Evaluator(context: TaskContext) extends Place {
+      override def rank: Int = 0
+      override def attempt: Int = context.attemptNumber()
+      override def meeting: JObject = {
+        val host = SparkInternals.executorHosts.head
+        ("stage_id" -> 0) ~ ("stage_attempt" -> 0) ~ ("world_size" -> 1) ~ ("hosts" -> List(host)) ~ ("bind_host" -> host)
+      }
+      override def more: JObject = "evaluator" -> true
     }
 
     /** Of a fit of `ranks` that come and go: the first is looked for on all executors. */
