@@ -219,6 +219,22 @@ class KerasEstimator(_Copied, JavaEstimator[KerasModel], EstimatorParams, _Persi
         return (self.copy(params) if params else self)._fit_validated(dataset, validation_data)
 
     @from_jvm()
+    def fitEach(self, dataset: DataFrame, by: str) -> dict[Any, KerasModel]:  # noqa: N802
+        """Train a model of its own for each value of column `by`, on the rows of that value.
+
+        Each trains in one task, as many at once as there are slots. Values are strings, whole
+        numbers or booleans; the models come by their values.
+        """
+        self._transfer_params_to_java()
+        java_estimator: Any = self._java_obj
+        found = java_estimator.fitEach(dataset._jdf, by).iterator()
+        models = {}
+        while found.hasNext():
+            pair = found.next()
+            models[pair._1()] = self._copyValues(self._create_model(pair._2()))
+        return models
+
+    @from_jvm()
     def _fit(self, dataset: DataFrame) -> KerasModel:
         return super()._fit(dataset)
 

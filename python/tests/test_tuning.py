@@ -125,6 +125,16 @@ def test_models_of_many_maps_come_from_any_thread(estimator, data):
         assert fitted[index].history == estimator.fit(data, maps[index]).history
 
 
+def test_each_value_of_a_column_has_its_model(estimator, data):
+    models = estimator.fitEach(data.withColumn("half", data["id"] % 2), "half")
+    assert sorted(models) == [0, 1]
+    assert all(isinstance(model, KerasModel) for model in models.values())
+    assert models[0].history != models[1].history
+    assert models[0].transform(data).columns == [*data.columns, "prediction", "output"]
+    with pytest.raises(ConfigException, match="'quarter' is no column"):
+        estimator.fitEach(data, "quarter")
+
+
 def test_a_learning_rate_needs_an_optimizer_that_it_is_of(networks, data):
     compiled = KerasEstimator(model=networks[1], featuresCol="image", learningRate=0.1)
     with pytest.raises(ConfigException, match="learningRate is set without optimizer"):

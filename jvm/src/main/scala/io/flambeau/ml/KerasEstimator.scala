@@ -96,6 +96,27 @@ final class KerasEstimator(override val uid: String)
   }
 
   /**
+   * Trains a model of its own for each value of column `by`, on the rows of that value: each in one task, as many at
+   * once as there are slots. `by` is no feature unless it is named as one, too.
+   *
+   * @return the models by their values, whose type is that of `by`: strings, whole numbers or booleans
+   * @throws io.flambeau.FlambeauException the failure of one of the fits, which names its value
+   */
+  def fitEach(dataset: Dataset[_], by: String): Map[Any, KerasModel] = {
+    FitEachJob.checkKey(dataset.schema, by)
+    val alone = Seq[(Boolean, String)](
+      ($(numWorkers) > 1, "numWorkers is above 1"), (isAsync, "strategy is async"), ($(evaluator), "evaluator is set"),
+      (mode == InputMode.Direct, "inputMode is direct"), (isSet(modelDir), "modelDir is set"))
+    alone.collectFirst { case (true, what) => what }.foreach { what =>
+      throw new ConfigException(s"$what, but fitEach trains each model in one task and gives it back. Try: clear it")
+    }
+    transformSchema(dataset.schema)
+    checkSteps()
+    val results = FitEachJob.run(dataset, specOf(dataset, validation, None), by)
+    results.map { case (value, result) => value -> modelOf(result) }.toMap
+  }
+
+  /**
    * Trains on a micro-batch of a stream, from where the one before it ended:
    * `stream.writeStream.foreachBatch(estimator.fitBatch _)`. The model stays in the executors between
    * micro-batches. Each leaves a checkpoint and the export in `modelDir`, and one that Spark repeats
@@ -123,17 +144,23 @@ final class KerasEstimator(override val uid: String)
   }
 
   private def fit(dataset: Dataset[_], validation: Validation): KerasModel = {
-    val result = run(dataset, validation, None)
-    copyValues(new KerasModel(uid, result.model, result.history).setParent(this))
+    modelOf(run(dataset, validation, None))
   }
+
+  private def modelOf(result: FitResult): KerasModel =
+    copyValues(new KerasModel(uid, result.model, result.history).setParent(this))
 
   private def run(dataset: Dataset[_], validation: Validation, microBatch: Option[MicroBatch]): FitResult = {
     transformSchema(dataset.schema)
     checkSteps()
     if ($(evaluator)) checkEvaluator(validation)
+    FitJob.run(dataset, specOf(dataset, validation, microBatch), Option.when($(verbose) > 0)(System.out))
+  }
+
+  private def specOf(dataset: Dataset[_], validation: Validation, microBatch: Option[MicroBatch]): FitSpec = {
     val conf = dataset.sparkSession.sparkContext.hadoopConfiguration
     val weights = get(initialWeights).map(InitialWeights.read(_, conf))
-    val spec = FitSpec(
+    FitSpec(
       files = ModelFiles(modelSource(conf), weights.map(_.bytes).orNull),
       columns = columns,
       training = trainingJson(weights, $(seed) + microBatch.fold(0L)(_.number)),
@@ -148,7 +175,6 @@ final class KerasEstimator(override val uid: String)
       servers = Option.when(isAsync)($(numPs)),
       evaluator = Option.when($(evaluator))($(checkpointEveryEpochs)),
       microBatch = microBatch)
-    FitJob.run(dataset, spec, Option.when($(verbose) > 0)(System.out))
   }
 
   private def isAsync: Boolean = $(strategy) == "async"
