@@ -22,23 +22,27 @@ if TYPE_CHECKING:
     Spec: TypeAlias = str | Mapping[str, Any] | keras.Optimizer | keras.Loss | keras.Metric
 
 
-def model_params(model: Model) -> dict[str, str]:
-    """Return the JVM params that describe `model`: either `model` or `modelBytes`.
+# Before the base64 of a file that travels as text, in the jar too.
+_DATA_URI = "data:application/octet-stream;base64,"
+
+
+def model_text(model: Model) -> str:
+    """Return the text that the jar takes for `model`.
 
     A string is Keras JSON text, or a path or URI of a .json or .keras file that Spark can read; a
-    `pathlib.Path` is a local file. A `keras.Model` goes along whole, as the base64 of its .keras
+    `pathlib.Path` is a local file. A `keras.Model` goes along whole, as a data: URI of its .keras
     file: with its weights, and with its compile settings if it has been compiled.
 
     Raises TypeError for anything else, and ValueError for a compiled model whose file would not say
     all of a loss or metric.
     """
     if isinstance(model, str):
-        return {"model": model}
+        return model
     if isinstance(model, os.PathLike):
-        return {"model": Path(model).resolve().as_uri()}
+        return Path(model).resolve().as_uri()
     if _is_keras(model, "Model"):
         _check_compiled(model)
-        return {"modelBytes": encoded_archive(model)}
+        return _DATA_URI + encoded_archive(model)
     raise TypeError(
         f"model is a {_name(model)}; give Keras JSON text, a path or URI of a .json or .keras "
         "file, or a keras.Model of Keras 3"
@@ -87,6 +91,11 @@ def metric_specs(value: object) -> list[str]:
     if any(isinstance(item, list | tuple) or item is None for item in items):
         return [json.dumps([_nested(item) for item in items])]
     return [spec(item) for item in items]
+
+
+def json_text(value: object) -> str:
+    """Return a list or dictionary as JSON; a string stays what it is."""
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _nested(value: object) -> Any:

@@ -11,18 +11,12 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypedDict
 
+from pyspark.ml.param import Param
 from pyspark.ml.util import JavaMLReadable, JavaMLReader, JavaMLWritable
-from pyspark.ml.wrapper import JavaEstimator, JavaModel
+from pyspark.ml.wrapper import JavaEstimator, JavaModel, JavaParams
 
 from flambeau.errors import from_jvm
-from flambeau.keras_spec import (
-    decoded_archive,
-    encoded_archive,
-    metric_specs,
-    model_params,
-    spec,
-    specs,
-)
+from flambeau.keras_spec import decoded_archive, encoded_archive
 from flambeau.params import EstimatorParams, ModelParams
 
 if TYPE_CHECKING:
@@ -55,10 +49,11 @@ class PredictSettings(TypedDict, total=False):
 
 
 class FitSettings(PredictSettings, total=False):
-    """What KerasEstimator takes; every setting is a Param of the same name, bar `model`."""
+    """What KerasEstimator takes; every setting is a Param of the same name."""
 
     model: Model
     optimizer: Spec
+    learningRate: float
     loss: Spec | Sequence[Spec | None] | Mapping[str, Any]
     lossWeights: Sequence[float] | Mapping[str, float]
     metrics: Sequence[Any] | Mapping[str, Any]
@@ -98,6 +93,7 @@ class FitSettings(PredictSettings, total=False):
     layerStages: Mapping[str, int]
     validationIndicatorCol: str
     validationSplit: float
+    evaluator: bool
     modelDir: str
     checkpointEveryEpochs: int
     checkpointEverySteps: int
@@ -106,27 +102,12 @@ class FitSettings(PredictSettings, total=False):
     verbose: int
 
 
-# Settings that are Python values here and JSON in the jar; a string is what it is there.
-_JSON = (
-    "inputMapping",
-    "labelMapping",
-    "lossWeights",
-    "classWeight",
-    "labelEncoding",
-    "sequencePadding",
-    "sequenceTruncating",
-    "layerStages",
-)
-
-
-def _as_text(params: dict[str, Any]) -> dict[str, Any]:
-    """Return the params with those that are JSON in the jar as text."""
-    text = {
-        name: value if isinstance(value, str) else json.dumps(value)
-        for name, value in params.items()
-        if name in _JSON
-    }
-    return params | text
+def _given(settings: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the settings; raise TypeError for one that is None, which the jar cannot take."""
+    for name, value in settings.items():
+        if value is None:
+            raise TypeError(f"{name} is None: leave it out")
+    return settings
 
 
 class _Reader(JavaMLReader[Any]):
@@ -149,7 +130,22 @@ class _Persistent(JavaMLReadable[Any], JavaMLWritable):
         return _Reader(cls)
 
 
-class KerasModel(JavaModel, ModelParams, _Persistent):
+class _Copied(JavaParams):
+    """A stage that outlives a copy that fails: PySpark's takes the object in the JVM with it."""
+
+    def copy(self, extra: Mapping[Param[Any], Any] | None = None) -> Self:
+        """Return a copy with the values of `extra`, which are what the stage itself takes.
+
+        Raises TypeError for a value of another type.
+        """
+        for param in extra or {}:
+            if not isinstance(param, Param):
+                raise TypeError(f"{param!r} is no Param: give one such as stage.epochs")
+        values = {param: param.typeConverter(value) for param, value in (extra or {}).items()}
+        return super().copy(values)
+
+
+class KerasModel(_Copied, JavaModel, ModelParams, _Persistent):
     """A trained Keras model as a Spark ML transformer.
 
     `transform(df)` keeps every column of `df` and adds `outputCol`, the model's output, and
@@ -158,7 +154,7 @@ class KerasModel(JavaModel, ModelParams, _Persistent):
 
     def setParams(self, **settings: Unpack[PredictSettings]) -> Self:
         """Set what is named; the rest stays as it is."""
-        self._set(**_as_text(dict(settings)))
+        self._set(**_given(settings))
         return self
 
     @property
@@ -193,7 +189,7 @@ class KerasModel(JavaModel, ModelParams, _Persistent):
         return super()._transform(dataset)
 
 
-class KerasEstimator(JavaEstimator[KerasModel], EstimatorParams, _Persistent):
+class KerasEstimator(_Copied, JavaEstimator[KerasModel], EstimatorParams, _Persistent):
     """Trains a Keras model on the rows of a DataFrame, inside the Spark executors.
 
     `model` is Keras JSON text, a path or URI of a .json or .keras file, or a `keras.Model`; a
@@ -210,20 +206,7 @@ class KerasEstimator(JavaEstimator[KerasModel], EstimatorParams, _Persistent):
 
     def setParams(self, **settings: Unpack[FitSettings]) -> Self:
         """Set what is named; the rest stays as it is."""
-        params: dict[str, Any] = dict(settings)
-        if "model" in settings:
-            self.clear(self.model)
-            self.clear(self.modelBytes)
-            params.pop("model")
-            params.update(model_params(settings["model"]))
-        if "optimizer" in settings:
-            params["optimizer"] = spec(settings["optimizer"])
-        if "loss" in settings:
-            params["loss"] = specs(settings["loss"])
-        for name in ("metrics", "weightedMetrics"):
-            if name in settings:
-                params[name] = metric_specs(params[name])
-        self._set(**_as_text(params))
+        self._set(**_given(settings))
         return self
 
     def fit(
@@ -239,6 +222,22 @@ class KerasEstimator(JavaEstimator[KerasModel], EstimatorParams, _Persistent):
         if isinstance(params, list | tuple):
             return [self.fit(dataset, each, validation_data=validation_data) for each in params]
         return (self.copy(params) if params else self)._fit_validated(dataset, validation_data)
+
+    @from_jvm()
+    def fitEach(self, dataset: DataFrame, by: str) -> dict[Any, KerasModel]:  # noqa: N802
+        """Train a model of its own for each value of column `by`, on the rows of that value.
+
+        Each trains in one task, as many at once as there are slots. Values are strings, whole
+        numbers or booleans; the models come by their values.
+        """
+        self._transfer_params_to_java()
+        java_estimator: Any = self._java_obj
+        found = java_estimator.fitEach(dataset._jdf, by).iterator()
+        models = {}
+        while found.hasNext():
+            pair = found.next()
+            models[pair._1()] = self._copyValues(self._create_model(pair._2()))
+        return models
 
     @from_jvm()
     def _fit(self, dataset: DataFrame) -> KerasModel:

@@ -1,11 +1,14 @@
 """The Params of the estimator and the model, mirrored by name from the jar.
 
-Defaults are not repeated here: a new stage takes them from its JVM companion.
+Defaults are not repeated here: a new stage takes them from its JVM companion. Keras objects and
+dictionaries become text where a value is set, also in a param map or a grid.
 """
 
 from __future__ import annotations
 
 from pyspark.ml.param import Param, Params, TypeConverters
+
+from flambeau.keras_spec import json_text, metric_specs, model_text, spec, specs
 
 
 class ModelParams(Params):
@@ -27,7 +30,7 @@ class ModelParams(Params):
         Params._dummy(),
         "inputMapping",
         "JSON: each model input's name with its column or columns; wins over featureCols",
-        TypeConverters.toString,
+        json_text,
     )
     predictionCol: Param[str] = Param(
         Params._dummy(),
@@ -66,20 +69,20 @@ class ModelParams(Params):
         "sequencePadding",
         "where arrays that are too short are filled up with zeros or empty strings: 'error', "
         "'pre' or 'post'; or JSON, by the name of an input or output",
-        TypeConverters.toString,
+        json_text,
     )
     sequenceTruncating: Param[str] = Param(
         Params._dummy(),
         "sequenceTruncating",
         "where arrays that are too long are cut: 'error', 'pre' or 'post'; or JSON, by the name "
         "of an input or output",
-        TypeConverters.toString,
+        json_text,
     )
     loss: Param[str] = Param(
         Params._dummy(),
         "loss",
         "Keras loss: a name, or its config in JSON",
-        TypeConverters.toString,
+        specs,
     )
 
 
@@ -89,26 +92,26 @@ class EstimatorParams(ModelParams):
     model: Param[str] = Param(
         Params._dummy(),
         "model",
-        "Keras JSON text, or a path or URI of a .json, .keras or .h5 file",
-        TypeConverters.toString,
-    )
-    modelBytes: Param[str] = Param(
-        Params._dummy(),
-        "modelBytes",
-        "a .keras file in base64, set when model is given as a keras.Model",
-        TypeConverters.toString,
+        "Keras JSON text, a path or URI of a .json, .keras or .h5 file, or a keras.Model",
+        model_text,
     )
     optimizer: Param[str] = Param(
         Params._dummy(),
         "optimizer",
-        "Keras optimizer: a name, or its config in JSON",
-        TypeConverters.toString,
+        "Keras optimizer: a name, its config in JSON, or an object of Keras",
+        spec,
+    )
+    learningRate: Param[float] = Param(
+        Params._dummy(),
+        "learningRate",
+        "learning rate, instead of the one that optimizer says",
+        TypeConverters.toFloat,
     )
     metrics: Param[list[str]] = Param(
         Params._dummy(),
         "metrics",
         "Keras metrics: names, or configs in JSON",
-        TypeConverters.toListString,
+        metric_specs,
     )
     labelCol: Param[str] = Param(
         Params._dummy(),
@@ -126,32 +129,32 @@ class EstimatorParams(ModelParams):
         Params._dummy(),
         "labelMapping",
         "JSON: each model output's name with its label column or columns",
-        TypeConverters.toString,
+        json_text,
     )
     labelEncoding: Param[str] = Param(
         Params._dummy(),
         "labelEncoding",
         "what labels become: 'none', 'one_hot' (of class ids) or 'argmax' (of one-hot vectors); "
         "or JSON, by the name of an output",
-        TypeConverters.toString,
+        json_text,
     )
     lossWeights: Param[str] = Param(
         Params._dummy(),
         "lossWeights",
         "JSON: weights of the outputs' losses, as Keras's compile takes them",
-        TypeConverters.toString,
+        json_text,
     )
     weightedMetrics: Param[list[str]] = Param(
         Params._dummy(),
         "weightedMetrics",
         "metrics that weigh rows: names, or configs in JSON",
-        TypeConverters.toListString,
+        metric_specs,
     )
     classWeight: Param[str] = Param(
         Params._dummy(),
         "classWeight",
         "JSON: class ids with the weights of their rows",
-        TypeConverters.toString,
+        json_text,
     )
     frozenLayers: Param[list[str]] = Param(
         Params._dummy(),
@@ -336,7 +339,13 @@ class EstimatorParams(ModelParams):
         "layerStages",
         "with pipelineStages: JSON, each layer's name with its stage, from 0 on; a layer that is "
         "not named goes with the one before it; by measured time if not set",
-        TypeConverters.toString,
+        json_text,
+    )
+    evaluator: Param[bool] = Param(
+        Params._dummy(),
+        "evaluator",
+        "whether a task of its own validates the checkpoint of each epoch while training goes on",
+        TypeConverters.toBoolean,
     )
     modelDir: Param[str] = Param(
         Params._dummy(),

@@ -11,7 +11,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from flambeau.keras_spec import model_params, spec
+from flambeau.keras_spec import model_text, spec
 
 
 def compiled(keras):
@@ -27,19 +27,19 @@ def compiled(keras):
 
 def test_text_and_uris_go_to_the_jvm_as_they_are():
     for text in ('{"class_name": "Sequential"}', "hdfs:///models/cnn.json", "cnn.keras"):
-        assert model_params(text) == {"model": text}
+        assert model_text(text) == text
 
 
 def test_a_path_object_is_a_local_file():
-    assert model_params(Path("/models/cnn.keras")) == {"model": "file:///models/cnn.keras"}
-    assert model_params(Path("cnn.json")) == {"model": (Path.cwd() / "cnn.json").as_uri()}
+    assert model_text(Path("/models/cnn.keras")) == "file:///models/cnn.keras"
+    assert model_text(Path("cnn.json")) == (Path.cwd() / "cnn.json").as_uri()
 
 
 def test_a_keras_model_travels_with_its_compile_settings(keras):
-    params = model_params(compiled(keras))
+    kind, text = model_text(compiled(keras)).split(",")
 
-    assert list(params) == ["modelBytes"]
-    with zipfile.ZipFile(io.BytesIO(base64.b64decode(params["modelBytes"]))) as archive:
+    assert kind == "data:application/octet-stream;base64"
+    with zipfile.ZipFile(io.BytesIO(base64.b64decode(text))) as archive:
         assert "model.weights.h5" in archive.namelist()
         config = json.loads(archive.read("config.json"))
     assert config["compile_config"]["loss"] == "sparse_categorical_crossentropy"
@@ -49,7 +49,7 @@ def test_a_keras_model_travels_with_its_compile_settings(keras):
 
 def test_a_model_of_another_kind_is_refused_with_its_type():
     with pytest.raises(TypeError, match=r"model is a builtins\.int; give Keras JSON"):
-        model_params(7)
+        model_text(7)
 
 
 def test_names_stay_names_and_configs_become_json():
@@ -80,7 +80,7 @@ def test_other_specs_are_refused_with_an_example():
 
 def test_neither_keras_nor_spark_is_imported_before_it_is_needed():
     code = (
-        "import sys, flambeau, flambeau.keras_spec as k; k.model_params('m.json'); k.spec('adam');"
+        "import sys, flambeau, flambeau.keras_spec as k; k.model_text('m.json'); k.spec('adam');"
         "sys.exit(bool({'keras', 'tensorflow', 'pyspark'} & set(sys.modules)))"
     )
     package = Path(__file__).parents[1]
@@ -96,7 +96,7 @@ def test_arguments_that_keras_leaves_out_of_a_config_are_not_lost(keras):
 
     model = compiled(keras)
     model.compile("sgd", {"dense": losses.Huber()}, metrics=[keras.metrics.AUC()])
-    assert list(model_params(model)) == ["modelBytes"]
+    assert model_text(model).startswith("data:")
     model.compile("sgd", [losses.Huber(delta=0.5)])
     with pytest.raises(ValueError, match=r"Huber\(delta=0\.5\).* leave delta out: give it to"):
-        model_params(model)
+        model_text(model)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from cluster import digits, session
@@ -140,6 +142,15 @@ def test_workers_push_to_servers(spark, network, data):
     assert estimator.fit(data).history["accuracy"][-1] > 0.9
     with pytest.raises(ConfigException, match="numPs is set, but strategy is sync"):
         estimator.copy({estimator.strategy: "sync"}).fit(data)
+
+
+def test_an_evaluator_validates_beside_training(estimator, data, tmp_path):
+    one = estimator.copy({estimator.numWorkers: 1})
+    beside = one.copy({one.evaluator: True, one.modelDir: str(tmp_path / "model")}).fit(data)
+    assert beside.history == one.fit(data).history
+    assert json.loads((tmp_path / "model/history.json").read_text()) == beside.history
+    with pytest.raises(ConfigException, match="modelDir is not set"):
+        one.copy({one.evaluator: True}).fit(data)
 
 
 def test_the_history_has_loss_metrics_and_their_validation(fitted):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import re
@@ -101,3 +102,25 @@ def test_a_transformer_trains_in_two_stages_as_it_does_as_a_whole():
     [expected, weights] = [model.get_weights() for model in models]
     for own, other in zip(weights, expected, strict=True):
         np.testing.assert_allclose(own, other, atol=2e-3)
+
+
+def test_a_search_keeps_the_best_of_its_models():
+    printed = run("search", ROWS="2000", MASTER="local-cluster[2,2,1536]").stdout
+    found = re.findall(r"^units (\d+) learningRate ([\d.e-]+): accuracy (0\.\d+)$", printed, re.M)
+    assert len(found) == 4, printed
+    best = max(found, key=lambda point: float(point[2]))
+    model = keras.models.load_model(ROOT / "build/search/model/model.keras")
+    assert model.layers[1].units == int(best[0])
+    images, labels = fashion("t10k")
+    right = np.mean(model.predict(images, batch_size=500, verbose=0).argmax(1) == labels)
+    told = float(re.search(r"^best model on the test rows: accuracy (0\.\d+)$", printed, re.M)[1])
+    assert told == pytest.approx(right, abs=1e-3) and told > 0.7
+
+
+def fashion(split: str) -> tuple[np.ndarray, np.ndarray]:
+    """Images and labels of the data that the examples take by themselves."""
+    data = ROOT / "build/data/fashion-mnist"
+    images = gzip.decompress((data / f"{split}-images-idx3-ubyte.gz").read_bytes())
+    labels = gzip.decompress((data / f"{split}-labels-idx1-ubyte.gz").read_bytes())
+    pixels = np.frombuffer(images, np.uint8, offset=16).reshape(-1, 784)
+    return pixels.astype("float32"), np.frombuffer(labels, np.uint8, offset=8)

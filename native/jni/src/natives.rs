@@ -149,6 +149,20 @@ pub extern "system" fn Java_io_flambeau_jni_Native_finish<'l>(
     guard(env, |_| sessions::get(session)?.finish(stream_of(stream)))
 }
 
+/// `void evaluate(long session, String checkpoint)`: hands an evaluator a local checkpoint.
+#[unsafe(no_mangle)]
+pub extern "system" fn Java_io_flambeau_jni_Native_evaluate<'l>(
+    env: EnvUnowned<'l>,
+    _class: JClass<'l>,
+    session: jlong,
+    checkpoint: JString<'l>,
+) {
+    guard(env, |env| {
+        let checkpoint = checkpoint.try_to_string(env)?;
+        sessions::get(session)?.evaluate(checkpoint.into())
+    })
+}
+
 fn stream_of(number: jint) -> Stream {
     if number == 0 {
         Stream::Training

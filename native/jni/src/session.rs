@@ -14,6 +14,7 @@ use flambeau_train::event::Event;
 use flambeau_train::predict::Predictor;
 use flambeau_train::session::{Fit, Room, Stream};
 use serde::Deserialize;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -177,6 +178,15 @@ impl Session {
         let room = fit.room(PATIENCE)?;
         let taken = room.map(|room| fit.finish(room, stream)).is_some();
         Ok(taken)
+    }
+
+    /// Hands an evaluator a checkpoint.
+    pub(crate) fn evaluate(&self, checkpoint: PathBuf) -> Result<(), Error> {
+        let Work::Fit { fit, .. } = &self.work else {
+            return Err(self.has_no("evaluate"));
+        };
+        fit.evaluate(checkpoint);
+        Ok(())
     }
 
     /// The next event as JSON, or all that was inferred.

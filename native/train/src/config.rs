@@ -342,6 +342,10 @@ pub struct FitSession {
     /// A local checkpoint to go on from; only rank 0 is given one.
     #[serde(default)]
     pub resume: Option<PathBuf>,
+    /// Whether it trains nothing, and measures the checkpoints of another fit with its rows to validate
+    /// with.
+    #[serde(default)]
+    pub evaluator: bool,
     /// What the rows are, if they are part of a stream.
     #[serde(default)]
     pub micro_batch: Option<MicroBatch>,

@@ -21,6 +21,7 @@ mod store;
 mod tests;
 
 use crate::block::Block;
+use crate::config::FitSession;
 use crate::error::Error;
 use order::Order;
 pub(crate) use order::random;
@@ -83,6 +84,24 @@ pub struct Settings {
     pub budget: u64,
     /// Where the file for the others is made.
     pub folder: PathBuf,
+}
+
+impl Settings {
+    /// Those of a rank that draws what its session says.
+    pub(crate) fn of(session: &FitSession) -> Self {
+        let fit = &session.fit;
+        let (replica, replicas) = session.replica();
+        Self {
+            seed: fit.shuffle.then_some(fit.seed),
+            rank: replica,
+            shuffle_buffer: fit.shuffle_buffer,
+            batch_size: fit.batch_size_of(replica, replicas),
+            drop_remainder: fit.drop_remainder,
+            keep: fit.keeps_rows(),
+            budget: session.cache_bytes,
+            folder: session.local_dir.clone(),
+        }
+    }
 }
 
 /// Where a rank stands in its rows; the ranks of a fit stand at the same place.

@@ -61,6 +61,15 @@ pub enum Event {
         /// How long it took.
         seconds: f64,
     },
+    /// An evaluator has measured a checkpoint.
+    Evaluated {
+        /// The epoch that it ends, counted from 1; none for one within an epoch, which is not measured.
+        epoch: Option<usize>,
+        /// Steps done.
+        step: u64,
+        /// Means over the rows to validate with, by names with `val_`.
+        logs: Logs,
+    },
     /// How stale weights were when the batches of an asynchronous fit were applied to them, at its end.
     Staleness {
         /// How often so many updates had been applied since a worker fetched them.

@@ -20,6 +20,7 @@ pub mod dataset;
 mod decode;
 pub mod encode;
 pub mod error;
+mod evaluator;
 pub mod event;
 mod exchange;
 pub mod fit;

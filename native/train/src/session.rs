@@ -22,7 +22,9 @@ use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bound
 use flambeau_collective::{AbortHandle, AbortReason, Secret};
 use flambeau_formats::checkpoint::Checkpoint;
 use flambeau_libtorch::KeptMemory;
-use intake::{Channel, Message};
+pub(crate) use intake::Channel;
+use intake::Message;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::JoinHandle;
@@ -249,6 +251,12 @@ impl Fit {
             }
         };
         self.messages.send(message).ok();
+    }
+
+    /// Has an evaluator measure the weights of a local checkpoint, behind what it was given before; it
+    /// tells [`Event::Evaluated`]. All rows must have come.
+    pub fn evaluate(&self, checkpoint: PathBuf) {
+        self.messages.send(Message::Checkpoint(checkpoint)).ok();
     }
 
     /// The next event, waiting up to `timeout` for it.

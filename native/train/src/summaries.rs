@@ -19,10 +19,15 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// The event files of one fit.
 #[derive(Debug)]
 pub(crate) struct Summaries {
-    directory: PathBuf,
     train: EventFile,
-    /// From the first validation on.
-    validation: Option<EventFile>,
+    validation: Validation,
+}
+
+/// What `validation/` has, from the first validation on.
+#[derive(Debug)]
+pub(crate) struct Validation {
+    directory: PathBuf,
+    file: Option<EventFile>,
 }
 
 impl Summaries {
@@ -34,9 +39,8 @@ impl Summaries {
         let mut train = EventFile::create(&directory, "train", 0)?;
         train.write(|events| events.keras_model(unix_time().as_secs_f64(), model))?;
         Ok(Self {
-            directory,
             train,
-            validation: None,
+            validation: Validation::new(directory),
         })
     }
 
@@ -83,18 +87,8 @@ impl Summaries {
         if validation.is_empty() {
             return Ok(());
         }
-        let file = match &mut self.validation {
-            Some(file) => file,
-            None => {
-                let file = EventFile::create(&self.directory, "validation", 1)?;
-                self.validation.insert(file)
-            }
-        };
         let iterations = u64::try_from(optimizer.iterations()).unwrap_or_default();
-        file.scalars(iterations, &validation, |name| {
-            format!("evaluation_{name}_vs_iterations")
-        })?;
-        file.scalars(epoch, &validation, in_epoch)
+        self.validation.epoch(epoch, iterations, &validation)
     }
 
     /// Flushes the files; their names relative to the directory.
@@ -102,12 +96,45 @@ impl Summaries {
     /// # Errors
     /// [`Error::Storage`].
     pub(crate) fn flush(&mut self) -> Result<Vec<String>, Error> {
-        let files = std::iter::once(&mut self.train).chain(&mut self.validation);
-        let flushed = files.map(|file| {
-            file.write(EventWriter::flush)?;
-            Ok(file.name.clone())
-        });
-        flushed.collect()
+        let mut names = vec![self.train.flush()?];
+        names.extend(self.validation.flush()?);
+        Ok(names)
+    }
+}
+
+impl Validation {
+    /// Its file will be in a folder of `directory`.
+    pub(crate) fn new(directory: PathBuf) -> Self {
+        Self {
+            directory,
+            file: None,
+        }
+    }
+
+    /// Takes down what an epoch, counted from 0, came to on rows to validate with, after so many updates.
+    ///
+    /// # Errors
+    /// [`Error::Storage`].
+    pub(crate) fn epoch(&mut self, epoch: u64, iterations: u64, logs: &Logs) -> Result<(), Error> {
+        let file = match &mut self.file {
+            Some(file) => file,
+            None => {
+                let file = EventFile::create(&self.directory, "validation", 1)?;
+                self.file.insert(file)
+            }
+        };
+        file.scalars(iterations, logs, |name| {
+            format!("evaluation_{name}_vs_iterations")
+        })?;
+        file.scalars(epoch, logs, |name| format!("epoch_{name}"))
+    }
+
+    /// Flushes the file, if there is one; its name relative to the directory.
+    ///
+    /// # Errors
+    /// [`Error::Storage`].
+    pub(crate) fn flush(&mut self) -> Result<Option<String>, Error> {
+        self.file.as_mut().map(EventFile::flush).transpose()
     }
 }
 
@@ -130,6 +157,12 @@ impl EventFile {
         let events = EventWriter::new(BufWriter::new(file), now.as_secs_f64())
             .map_err(|error| cannot_write(&path, error))?;
         Ok(Self { path, name, events })
+    }
+
+    /// Its name.
+    fn flush(&mut self) -> Result<String, Error> {
+        self.write(EventWriter::flush)?;
+        Ok(self.name.clone())
     }
 
     /// One value of each log, or one for each class or threshold with a tag of its own.

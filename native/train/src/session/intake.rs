@@ -6,6 +6,7 @@ use crate::error::{DataError, Error};
 use crate::fit::Intake;
 use crate::session::{Room, Stop};
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// How long a wait lasts before cancellation is looked at again.
@@ -22,6 +23,8 @@ pub(crate) enum Message {
     EndOfValidation,
     /// A pass over the rows is over, from which so many were left out.
     End { left_out: u64 },
+    /// An evaluator shall measure this checkpoint.
+    Checkpoint(PathBuf),
 }
 
 /// The receiving end.
@@ -56,6 +59,28 @@ impl Channel {
     }
 }
 
+impl Channel {
+    /// The next checkpoint that an evaluator shall measure; none once rows and checkpoints have ended. The
+    /// rows to validate with must all have come.
+    pub(crate) fn next_checkpoint(&mut self) -> Result<Option<PathBuf>, Error> {
+        loop {
+            self.check()?;
+            match self.incoming.recv_timeout(TICK) {
+                Ok(Message::Checkpoint(path)) => return Ok(Some(path)),
+                Ok(Message::End { .. }) => return Ok(None),
+                Ok(Message::Refused(error)) => return Err(error.into()),
+                Ok(Message::Block(..) | Message::EndOfValidation) => return Err(untimely()),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return Err(Error::Cancelled),
+            }
+        }
+    }
+}
+
+fn untimely() -> Error {
+    Error::Config("checkpoints to evaluate come after all rows to validate with".to_owned())
+}
+
 impl Blocks for Channel {
     fn next_block(&mut self, deadline: Option<Instant>) -> Result<Arrival, Error> {
         while !self.ended {
@@ -82,6 +107,7 @@ impl Blocks for Channel {
                     self.ended = !self.reread;
                     break;
                 }
+                Ok(Message::Checkpoint(_)) => return Err(untimely()),
                 Err(RecvTimeoutError::Timeout) if deadline == Some(until) => {
                     return Ok(Arrival::Late);
                 }

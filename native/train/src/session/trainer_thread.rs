@@ -9,6 +9,7 @@ use crate::columns::{Wanted, WantedOutput, wanted_inputs};
 use crate::config::{self, Columns, ExportFormat, FitSession, ModelFiles, Strategy};
 use crate::dataset::{self, Dataset};
 use crate::error::Error;
+use crate::evaluator;
 use crate::event::{Event, FitResult};
 use crate::fit::FitLoop;
 use crate::objective::{Asked, Objective};
@@ -178,6 +179,9 @@ impl Setup {
             if config.fit.shard_optimizer_state {
                 trainer.shard_optimizer_state()?;
             }
+            if config.evaluator {
+                return evaluator::run(&mut trainer, config, &mut rows, &caller.events);
+            }
             train(&mut trainer, config, &mut rows, (caller, source))
         };
         let trained = guarded(train, &caller.stop);
@@ -281,17 +285,7 @@ fn train(
     } else {
         None
     };
-    let (replica, replicas) = config.replica();
-    let dataset = Dataset::new(dataset::Settings {
-        seed: settings.shuffle.then_some(settings.seed),
-        rank: replica,
-        shuffle_buffer: settings.shuffle_buffer,
-        batch_size: settings.batch_size_of(replica, replicas),
-        drop_remainder: settings.drop_remainder,
-        keep: settings.keeps_rows(),
-        budget: config.cache_bytes,
-        folder: config.local_dir.clone(),
-    });
+    let dataset = Dataset::new(dataset::Settings::of(config));
     let shape = trainer.batch_shape();
     let trained = FitLoop {
         trainer,

@@ -7,6 +7,7 @@ public class FlambeauException extends RuntimeException {
   private static final int NO_RANK = -1;
 
   private int rank = NO_RANK;
+  private String group = "";
   private String source = "";
   private String fromSpark = "";
 
@@ -34,6 +35,12 @@ public class FlambeauException extends RuntimeException {
     return this;
   }
 
+  /** Records of which of many models it is; the message then starts with it. */
+  public final FlambeauException inGroup(String group) {
+    this.group = group;
+    return this;
+  }
+
   /** Records what Spark knows of its own about the end of a rank; the message then ends with it. */
   public final FlambeauException withWordsOfSpark(String words) {
     this.fromSpark = words;
@@ -48,7 +55,7 @@ public class FlambeauException extends RuntimeException {
 
   @Override
   public final String getMessage() {
-    String where = rank == NO_RANK ? "" : "rank " + rank + ": ";
+    String where = (group.isEmpty() ? "" : group + ": ") + (rank == NO_RANK ? "" : "rank " + rank + ": ");
     String rows = source.isEmpty() ? "" : " (rows of " + source + ")";
     return where + super.getMessage() + rows + (fromSpark.isEmpty() ? "" : ". Spark says: " + fromSpark);
   }

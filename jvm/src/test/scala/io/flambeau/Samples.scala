@@ -10,7 +10,10 @@ import io.flambeau.ml.KerasEstimator
 object Samples {
 
   /** A Keras 3 model, 2 inputs, one hidden layer, softmax over 2 classes. */
-  val Classifier: String = sequential(dense("hidden", 8, "relu"), dense("classes", 2, "softmax"))
+  val Classifier: String = classifier(8)
+
+  /** As [[Classifier]], with so many units in its hidden layer. */
+  def classifier(hidden: Int): String = sequential(dense("hidden", hidden, "relu"), dense("classes", 2, "softmax"))
 
   /** One sigmoid unit. */
   val Binary: String = sequential(dense("hidden", 8, "relu"), dense("chance", 1, "sigmoid"))

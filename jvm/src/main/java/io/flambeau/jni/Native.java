@@ -53,6 +53,12 @@ final class Native {
    */
   static native boolean finish(long session, int stream);
 
+  /**
+   * Has an evaluator (a fit's "evaluator") measure a local checkpoint; {@link #poll} tells what came of it.
+   * All rows to validate with must have come. The end of the stream of training rows ends it.
+   */
+  static native void evaluate(long session, String checkpoint);
+
   /** The next event as JSON, or null when none came in time. */
   static native String poll(long session, int timeoutMillis);
 

@@ -31,6 +31,9 @@ private[cli] final class Arguments(usage: String, values: Map[String, String]) {
 
   def long(name: String): Long = parsed(name, "a whole number")(_.toLongOption)
 
+  /** A number of at least 0. */
+  def number(name: String): Double = parsed(name, "a number of at least 0")(_.toDoubleOption.filter(_ >= 0))
+
   def flag(name: String): Boolean = parsed(name, "true or false")(_.toBooleanOption)
 
   /** A number from 0 up to, not including, 1. */

@@ -21,6 +21,7 @@ private[cli] object TrainCommand extends Command {
     Tables.TriggerFlag,
     Flag("validation", "a table of the same columns that only validates"),
     Flag("validation-split", "fraction of the table that only validates"),
+    Flag("evaluator", "whether a task of its own validates while training goes on", default = Some("false")),
     Flag("label", "label column", default = Some("label")),
     Flag("labels", "label columns of a model with several outputs, by commas; instead of label"),
     Flag("label-mapping", "JSON of the outputs' names with label columns; instead of label"),
@@ -30,6 +31,7 @@ private[cli] object TrainCommand extends Command {
     Flag("weight", "row weight column"),
     Flag("class-weight", "JSON of class ids with the weights of their rows"),
     Flag("optimizer", "Keras name or JSON; the .keras file's own if absent"),
+    Flag("learning-rate", "instead of the one that the optimizer says"),
     Flag("loss", "Keras name or JSON; the .keras file's own if absent"),
     Flag("loss-weights", "JSON, of a model with several outputs"),
     Flag("metrics", "Keras names by commas, or one in JSON"),
@@ -116,6 +118,7 @@ private[cli] object TrainCommand extends Command {
       .setStrategy(arguments.choice("strategy", "sync", "async"))
       .setPipelineStages(arguments.count("pipeline-stages"))
       .setTensorParallel(arguments.count("tensor-parallel"))
+      .setEvaluator(arguments.flag("evaluator"))
       .setNullPolicy(arguments.choice("null-policy", "error", "zero", "drop"))
       .setSkipMismatch(arguments.flag("skip-mismatch"))
       .setCheckpointEveryEpochs(arguments.count("checkpoint-every-epochs"))
@@ -140,6 +143,7 @@ private[cli] object TrainCommand extends Command {
     arguments.get("weight").foreach(estimator.setWeightCol)
     arguments.get("class-weight").foreach(estimator.setClassWeight)
     arguments.get("optimizer").foreach(estimator.setOptimizer)
+    whenSet("learning-rate")(name => estimator.setLearningRate(arguments.number(name)))
     arguments.get("loss").foreach(estimator.setLoss)
     arguments.get("loss-weights").foreach(estimator.setLossWeights)
     arguments.list("metrics").foreach(metrics => estimator.setMetrics(metrics.toArray))

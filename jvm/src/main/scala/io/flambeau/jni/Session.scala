@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 package io.flambeau.jni
 
+import java.nio.file.Path
 import java.util.concurrent.atomic.AtomicBoolean
 
 import org.apache.spark.{TaskContext, TaskKilledException}
@@ -28,6 +29,9 @@ final class Session private (handle: Long, interrupted: () => Boolean) extends A
    * they are fed anew in each; that of validation rows once, with the first pass at the latest.
    */
   def finish(stream: Int): Unit = while (!Native.finish(handle, stream)) endIfInterrupted()
+
+  /** Has an evaluator measure a local checkpoint; an event tells what came of it. */
+  def evaluate(checkpoint: Path): Unit = Native.evaluate(handle, checkpoint.toString)
 
   /** The next event, if one comes in time. */
   def poll(timeoutMillis: Int): Option[JValue] = {

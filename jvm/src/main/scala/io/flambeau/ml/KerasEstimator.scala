@@ -29,9 +29,11 @@ final class KerasEstimator(override val uid: String)
   def this() = this(Identifiable.randomUID("keras"))
 
   def setModel(value: String): this.type = set(model, value)
-  def setModelBytes(value: String): this.type = set(modelBytes, value)
-  def setModelBytes(value: Array[Byte]): this.type = set(modelBytes, java.util.Base64.getEncoder.encodeToString(value))
+
+  /** @param archive the bytes of a .keras or .h5 file */
+  def setModel(archive: Array[Byte]): this.type = set(model, ModelSource.dataUri(archive))
   def setOptimizer(value: String): this.type = set(optimizer, value)
+  def setLearningRate(value: Double): this.type = set(learningRate, value)
   def setMetrics(value: Array[String]): this.type = set(metrics, value)
   def setLabelCol(value: String): this.type = set(labelCol, value)
   def setLabelCols(value: Array[String]): this.type = set(labelCols, value)
@@ -73,6 +75,7 @@ final class KerasEstimator(override val uid: String)
   def setLayerStages(value: Map[String, Int]): this.type = set(layerStages, StagesParam.json(value))
   def setValidationIndicatorCol(value: String): this.type = set(validationIndicatorCol, value)
   def setValidationSplit(value: Double): this.type = set(validationSplit, value)
+  def setEvaluator(value: Boolean): this.type = set(evaluator, value)
   def setModelDir(value: String): this.type = set(modelDir, value)
   def setCheckpointEveryEpochs(value: Int): this.type = set(checkpointEveryEpochs, value)
   def setCheckpointEverySteps(value: Long): this.type = set(checkpointEverySteps, value)
@@ -99,6 +102,27 @@ final class KerasEstimator(override val uid: String)
   }
 
   /**
+   * Trains a model of its own for each value of column `by`, on the rows of that value: each in one task, as many at
+   * once as there are slots. `by` is no feature unless it is named as one, too.
+   *
+   * @return the models by their values, whose type is that of `by`: strings, whole numbers or booleans
+   * @throws io.flambeau.FlambeauException the failure of one of the fits, which names its value
+   */
+  def fitEach(dataset: Dataset[_], by: String): Map[Any, KerasModel] = {
+    FitEachJob.checkKey(dataset.schema, by)
+    val alone = Seq[(Boolean, String)](
+      ($(numWorkers) > 1, "numWorkers is above 1"), (isAsync, "strategy is async"), ($(evaluator), "evaluator is set"),
+      (mode == InputMode.Direct, "inputMode is direct"), (isSet(modelDir), "modelDir is set"))
+    alone.collectFirst { case (true, what) => what }.foreach { what =>
+      throw new ConfigException(s"$what, but fitEach trains each model in one task and gives it back. Try: clear it")
+    }
+    transformSchema(dataset.schema)
+    checkSteps()
+    val results = FitEachJob.run(dataset, specOf(dataset, validation, None), by)
+    results.map { case (value, result) => value -> modelOf(result) }.toMap
+  }
+
+  /**
    * Trains on a micro-batch of a stream, from where the one before it ended:
    * `stream.writeStream.foreachBatch(estimator.fitBatch _)`. The model stays in the executors between
    * micro-batches. Each leaves a checkpoint and the export in `modelDir`, and one that Spark repeats
@@ -116,6 +140,9 @@ final class KerasEstimator(override val uid: String)
       throw new ConfigException(
         "strategy is async, but a stream trains each micro-batch in step, to know what it has trained. Try: strategy sync")
     }
+    if ($(evaluator)) {
+      throw new ConfigException("evaluator is set, but a stream validates each micro-batch by itself. Try: clear evaluator")
+    }
     val query = Option(batch.sparkSession.sparkContext.getLocalProperty(KerasEstimator.QueryId))
     if (mesh.size > 1) {
       throw new ConfigException(
@@ -127,16 +154,23 @@ final class KerasEstimator(override val uid: String)
   }
 
   private def fit(dataset: Dataset[_], validation: Validation): KerasModel = {
-    val result = run(dataset, validation, None)
-    copyValues(new KerasModel(uid, result.model, result.history).setParent(this))
+    modelOf(run(dataset, validation, None))
   }
+
+  private def modelOf(result: FitResult): KerasModel =
+    copyValues(new KerasModel(uid, result.model, result.history).setParent(this))
 
   private def run(dataset: Dataset[_], validation: Validation, microBatch: Option[MicroBatch]): FitResult = {
     transformSchema(dataset.schema)
     checkSteps()
+    if ($(evaluator)) checkEvaluator(validation)
+    FitJob.run(dataset, specOf(dataset, validation, microBatch), Option.when($(verbose) > 0)(System.out))
+  }
+
+  private def specOf(dataset: Dataset[_], validation: Validation, microBatch: Option[MicroBatch]): FitSpec = {
     val conf = dataset.sparkSession.sparkContext.hadoopConfiguration
     val weights = get(initialWeights).map(InitialWeights.read(_, conf))
-    val spec = FitSpec(
+    FitSpec(
       files = ModelFiles(modelSource(conf), weights.map(_.bytes).orNull),
       columns = columns,
       training = trainingJson(weights, $(seed) + microBatch.fold(0L)(_.number)),
@@ -150,8 +184,8 @@ final class KerasEstimator(override val uid: String)
       resume = $(resume),
       servers = Option.when(isAsync)($(numPs)),
       mesh = mesh,
+      evaluator = Option.when($(evaluator))($(checkpointEveryEpochs)),
       microBatch = microBatch)
-    FitJob.run(dataset, spec, Option.when($(verbose) > 0)(System.out))
   }
 
   private def mesh: MeshShape = MeshShape($(pipelineStages), $(tensorParallel))
@@ -172,6 +206,9 @@ final class KerasEstimator(override val uid: String)
       throw new ConfigException(s"${param.name} is set, but pipelineStages is 1. Try: pipelineStages, or clear it")
     }
     val replicas = mesh.replicas($(numWorkers))
+    if (isSet(learningRate) && !isSet(optimizer)) {
+      throw new ConfigException("learningRate is set without optimizer, whose learning rate it is. Try: set both")
+    }
     get(globalBatchSize).foreach { rows =>
       if (isSet(batchSize)) throw new ConfigException("batchSize and globalBatchSize are both set. Try: clear one of them")
       if (rows < replicas) {
@@ -179,6 +216,25 @@ final class KerasEstimator(override val uid: String)
           s"globalBatchSize is $rows, which leaves some of the $replicas workers without a row. Try: at least " +
             s"$replicas, or fewer workers")
       }
+    }
+  }
+
+  /** Refuses an evaluator that would see nothing. */
+  private def checkEvaluator(validation: Validation): Unit = {
+    required(modelDir, "setModelDir: the evaluator takes the weights from the checkpoints there")
+    if (mesh.size > 1) {
+      throw new ConfigException(
+        "evaluator is set, but the model is on several workers (pipelineStages, tensorParallel), and one task has no room " +
+          "for it. Try: clear evaluator")
+    }
+    if (validation == Validation.NoRows) {
+      throw new ConfigException(
+        "evaluator is set, but there are no rows to validate with. Try: validationSplit, validationIndicatorCol or a " +
+          "second DataFrame")
+    }
+    if (isAsync) {
+      throw new ConfigException(
+        "evaluator is set, but strategy is async, where workers validate without holding each other up. Try: clear evaluator")
     }
   }
 
@@ -197,12 +253,8 @@ final class KerasEstimator(override val uid: String)
 
   override def copy(extra: ParamMap): KerasEstimator = defaultCopy(extra)
 
-  private def modelSource(conf: Configuration): Array[Byte] = get(modelBytes) match {
-    case Some(base64) => ModelSource.decode(base64)
-    case None =>
-      val text = required(model, "setModel with the model's JSON or path, or setModelBytes with a .keras file")
-      ModelSource.read(text, conf)
-  }
+  private def modelSource(conf: Configuration): Array[Byte] =
+    ModelSource.read(required(model, "setModel with the model's JSON, path or bytes"), conf)
 
   private def validation: Validation = (get(validationIndicatorCol), $(validationSplit)) match {
     case (Some(_), fraction) if fraction > 0 =>
@@ -224,13 +276,14 @@ final class KerasEstimator(override val uid: String)
     def initial(files: InitialWeights): JValue =
       ("lengths" -> files.lengths) ~ ("skip_mismatch" -> $(skipMismatch))
     def spec(param: Param[String]): JValue = get(param).fold[JValue](JNull)(ModelSource.spec)
+    def rated(optimizer: JValue): JValue = get(learningRate).fold(optimizer)(ModelSource.withLearningRate(optimizer, _))
     // One text in JSON is a list or a dictionary by output, as Keras takes it.
     def specs(texts: Array[String]): JValue = texts match {
       case Array(text) if text.trim.startsWith("[") || ModelSource.isMapping(text) => ModelSource.json("metrics", text)
       case several => several.toList.map(ModelSource.spec)
     }
     compact(
-      ("optimizer" -> spec(optimizer)) ~
+      ("optimizer" -> rated(spec(optimizer))) ~
         ("loss" -> spec(loss)) ~
         ("metrics" -> get(metrics).map(specs)) ~
         ("weighted_metrics" -> get(weightedMetrics).map(specs)) ~

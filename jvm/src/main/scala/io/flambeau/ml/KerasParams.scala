@@ -108,13 +108,13 @@ trait KerasColumnParams extends Params {
 trait KerasParams extends KerasColumnParams with HasSeed {
 
   final val model: Param[String] =
-    new Param[String](this, "model", "the Keras model: its JSON, or the path of a .json, .keras or .h5 file")
-
-  final val modelBytes: Param[String] =
-    new Param[String](this, "modelBytes", "a .keras or .h5 file as base64; wins over model")
+    new Param[String](this, "model", "the Keras model: its JSON, the path of a .json, .keras or .h5 file, or such a file as a data: URI")
 
   final val optimizer: Param[String] =
     new Param[String](this, "optimizer", "optimizer: a Keras name or a Keras config in JSON")
+
+  final val learningRate: DoubleParam = new DoubleParam(
+    this, "learningRate", "learning rate, instead of the one that optimizer says", ParamValidators.gtEq(0))
 
   final val metrics: StringArrayParam =
     new StringArrayParam(this, "metrics", "metrics: Keras names or Keras configs in JSON")
@@ -242,6 +242,9 @@ trait KerasParams extends KerasColumnParams with HasSeed {
     this, "validationSplit", "fraction of the rows, drawn with the seed, that only validate",
     ParamValidators.inRange(0.0, 1.0, lowerInclusive = true, upperInclusive = false))
 
+  final val evaluator: BooleanParam = new BooleanParam(
+    this, "evaluator", "whether a task of its own validates the checkpoint of each epoch while training goes on")
+
   final val modelDir: Param[String] = new Param[String](
     this, "modelDir", "directory for checkpoints, TensorBoard events and the exported model; none if not set")
 
@@ -263,12 +266,13 @@ trait KerasParams extends KerasColumnParams with HasSeed {
   setDefault(
     labelCol -> "label", labelEncoding -> "none", batchSize -> 32, epochs -> 1, numWorkers -> 1, seed -> 42L, shuffle -> true,
     allreduceDtype -> "float32", localSteps -> 1, shardOptimizerState -> false, strategy -> "sync", numPs -> 1,
-    pipelineStages -> 1, tensorParallel -> 1, microBatches -> 4, pipelineSchedule -> "gpipe", dropRemainder -> false, repeat -> false, inputMode -> "spark", shuffleBuffer -> 4096,
-    skipMismatch -> false, exportFormats -> Array("keras"), validationSplit -> 0.0, checkpointEveryEpochs -> 1, keepCheckpoints -> 5, resume -> true, verbose -> 1)
+    pipelineStages -> 1, tensorParallel -> 1, microBatches -> 4, pipelineSchedule -> "gpipe", dropRemainder -> false,
+    repeat -> false, inputMode -> "spark", shuffleBuffer -> 4096, skipMismatch -> false, exportFormats -> Array("keras"),
+    validationSplit -> 0.0, evaluator -> false, checkpointEveryEpochs -> 1, keepCheckpoints -> 5, resume -> true, verbose -> 1)
 
   final def getModel: String = $(model)
-  final def getModelBytes: String = $(modelBytes)
   final def getOptimizer: String = $(optimizer)
+  final def getLearningRate: Double = $(learningRate)
   final def getMetrics: Array[String] = $(metrics)
   final def getLabelCol: String = $(labelCol)
   final def getLabelCols: Array[String] = $(labelCols)
@@ -306,6 +310,7 @@ trait KerasParams extends KerasColumnParams with HasSeed {
   final def getLayerStages: String = $(layerStages)
   final def getValidationIndicatorCol: String = $(validationIndicatorCol)
   final def getValidationSplit: Double = $(validationSplit)
+  final def getEvaluator: Boolean = $(evaluator)
   final def getModelDir: String = $(modelDir)
   final def getCheckpointEveryEpochs: Int = $(checkpointEveryEpochs)
   final def getCheckpointEverySteps: Long = $(checkpointEverySteps)

@@ -10,7 +10,7 @@ import scala.util.Using
 
 import org.apache.hadoop.conf.Configuration
 import org.apache.hadoop.fs.Path
-import org.json4s.{JNothing, JNull, JString, JValue}
+import org.json4s.{JDouble, JField, JNothing, JNull, JObject, JString, JValue}
 import org.json4s.jackson.JsonMethods.parse
 
 import io.flambeau.ConfigException
@@ -18,9 +18,20 @@ import io.flambeau.ConfigException
 /** Where a Keras model's bytes come from, and the little that Spark's side reads of them. */
 private[ml] object ModelSource {
 
-  /** `text` is Keras JSON, or else the path of a file that holds JSON or a .keras archive. */
+  /** Before the base64 of a file that travels as text. */
+  private val DataUri = "data:application/octet-stream;base64,"
+
+  /**
+   * `text` is Keras JSON, or what [[dataUri]] gave, or else the path of a file that holds JSON or a
+   * .keras archive.
+   */
   def read(text: String, conf: Configuration): Array[Byte] =
-    if (text.trim.startsWith("{")) text.getBytes(UTF_8) else readFile(text, conf)
+    if (text.trim.startsWith("{")) text.getBytes(UTF_8)
+    else if (text.startsWith(DataUri)) decode(text.drop(DataUri.length))
+    else readFile(text, conf)
+
+  /** A file as text. */
+  def dataUri(file: Array[Byte]): String = DataUri + Base64.getEncoder.encodeToString(file)
 
   /**
    * @param what the file is, for errors
@@ -39,7 +50,7 @@ private[ml] object ModelSource {
     try Base64.getDecoder.decode(base64)
     catch {
       case error: IllegalArgumentException =>
-        throw new ConfigException(s"modelBytes is not base64: ${error.getMessage}", error)
+        throw new ConfigException(s"the model is not base64: ${error.getMessage}", error)
     }
 
   /** The config in a .keras archive. */
@@ -59,6 +70,23 @@ private[ml] object ModelSource {
   /** A Keras spec as users write it: JSON of a config, a list or a dictionary, or a name. */
   def spec(text: String): JValue =
     if (text.trim.startsWith("{") || text.trim.startsWith("[")) parse(text) else JString(text)
+
+  /** `optimizer` with another learning rate, also in place of a schedule; of a wrapped one that within. */
+  def withLearningRate(optimizer: JValue, rate: Double): JValue = {
+    def having(config: JValue): JObject = config \ "inner_optimizer" match {
+      case inner: JObject => merged(config, "inner_optimizer" -> withLearningRate(inner, rate))
+      case _ => merged(config, "learning_rate" -> JDouble(rate))
+    }
+    optimizer match {
+      case JString(name) => JObject("class_name" -> JString(name), "config" -> having(JNothing))
+      case spec => merged(spec, "config" -> having(spec \ "config"))
+    }
+  }
+
+  private def merged(config: JValue, field: JField): JObject = config match {
+    case JObject(fields) => JObject(fields.filterNot(_._1 == field._1) :+ field)
+    case _ => JObject(field)
+  }
 
   /** Whether the text is a dictionary by output rather than one object of Keras. */
   def isMapping(text: String): Boolean =

@@ -36,6 +36,8 @@ private[train] object DirectInput {
     val seed = Option.when(spec.shuffle)(spec.seed)
     val sc = data.sparkSession.sparkContext
     val sources = spec.validation match {
+      case _ if spec.evaluator.isDefined =>
+        new Dealt(sc, spec.numWorkers, spec.mesh, training, None, seed, validatesAmong = false)
       case Validation.NoRows => new Dealt(sc, spec.numWorkers, spec.mesh, training, None, seed, validatesAmong = false)
       case Validation.Indicated(_) | Validation.Fraction(_) =>
         new Dealt(sc, spec.numWorkers, spec.mesh, training, None, seed, validatesAmong = true)
@@ -43,6 +45,15 @@ private[train] object DirectInput {
         new Dealt(sc, spec.numWorkers, spec.mesh, training, Some(FitInput.held(held, spec)), seed, validatesAmong = false)
     }
     (sources, spec.columns.of(selected.schema))
+  }
+
+  /** The rows to validate with, in one partition: for an evaluator. */
+  def held(data: Dataset[_], spec: FitSpec): RDD[InternalRow] = spec.validation match {
+    case Validation.Rows(held) => FitInput.held(held, spec.copy(numWorkers = 1))
+    case _ =>
+      val columns = FitInput.columnsOf(spec)
+      val indicator = columns.length
+      SparkInternals.rows(FitInput.marked(data, columns, validates(spec))).filter(_.getBoolean(indicator)).coalesce(1)
   }
 
   private def validates(spec: FitSpec) = spec.validation match {

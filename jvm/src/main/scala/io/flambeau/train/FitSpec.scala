@@ -18,6 +18,7 @@ import io.flambeau.jni.Columns
  * @param resume whether it goes on from the checkpoint of a fit that was interrupted there
  * @param servers tasks that hold the weights of asynchronous training; none where all train in step
  * @param mesh how ranks share the model
+ * @param evaluator where a task of its own validates, how many epochs lie between checkpoints; this needs a modelDir
  * @param microBatch what the rows are, if they are part of a stream; this needs a modelDir
  */
 final case class FitSpec(
@@ -34,6 +35,7 @@ final case class FitSpec(
     resume: Boolean = true,
     servers: Option[Int] = None,
     mesh: MeshShape = MeshShape.Whole,
+    evaluator: Option[Int] = None,
     microBatch: Option[MicroBatch] = None) {
 
   /** How many ranks have rows: one of each replica of the model. */

@@ -5,8 +5,9 @@ import java.nio.file.{Files, Path}
 
 import scala.util.control.NonFatal
 
-import org.apache.spark.{BarrierTaskContext, TaskContext}
+import org.apache.spark.{BarrierTaskContext, TaskContext, TaskKilledException}
 import org.apache.spark.broadcast.Broadcast
+import org.apache.spark.sql.catalyst.InternalRow
 import org.apache.spark.sql.flambeau.{ArrowSchema, SparkInternals}
 import org.apache.spark.sql.types.StructType
 import org.apache.spark.util.{CollectionAccumulator, SerializableConfiguration}
@@ -15,7 +16,7 @@ import org.json4s.JsonDSL._
 import org.json4s.jackson.JsonMethods.parse
 import org.slf4j.LoggerFactory
 
-import io.flambeau.{DataException, FlambeauException}
+import io.flambeau.{CancelledException, DataException, FlambeauException}
 import io.flambeau.jni.{Columns, NativeLibrary, Session}
 
 /**
@@ -63,6 +64,23 @@ private[train] final case class FitTask(
     Iterator(attempt(source, place, !_.isRetryable))
   }
 
+  /** As a fit of one worker, which meets nobody. An error that a retry would meet again is a value. */
+  def runAlone(source: RankSource): Outcome = attempt(source, Place.Alone(TaskContext.get()), !_.isRetryable)
+
+  /** As the one task that validates checkpoints of a fit elsewhere; all rows are to validate with. */
+  def evaluate(rows: Iterator[InternalRow]): Seq[JObject] = {
+    NativeLibrary.load()
+    val place = Place.Alone(TaskContext.get(), "evaluator" -> true)
+    val localDir = scratch(place.context)
+    val session = open(place, localDir, None)
+    try {
+      val directory = openDirectory(place).getOrElse(throw new IllegalStateException("an evaluator without modelDir"))
+      val report = new ProgressReport(progress, place.attempt)
+      val events = new RankEvents(session, Some(directory), report, System.nanoTime())
+      new Evaluator(session, directory, events, localDir).run(rows, schema)
+    } finally session.close()
+  }
+
   private def attempt(source: RankSource, place: Place, isValue: FlambeauException => Boolean): Outcome = {
     val started = System.nanoTime()
     // Without the library a rank cannot tell its peers anything: it fails at once, and Spark then
@@ -70,11 +88,13 @@ private[train] final case class FitTask(
     NativeLibrary.load()
     try train(source, place, started)
     catch {
-      case NonFatal(error) if !place.context.isInterrupted() =>
+      case NonFatal(error) =>
+        val killed = place.context.isInterrupted()
+        val followsFromThat = error.isInstanceOf[TaskKilledException] || error.isInstanceOf[CancelledException]
         // Spark may end this task before anybody is told, and then keeps to itself what it threw.
-        log.error(s"this rank ends: ${error.getMessage}")
+        if (!killed || !followsFromThat) log.error(s"this rank ends: ${error.getMessage}")
         error match {
-          case known: FlambeauException if isValue(known) => Failed(place.rank, known)
+          case known: FlambeauException if !killed && isValue(known) => Failed(place.rank, known)
           case _ => throw error
         }
     }
@@ -104,11 +124,9 @@ private[train] final case class FitTask(
 
   private def train(source: RankSource, place: Place, started: Long): Outcome = {
     val context = place.context
-    val localDir = SparkInternals.createLocalDir()
-    context.addTaskCompletionListener[Unit](_ => SparkInternals.deleteLocalDir(localDir))
+    val localDir = scratch(context)
     val directory = openDirectory(place)
-    val document = config(place, localDir, resumed(directory, place, localDir))
-    val session = Session.open(document, ArrowSchema.message(schema), model.value, secret.key(), weights.value)
+    val session = open(place, localDir, resumed(directory, place, localDir))
     try {
       val events = new RankEvents(session, directory, new ProgressReport(progress, place.attempt), started)
       val result = feed(source, session, events, context)
@@ -116,8 +134,22 @@ private[train] final case class FitTask(
         if (microBatch.isEmpty) directory.foreach(_.ask(_.end()))
         Trained(resultOf(result, microBatch.isEmpty))
       } else Followed
-    } finally session.close()
+    } finally {
+      session.close()
+      SparkInternals.deleteLocalDir(localDir)
+    }
   }
+
+  /** A local folder until the task ends. */
+  private def scratch(context: TaskContext): Path = {
+    val localDir = SparkInternals.createLocalDir()
+    context.addTaskCompletionListener[Unit](_ => if (Files.exists(localDir)) SparkInternals.deleteLocalDir(localDir))
+    localDir
+  }
+
+  private def open(place: Place, localDir: Path, checkpoint: Option[Path]): Session =
+    Session.open(
+      config(place, localDir, checkpoint), ArrowSchema.message(schema), model.value, secret.key(), weights.value)
 
   private def config(place: Place, localDir: Path, checkpoint: Option[Path]): JObject =
     ("kind" -> "fit") ~
@@ -204,6 +236,16 @@ private[train] object FitTask {
           ("hosts" -> hosts) ~
           ("bind_host" -> hosts(rank))
       override def more: JObject = JObject()
+    }
+
+    /** In a world of one. */
+    final case class Alone(context: TaskContext, more: JObject = JObject()) extends Place {
+      override def rank: Int = 0
+      override def attempt: Int = context.attemptNumber()
+      override def meeting: JObject = {
+        val host = SparkInternals.executorHosts.head
+        ("stage_id" -> 0) ~ ("stage_attempt" -> 0) ~ ("world_size" -> 1) ~ ("hosts" -> List(host)) ~ ("bind_host" -> host)
+      }
     }
 
     /** Of a fit of `ranks` that come and go: the first is looked for on all executors. */

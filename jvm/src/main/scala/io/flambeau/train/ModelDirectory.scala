@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 package io.flambeau.train
 
-import java.io.{IOException, InterruptedIOException, OutputStream}
+import java.io.{FileNotFoundException, IOException, InterruptedIOException, OutputStream}
 import java.nio.charset.StandardCharsets.UTF_8
-import java.nio.file.{Files, Path => LocalPath}
+import java.nio.file.{Files, StandardCopyOption, Path => LocalPath}
 
 import scala.util.Using
 
@@ -77,9 +77,12 @@ private[train] final class ModelDirectory(location: String, owner: ModelDirector
     owner.copy(predecessor = found.map(_.run), goesOn = resume && found.exists(run => !run.hasEnded && existing(run).isDefined))
   }
 
-  /** Takes down that the run has ended well: nobody goes on from its checkpoint. */
+  /**
+   * Takes down that the run has ended well: nobody goes on from its checkpoint, nor from one that it needed
+   * no step to go on from.
+   */
   def end(): Unit = storing(Pointer) {
-    pointer().filter(_.run == owner.run).foreach(own => write(own.copy(hasEnded = true)))
+    pointer().filter(owner.goesOnFrom).foreach(own => write(own.copy(run = owner.run, hasEnded = true)))
   }
 
   /** The newest of the steps that `pointer` names whose checkpoint is there. */
@@ -106,6 +109,28 @@ private[train] final class ModelDirectory(location: String, owner: ModelDirector
     val own = found.filter(step => step <= pointer.steps.last && (!others || pointer.steps.contains(step)))
     val old = found.diff(own.sorted.takeRight(keep)).map(nameOf)
     (old ++ names.filter(HalfWritten.matches)).foreach(name => files.delete(at(name), false))
+  }
+
+  /**
+   * After which steps there are checkpoints of this run, and of the one that it goes on from, in order; and
+   * whether this run has ended well.
+   */
+  def progress(): (Seq[Long], Boolean) = storing(Pointer) {
+    pointer().filter(owner.goesOnFrom).fold((Seq.empty[Long], false))(own => (own.steps, own.hasEnded))
+  }
+
+  /** Copies the checkpoint after so many steps to the local file: whether it was still there. */
+  def fetchIfKept(step: Long, local: LocalPath): Boolean = storing(nameOf(step)) {
+    try {
+      Using.resource(files.open(at(nameOf(step))))(Files.copy(_, local, StandardCopyOption.REPLACE_EXISTING))
+      true
+    } catch { case _: FileNotFoundException => false }
+  }
+
+  /** Puts `bytes` in place of what `name` holds. */
+  def replace(name: String, bytes: Array[Byte]): Unit = storing(name) {
+    checkOwned(pointer())
+    write(name)(_.write(bytes))
   }
 
   /** Copies `name` to the local file. */

@@ -20,6 +20,7 @@ private[train] object ProgressPrinter {
   def line(event: JObject): String = (event \ "event").extract[String] match {
     case "started" => s"first step ${decimals(History.number(event \ "seconds"), 1)} s after its task started"
     case "warning" => s"warning: ${(event \ "message").extract[String]}"
+    case "evaluated" => s"evaluator: epoch ${whole(event \ "epoch")} ${logs(event).mkString(" ")}"
     case "staleness" => stalenessLine(event \ "updates")
     case kind => progressLine(kind, event)
   }
@@ -36,19 +37,20 @@ private[train] object ProgressPrinter {
   private def progressLine(kind: String, event: JObject): String = {
     val epochs = (event \ "epochs").extractOpt[Long].fold("")(total => s"/$total")
     val epoch = s"epoch ${whole(event \ "epoch")}$epochs"
-    val logs = event \ "logs" match {
-      case JObject(fields) => fields.map { case (metric, value) => s"$metric ${decimals(History.number(value), 4)}" }
-      case _ => Nil
-    }
     val parts = kind match {
-      case "epoch" => Seq(epoch, s"done in ${decimals(History.number(event \ "seconds"), 1)} s") ++ logs
+      case "epoch" => Seq(epoch, s"done in ${decimals(History.number(event \ "seconds"), 1)} s") ++ logs(event)
       case _ =>
         val steps = (event \ "steps").extractOpt[Long].fold("")(total => s"/$total")
         val left = (event \ "seconds_left").extractOpt[Double].map(seconds => s"${clock(seconds.round)} left")
-        Seq(epoch, s"step ${whole(event \ "step")}$steps") ++ logs ++
+        Seq(epoch, s"step ${whole(event \ "step")}$steps") ++ logs(event) ++
           Seq("%,d rows/s".formatLocal(Locale.ROOT, History.number(event \ "rows_per_second").round)) ++ left
     }
     parts.mkString(" ")
+  }
+
+  private def logs(event: JValue): Seq[String] = event \ "logs" match {
+    case JObject(fields) => fields.map { case (metric, value) => s"$metric ${decimals(History.number(value), 4)}" }
+    case _ => Nil
   }
 
   private def whole(value: JValue): Long = value.extract[Long]

@@ -25,6 +25,7 @@ private[train] final class RankEvents(
   import RankEvents._
 
   private var result: Option[JValue] = None
+  private var measured = Map.empty[Long, JObject]
   private var fedFrom: Option[Int] = None
 
   /** Whether training is over. */
@@ -37,6 +38,16 @@ private[train] final class RankEvents(
     case None =>
       session.poll(PollMillis).foreach(handle)
       firstPass()
+  }
+
+  /** What an evaluator has measured so far, in order. */
+  def evaluations: Seq[JObject] = measured.toSeq.sortBy(_._1).map(_._2)
+
+  /** Handles events until an evaluator has measured the checkpoint after so many steps. */
+  @tailrec
+  def untilEvaluated(step: Long): Unit = if (!measured.contains(step)) {
+    session.poll(PollMillis).foreach(handle)
+    untilEvaluated(step)
   }
 
   /** Handles what has happened so far, without waiting. */
@@ -67,6 +78,9 @@ private[train] final class RankEvents(
       report.add(("event" -> "started") ~ ("seconds" -> (System.nanoTime() - taskStarted) / NanosPerSecond))
     case ("feed", _) => fedFrom = Some((event \ "pass").extract[Int])
     case ("step" | "epoch" | "warning" | "staleness", progress: JObject) => report.add(progress)
+    case ("evaluated", measurement: JObject) =>
+      measured += (measurement \ "step").extract[Long] -> measurement
+      if ((measurement \ "epoch").toOption.isDefined) report.add(measurement)
     case ("file", _) => start(_.commit(Path.of(text(event, "path")), text(event, "name")))
     case ("remove", _) =>
       start { directory =>

@@ -29,10 +29,12 @@ private[train] object SlotCheck {
   /** What has to run at once: so many tasks, as `params` say. */
   private final case class Demand(tasks: Int, params: String, advice: Int => String)
 
-  /** @throws ConfigException if `numWorkers` tasks cannot run at once */
-  def demand(sc: SparkContext, numWorkers: Int): Unit = {
+  /** @throws ConfigException if `numWorkers` tasks, and one that evaluates, cannot run at once */
+  def demand(sc: SparkContext, numWorkers: Int, evaluates: Boolean = false): Unit = {
     if (!sc.isLocal) refuseDynamicAllocation(sc.getConf)
-    check(sc, Demand(numWorkers, s"numWorkers=$numWorkers", slots => s"numWorkers=$slots, or more executors or cores"))
+    if (evaluates) {
+      check(sc, Demand(numWorkers + 1, s"numWorkers=$numWorkers with an evaluator", _ => "fewer workers, or more executors or cores"))
+    } else check(sc, Demand(numWorkers, s"numWorkers=$numWorkers", slots => s"numWorkers=$slots, or more executors or cores"))
   }
 
   /** @throws ConfigException if `servers` tasks and one more cannot run at once */

@@ -4,6 +4,7 @@ package io.flambeau.ml
 import org.apache.spark.ml.image.ImageSchema
 import org.apache.spark.sql.types._
 import org.json4s.JString
+import org.json4s.jackson.JsonMethods.parse
 
 import io.flambeau.{ConfigException, DataException, Samples, SparkSuite}
 
@@ -68,6 +69,18 @@ class KerasEstimatorSuite extends SparkSuite {
     intercept[IllegalArgumentException](estimator.setImageResize("bicubic"))
   }
 
+  test("a learning rate goes to the optimizer, in place of a schedule, also within a wrapper") {
+    def rated(optimizer: String) = ModelSource.withLearningRate(ModelSource.spec(optimizer), 0.5)
+    assert(rated("adam") == parse("""{"class_name": "adam", "config": {"learning_rate": 0.5}}"""))
+    val scheduled = """{"class_name": "SGD", "config": {"learning_rate": {"class_name": "CosineDecay"}, "momentum": 0.9}}"""
+    assert(rated(scheduled) == parse("""{"class_name": "SGD", "config": {"momentum": 0.9, "learning_rate": 0.5}}"""))
+    def wrapped(inner: String) =
+      s"""{"class_name": "LossScaleOptimizer", "config": {"inner_optimizer": {"class_name": "SGD", "config": {$inner}}}}"""
+    assert(rated(wrapped("")) == parse(wrapped(""""learning_rate": 0.5""")))
+    val error = intercept[ConfigException](estimator.setLearningRate(0.1).fit(data))
+    assert(error.getMessage.startsWith("learningRate is set without optimizer"))
+  }
+
   test("an output column that is there already is refused") {
     assert(refusal(_.setPredictionCol("label")).contains("column 'label' is there already; set predictionCol"))
   }
@@ -97,7 +110,7 @@ class KerasEstimatorSuite extends SparkSuite {
 
   test("an estimator is saved and loaded with all its parameters") {
     val path = temporaryDirectory().resolve("estimator").toString
-    val saved = estimator.setEpochs(7).setModelBytes(Array[Byte](1, 2, 3)).setMetrics(Array("accuracy"))
+    val saved = estimator.setEpochs(7).setModel(Array[Byte](1, 2, 3)).setMetrics(Array("accuracy"))
     saved.save(path)
     val loaded = KerasEstimator.load(path)
     assert(loaded.uid == saved.uid && loaded.extractParamMap().toSeq.map(_.value).map(show).toSet ==

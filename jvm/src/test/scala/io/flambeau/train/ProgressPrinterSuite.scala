@@ -32,4 +32,9 @@ class ProgressPrinterSuite extends AnyFunSuite {
       """{"event":"epoch","epoch":1,"epochs":3,"step":469,"logs":{"loss":0.5,"val_loss":0.25},
         |"rows":60000,"seconds":4.12}""".stripMargin) == "epoch 1/3 done in 4.1 s loss 0.5000 val_loss 0.2500")
   }
+
+  test("what an evaluator has measured is shown with its epoch") {
+    assert(line("""{"event":"evaluated","epoch":3,"step":9,"logs":{"val_loss":0.31214,"val_accuracy":0.5}}""") ==
+      "evaluator: epoch 3 val_loss 0.3121 val_accuracy 0.5000")
+  }
 }
