@@ -29,6 +29,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 pub use trainer_thread::panic_message;
 use trainer_thread::{Caller, Setup};
+pub(crate) use trainer_thread::{guarded, tell};
 
 /// Blocks that may wait for the trainer thread. More would only hide a slow trainer.
 const ROOM: usize = 8;
@@ -68,17 +69,29 @@ type Outcome = OnceLock<Result<(), Arc<Error>>>;
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Stop {
     cancelled: Arc<AtomicBool>,
-    abort: AbortHandle,
+    pub(crate) abort: AbortHandle,
+    /// Of the second rank that the session may be.
+    beside: AbortHandle,
 }
 
 impl Stop {
     pub(crate) fn cancel(&self) {
         self.cancelled.store(true, Ordering::Release);
-        let message = "its task was cancelled".to_owned();
-        self.abort.abort(AbortReason {
-            deterministic: false,
-            message,
-        });
+        for abort in [&self.abort, &self.beside] {
+            abort.abort(AbortReason {
+                deterministic: false,
+                message: "its task was cancelled".to_owned(),
+            });
+        }
+    }
+
+    /// That of the second rank that the session is.
+    pub(crate) fn beside(&self) -> Self {
+        Self {
+            cancelled: Arc::clone(&self.cancelled),
+            abort: self.beside.clone(),
+            beside: self.abort.clone(),
+        }
     }
 
     fn is_cancelled(&self) -> bool {
@@ -128,6 +141,8 @@ impl Fit {
         let memory = KeptMemory::begin();
         let opened = Instant::now();
         let (setup, decoders) = prepare(&config.fit, &config.columns, schema, files)?;
+        let server = || Setup::new(&config.fit, &config.columns, files);
+        let server = config.fit.workers_serve().then(server).transpose()?;
         let (messages, incoming) = unbounded();
         let (room_made, room) = bounded(ROOM);
         for _ in 0..ROOM {
@@ -152,16 +167,12 @@ impl Fit {
                 .name(config.collective.thread_name("trainer"))
                 .spawn(move || {
                     let _ending = ending;
-                    let run = || setup.run(&config, &secret, channel, &caller);
+                    let run = || setup.run(server, &config, &secret, channel, &caller);
                     let result = trainer_thread::guarded(run, &stop);
                     outcome.set(result.map_err(Arc::new)).ok();
                 })
         };
-        let thread = thread.map_err(|source| Error::Storage {
-            what: "cannot start a thread beside",
-            path: std::env::current_exe().unwrap_or_default(),
-            source: source.into(),
-        })?;
+        let thread = thread.map_err(no_thread)?;
         Ok(Self {
             decoders: Mutex::new(decoders),
             messages,
@@ -344,6 +355,14 @@ fn prepare(
         refused: false,
     };
     Ok((setup, decoders))
+}
+
+pub(crate) fn no_thread(source: std::io::Error) -> Error {
+    Error::Storage {
+        what: "cannot start a thread beside",
+        path: std::env::current_exe().unwrap_or_default(),
+        source: source.into(),
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -42,6 +42,7 @@ pub(crate) struct Chief<'a> {
     stop: &'a Stop,
     endpoint: &'a Endpoint,
     opened: Instant,
+    is_both: bool,
     /// Where shards are gathered.
     trainer: Trainer,
     shard: Shard,
@@ -102,6 +103,7 @@ impl<'a> Chief<'a> {
             moving: moving_spans(trainer.model()),
             roster: Roster::new(tally.workers.clone(), steps, fit.max_staleness),
             opened: given.opened,
+            is_both: given.is_both,
             config,
             events,
             stop,
@@ -128,7 +130,6 @@ impl<'a> Chief<'a> {
     /// The failure of a worker that would fail again, [`Error::Collective`] if a server is lost or no
     /// worker comes, and what ends the writing of files.
     pub(crate) fn run(mut self) -> Result<FitResult, Error> {
-        self.tell(Event::Feed { pass: 0 });
         while !self.roster.all_done() {
             self.stop.check("waiting for calls")?;
             if let Some(event) = self.endpoint.next(TICK)? {
@@ -164,7 +165,8 @@ impl<'a> Chief<'a> {
                 if reason.deterministic {
                     return Err(self.endpoint.fail_as(rank, reason).into());
                 }
-                if was_here {
+                // With its server, without which nobody trains on, where that is of the same task.
+                if was_here && !self.is_both {
                     let message = format!(
                         "worker {worker} (rank {rank}) is lost: {}. The others train on, and it goes on \
                          behind its last batch when Spark has started its task again",

@@ -8,6 +8,7 @@ use crate::config::{self, FitSession};
 use crate::dataset::{self, Cursor, Dataset};
 use crate::error::Error;
 use crate::event::{Event, FitResult};
+use crate::fit::Intake;
 use crate::resume::State;
 use crate::servers::message::{
     Ended, Leave, Packed, Push, Request, Weights, Welcome, WorkerProgress, unpack,
@@ -72,6 +73,7 @@ impl<'a> Worker<'a> {
     /// [`Error::Collective`] if one is not found.
     pub(crate) fn new(
         given: Given<'a>,
+        rows: &'a mut dyn Intake,
         endpoint: &Endpoint,
         secret: &Secret,
     ) -> Result<Self, Error> {
@@ -110,7 +112,7 @@ impl<'a> Worker<'a> {
         let pass = progress.place.passes;
         given.events.send(Event::Feed { pass }).ok();
         Ok(Self {
-            batches: Batches::new(dataset, given.rows, trainer.batch_shape()),
+            batches: Batches::new(dataset, rows, trainer.batch_shape()),
             trainee: Trainee {
                 moving: moving_spans(trainer.model()),
                 servers,

@@ -16,7 +16,7 @@ use crate::session::intake::Channel;
 use crate::settings;
 use crate::step::Trainer;
 use crossbeam::channel::Sender;
-use flambeau_collective::{AbortReason, Communicator, Endpoint, Secret};
+use flambeau_collective::{AbortReason, Communicator, Secret};
 use flambeau_formats::checkpoint::{self, Checkpoint};
 use flambeau_keras::optimizers::Optimizer;
 use flambeau_keras::weights::OptimizerArray;
@@ -134,9 +134,10 @@ impl Setup {
         }
     }
 
-    /// Meets the other ranks and trains to the end.
+    /// Meets the other ranks and trains to the end; `server` is for a rank that holds weights, too.
     pub(crate) fn run(
         self,
+        server: Option<Self>,
         config: &FitSession,
         secret: &Secret,
         mut rows: Channel,
@@ -144,7 +145,7 @@ impl Setup {
     ) -> Result<(), Error> {
         tch::set_num_threads(config.threads);
         if config.fit.strategy == Strategy::Async {
-            return self.run_by_itself(config, secret, rows, caller);
+            return self.run_by_itself(server, config, secret, rows, caller);
         }
         let abort = &caller.stop.abort;
         let communicator = Communicator::connect(&config.collective, secret, abort)?;
@@ -178,37 +179,36 @@ impl Setup {
     /// Takes part in an asynchronous fit to its end.
     fn run_by_itself(
         self,
+        server: Option<Self>,
         config: &FitSession,
         secret: &Secret,
         mut rows: Channel,
         caller: &Caller,
     ) -> Result<(), Error> {
-        let Caller { events, stop, .. } = caller;
-        let (number, abort) = (config.incarnation, &stop.abort);
-        let endpoint = Endpoint::open(&config.collective, secret, number, abort)?;
-        let given = Given {
+        let beside = caller.stop.beside();
+        let own = self.given(config, caller, &caller.stop);
+        let result = match server {
+            None => servers::run(own, &mut rows, secret),
+            Some(server) => {
+                let server = server.given(config, caller, &beside);
+                servers::run_both(server, own, &mut rows, secret)
+            }
+        }?;
+        // The caller may have closed the session already.
+        caller.events.send(Event::Done { result }).ok();
+        Ok(())
+    }
+
+    fn given<'a>(self, config: &'a FitSession, caller: &'a Caller, stop: &'a Stop) -> Given<'a> {
+        Given {
             config,
             model: self.model,
             objective: self.objective,
             optimizer: self.optimizer,
-            rows: &mut rows,
-            events,
+            events: &caller.events,
             stop,
             opened: caller.opened,
-        };
-        let trained = guarded(|| servers::run(given, &endpoint, secret), stop);
-        match trained {
-            Ok(result) => {
-                endpoint.close();
-                // The caller may have closed the session already.
-                events.send(Event::Done { result }).ok();
-                Ok(())
-            }
-            Err(error) => {
-                // Nobody else comes to an error by itself here.
-                tell(&error, stop);
-                Err(error)
-            }
+            is_both: false,
         }
     }
 }
@@ -367,7 +367,7 @@ pub(crate) fn guarded<T>(run: impl FnOnce() -> Result<T, Error>, stop: &Stop) ->
 }
 
 /// Tells the other ranks why this one fails.
-fn tell(error: &Error, stop: &Stop) {
+pub(crate) fn tell(error: &Error, stop: &Stop) {
     let (deterministic, message) = (error.is_deterministic(), error.to_string());
     stop.abort.abort(AbortReason {
         deterministic,
