@@ -6,6 +6,7 @@ mod embeddings;
 mod exactness;
 mod failures;
 mod hostility;
+mod killed;
 mod passes;
 mod ranks;
 mod recovery;
