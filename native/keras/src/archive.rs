@@ -21,6 +21,8 @@ use crate::weights::{self, OptimizerArray, Targets, Weights};
 pub struct Loaded {
     /// Whether files gave all variables; else the rest is initialized, or zeros without a seed.
     pub weights: bool,
+    /// Whether files gave any.
+    pub some_weights: bool,
     /// Keras's `compile_config`: optimizer, loss and metrics, if the model was compiled.
     pub compile: Option<Json>,
     /// The variables of the optimizer that it was compiled with, in Keras's order; empty if the
@@ -37,6 +39,9 @@ pub struct ReadOptions {
     pub initial: Option<InitialWeights>,
     /// Initializes variables for which there is no file; see [`Model::initialize`].
     pub seed: Option<u64>,
+    /// Matrices of more elements than these of which passes only look up rows have no rows in the model:
+    /// they are kept elsewhere, and fetched (see [`crate::Rows`]).
+    pub rows_elsewhere: Option<usize>,
 }
 
 /// Weights of another file than the model's, as of `model.load_weights`.
@@ -100,6 +105,7 @@ impl Model {
         }
         let loaded = Loaded {
             weights: known.iter().all(|&known| known),
+            some_weights: !found.is_empty(),
             compile: blueprint.compile.clone(),
             optimizer: match &own {
                 Some(own) => own.optimizer()?,
@@ -114,7 +120,7 @@ impl Model {
             freeze(&mut document, &options.frozen_layers)?;
             Blueprint::read(document, blueprint.assets)?
         };
-        let mut model = blueprint.allocate()?;
+        let mut model = blueprint.allocate(options.rows_elsewhere)?;
         if let (false, Some(seed)) = (loaded.weights, options.seed) {
             model.initialize(seed)?;
         }

@@ -2,6 +2,7 @@
 //! weights can be compared with them first.
 
 use serde_json::Value as Json;
+use tch::Kind;
 
 use crate::assets::Assets;
 use crate::config::Options;
@@ -118,25 +119,33 @@ impl Blueprint {
         groups
     }
 
-    /// Gives every variable memory, filled with zeros.
+    /// Gives every variable memory, filled with zeros; but no rows to matrices of more elements than
+    /// `rows_elsewhere` that learn and whose rows are only looked up.
     ///
     /// # Errors
     /// There is not enough of it.
-    pub(crate) fn allocate(self) -> Result<Model> {
+    pub(crate) fn allocate(self, rows_elsewhere: Option<usize>) -> Result<Model> {
         let layer_of = |declared: &Declared| declared.order.first().copied().unwrap_or(0);
         let wanted = self.sorted().into_iter().map(|handle| {
             let declared = &self.declared[handle.0];
+            let mut variable = Variable {
+                path: declared.path.clone(),
+                layer: layer_of(declared),
+                name: declared.name.clone(),
+                shape: declared.shape.clone(),
+                offset: 0,
+            };
+            let trainable = declared.trainable && !declared.frozen;
+            let is_larger = |most| variable.len() > most;
+            let learns = trainable && declared.kind == Kind::Float;
+            if learns && declared.looked_up && rows_elsewhere.is_some_and(is_larger) {
+                variable.shape[0] = 0;
+            }
             Wanted {
                 handle,
-                variable: Variable {
-                    path: declared.path.clone(),
-                    layer: layer_of(declared),
-                    name: declared.name.clone(),
-                    shape: declared.shape.clone(),
-                    offset: 0,
-                },
+                variable,
                 kind: declared.kind,
-                trainable: declared.trainable && !declared.frozen,
+                trainable,
             }
         });
         let variables = Variables::allocate(wanted.collect())?;

@@ -1,5 +1,7 @@
 //! A Keras model: its graph, its variables, and how it runs.
 
+use std::ops::Range;
+
 use flambeau_libtorch::backward;
 use serde_json::Value as Json;
 use tch::{Device, TchError, Tensor};
@@ -69,10 +71,11 @@ impl Model {
         let blueprint = Blueprint::read(document, Assets::default())?;
         let loaded = Loaded {
             weights: false,
+            some_weights: false,
             compile: blueprint.compile.clone(),
             optimizer: Vec::new(),
         };
-        Ok((blueprint.allocate()?, loaded))
+        Ok((blueprint.allocate(None)?, loaded))
     }
 
     pub(crate) fn new(blueprint: Blueprint, variables: Variables) -> Self {
@@ -126,6 +129,9 @@ impl Model {
     /// variables' paths only, so all ranks get the same.
     pub fn initialize(&mut self, seed: u64) -> Result<()> {
         for (at, declared) in self.declared.iter().enumerate() {
+            if self.variables.variable(Handle(at)).is_empty() {
+                continue;
+            }
             let mut values = vec![0.0; self.variables.variable(Handle(at)).len()];
             declared
                 .initializer
@@ -134,6 +140,42 @@ impl Model {
                 .set(Handle(at), &Tensor::f_from_slice(&values)?)?;
         }
         Ok(())
+    }
+
+    /// The shape of each trainable variable where all of it is.
+    pub fn whole_shapes(&self) -> Vec<&[i64]> {
+        let mut shapes = vec![[].as_slice(); self.variables.trainable.variables().len()];
+        for (at, declared) in self.declared.iter().enumerate() {
+            if let Slot::Trainable(index) = self.variables.slot(Handle(at)) {
+                shapes[index] = &declared.shape;
+            }
+        }
+        shapes
+    }
+
+    /// What [`Self::initialize`] gives the elements `range` of a trainable variable, into `out`.
+    ///
+    /// # Errors
+    /// As [`Self::initialize`], or there is no such variable.
+    pub fn initialize_part(
+        &self,
+        variable: usize,
+        range: Range<usize>,
+        seed: u64,
+        out: &mut [f32],
+    ) -> Result<()> {
+        let is_it = |at: &usize| self.variables.slot(Handle(*at)) == Slot::Trainable(variable);
+        let at = (0..self.declared.len()).find(is_it);
+        let declared = at.and_then(|at| self.declared.get(at));
+        let declared = declared.ok_or_else(|| Error::LengthMismatch {
+            what: "index of a trainable variable".to_owned(),
+            expected: self.variables.trainable.variables().len(),
+            actual: variable,
+        })?;
+        let (shape, path) = (&declared.shape, &declared.path);
+        declared
+            .initializer
+            .fill_part(shape, path, seed, range, out)
     }
 
     /// The model's name in its config.

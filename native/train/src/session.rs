@@ -12,7 +12,7 @@ mod intake;
 mod trainer_thread;
 
 use crate::columns::Decoder;
-use crate::config::{self, Columns, FitSession, ModelFiles};
+use crate::config::{self, Columns, FitSession, ModelFiles, Strategy};
 pub use crate::dataset::Stream;
 use crate::error::Error;
 use crate::event::Event;
@@ -140,9 +140,12 @@ impl Fit {
     ) -> Result<Self, Error> {
         let memory = KeptMemory::begin();
         let opened = Instant::now();
-        let (setup, decoders) = prepare(&config.fit, &config.columns, schema, files)?;
-        let server = || Setup::new(&config.fit, &config.columns, files);
-        let server = config.fit.workers_serve().then(server).transpose()?;
+        let (settings, columns) = (&config.fit, &config.columns);
+        let serves = settings.workers_serve();
+        let has_all = settings.strategy == Strategy::Sync || config.rank == 0;
+        let (setup, decoders) = prepare(settings, columns, schema, files, !has_all || serves)?;
+        let server = || Setup::new(settings, columns, files, !has_all);
+        let server = serves.then(server).transpose()?;
         let (messages, incoming) = unbounded();
         let (room_made, room) = bounded(ROOM);
         for _ in 0..ROOM {
@@ -197,7 +200,8 @@ impl Fit {
         schema: &Schema,
         files: ModelFiles<'_>,
     ) -> Result<(), Error> {
-        prepare(settings, columns, schema, files).map(|_| ())
+        let is_async = settings.strategy == Strategy::Async;
+        prepare(settings, columns, schema, files, is_async).map(|_| ())
     }
 
     /// Waits up to `timeout` for room for a batch; none if there is none yet.
@@ -343,8 +347,9 @@ fn prepare(
     columns: &Columns,
     schema: &Schema,
     files: ModelFiles<'_>,
+    rows_elsewhere: bool,
 ) -> Result<(Setup, Decoders), Error> {
-    let setup = Setup::new(settings, columns, files)?;
+    let setup = Setup::new(settings, columns, files, rows_elsewhere)?;
     let wanted = setup.wanted();
     if columns.labels.is_empty() && columns.outputs.is_empty() {
         return Err(Error::Config("training needs a label column".to_owned()));

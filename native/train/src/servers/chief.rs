@@ -48,6 +48,8 @@ pub(crate) struct Chief<'a> {
     shard: Shard,
     /// What each server holds.
     plans: Vec<Vec<Stretch>>,
+    /// Whether rows are as the model begins that only servers have.
+    is_initial: bool,
     /// Where moving statistics lie.
     moving: Vec<Range<usize>>,
     /// Host, port and line of each other server that has come.
@@ -83,6 +85,7 @@ impl<'a> Chief<'a> {
         let parts = (given.model, given.objective, given.optimizer);
         let mut trainer = trainer_alone(parts, config, secret)?;
         let mut state = restored(config, &mut trainer)?;
+        let is_initial = config.resume.is_none() && given.is_initial;
         let (model, optimizer) = (trainer.model(), trainer.optimizer());
         let plans = plan(model, optimizer, fit.num_ps);
         let threads = usize::try_from(config.threads).unwrap_or(1);
@@ -111,6 +114,7 @@ impl<'a> Chief<'a> {
             trainer,
             shard,
             plans,
+            is_initial,
             seats: BTreeMap::new(),
             state,
             tally,
@@ -194,7 +198,11 @@ impl<'a> Chief<'a> {
         let hosts = std::slice::from_ref(&host);
         let line = self.endpoint.connect(rank, hosts, Some(port..=port))?;
         self.seats.insert(rank, ((host, port), line));
-        answer.give(pack(&mut self.trainer, &self.plans[rank], self.state.step)?);
+        let unlike = self.plans[rank]
+            .iter()
+            .filter(|one| !(one.by_row && self.is_initial));
+        let unlike: Vec<_> = unlike.cloned().collect();
+        answer.give(pack(&mut self.trainer, &unlike, self.state.step)?);
         self.admit()
     }
 

@@ -20,7 +20,7 @@ mod both;
 mod chief;
 mod message;
 mod parts;
-mod plan;
+pub(crate) mod plan;
 mod roster;
 mod server;
 mod shard;
@@ -52,6 +52,8 @@ pub(crate) struct Given<'a> {
     pub(crate) events: &'a Sender<Event>,
     pub(crate) stop: &'a Stop,
     pub(crate) opened: Instant,
+    /// Whether all weights are those that the model's initializers draw.
+    pub(crate) is_initial: bool,
     /// Whether the tasks of servers are those of workers, too.
     pub(crate) is_both: bool,
 }

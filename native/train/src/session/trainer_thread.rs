@@ -10,6 +10,7 @@ use crate::event::{Event, FitResult};
 use crate::fit::FitLoop;
 use crate::objective::{Asked, Objective};
 use crate::resume::State;
+use crate::servers::plan::LARGE;
 use crate::servers::{self, Given};
 use crate::session::Stop;
 use crate::session::intake::Channel;
@@ -45,19 +46,25 @@ pub(crate) struct Setup {
     model: Model,
     objective: Objective,
     optimizer: Optimizer,
+    /// Whether no file gave any weights.
+    is_initial: bool,
 }
 
 impl Setup {
+    /// For a rank that has all of the weights; or, with `rows_elsewhere`, not the rows that only servers
+    /// have.
     pub(crate) fn new(
         settings: &config::Fit,
         columns: &Columns,
         files: ModelFiles<'_>,
+        rows_elsewhere: bool,
     ) -> Result<Self, Error> {
         settings.check()?;
         let options = ReadOptions {
             frozen_layers: settings.frozen_layers.clone(),
             initial: initial_weights(settings, files.weights)?,
             seed: Some(settings.seed),
+            rows_elsewhere: rows_elsewhere.then_some(LARGE),
         };
         let (model, loaded) = Model::read(files.model, &options)?;
         if settings.export_formats.contains(&ExportFormat::H5) {
@@ -107,7 +114,8 @@ impl Setup {
         let mut optimizer = Optimizer::from_config(&optimizer, model.trainable())?;
         // The state of a compiled model goes on with it; but not beside layers frozen anew, for
         // which it has slots too many.
-        if compiled_optimizer && settings.frozen_layers.is_empty() && !loaded.optimizer.is_empty() {
+        let goes_on = compiled_optimizer && settings.frozen_layers.is_empty() && !rows_elsewhere;
+        if goes_on && !loaded.optimizer.is_empty() {
             let saved: Vec<_> = loaded.optimizer.iter().map(OptimizerArray::saved).collect();
             optimizer.set_keras_variables(&saved)?;
         }
@@ -118,6 +126,7 @@ impl Setup {
             model,
             objective,
             optimizer,
+            is_initial: !loaded.some_weights,
         })
     }
 
@@ -140,13 +149,27 @@ impl Setup {
         server: Option<Self>,
         config: &FitSession,
         secret: &Secret,
-        mut rows: Channel,
+        rows: Channel,
         caller: &Caller,
     ) -> Result<(), Error> {
         tch::set_num_threads(config.threads);
-        if config.fit.strategy == Strategy::Async {
-            return self.run_by_itself(server, config, secret, rows, caller);
-        }
+        let result = match config.fit.strategy {
+            Strategy::Sync => self.run_in_step(config, secret, rows, caller),
+            Strategy::Async => self.run_by_itself(server, config, secret, rows, caller),
+        }?;
+        // The caller may have closed the session already.
+        caller.events.send(Event::Done { result }).ok();
+        Ok(())
+    }
+
+    /// Takes part in a synchronous fit to its end.
+    fn run_in_step(
+        self,
+        config: &FitSession,
+        secret: &Secret,
+        mut rows: Channel,
+        caller: &Caller,
+    ) -> Result<FitResult, Error> {
         let abort = &caller.stop.abort;
         let communicator = Communicator::connect(&config.collective, secret, abort)?;
         let seed = config.fit.seed;
@@ -169,13 +192,9 @@ impl Setup {
         let left = trainer.into_communicator().close();
         let result = trained?;
         left?;
-        // The caller may have closed the session already.
-        caller.events.send(Event::Done { result }).ok();
-        Ok(())
+        Ok(result)
     }
-}
 
-impl Setup {
     /// Takes part in an asynchronous fit to its end.
     fn run_by_itself(
         self,
@@ -184,19 +203,16 @@ impl Setup {
         secret: &Secret,
         mut rows: Channel,
         caller: &Caller,
-    ) -> Result<(), Error> {
+    ) -> Result<FitResult, Error> {
         let beside = caller.stop.beside();
         let own = self.given(config, caller, &caller.stop);
-        let result = match server {
+        match server {
             None => servers::run(own, &mut rows, secret),
             Some(server) => {
                 let server = server.given(config, caller, &beside);
                 servers::run_both(server, own, &mut rows, secret)
             }
-        }?;
-        // The caller may have closed the session already.
-        caller.events.send(Event::Done { result }).ok();
-        Ok(())
+        }
     }
 
     fn given<'a>(self, config: &'a FitSession, caller: &'a Caller, stop: &'a Stop) -> Given<'a> {
@@ -208,6 +224,7 @@ impl Setup {
             events: &caller.events,
             stop,
             opened: caller.opened,
+            is_initial: self.is_initial,
             is_both: false,
         }
     }

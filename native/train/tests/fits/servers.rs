@@ -197,6 +197,7 @@ fn a_fit_goes_on_from_a_checkpoint() {
         (1, normalized(false), "sgd"),
         (2, normalized(false), "adam"),
         (0, normalized(false), "adam"),
+        (2, embedded(40_000), "adagrad"),
     ] {
         let more = json!({
             "checkpoint_every_steps": 5, "optimizer": optimizer, "keep_checkpoints": 1000});
