@@ -15,7 +15,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := build
 .DELETE_ON_ERROR:
-.PHONY: setup build mnist packages flights tfos servers pipeline search check test test-native test-jvm test-python fuzz parity matrix wheel bench bench-keras bench-feed bench-memory bench-steps bench-collective simulate drill clean FORCE
+.PHONY: setup build mnist packages flights tfos servers pipeline search check test test-native test-jvm test-python fuzz parity matrix wheel bench bench-keras bench-feed bench-memory bench-steps bench-async bench-wide bench-collective simulate drill clean FORCE
 
 # Where rustup puts cargo, for shells that have not read its profile.
 export PATH := $(PATH):$(HOME)/.cargo/bin
@@ -111,6 +111,14 @@ bench-memory: $(JAR)
 # What two ranks take beside their forward and backward passes.
 bench-steps: | setup
 	tests/bench/steps/run.sh
+
+# Accuracy of a model that is trained through parameter servers beside that of workers in step.
+bench-async: $(JAR)
+	tests/bench/async/run.sh
+
+# Rows per second, bytes on the wire and memory of a click model with ten million embeddings.
+bench-wide: | setup
+	tests/bench/wide/run.sh
 
 # Feeding rows and reading TFRecords beside Spark's and TensorFlow's own ways, on one core.
 bench-feed: $(JAR)

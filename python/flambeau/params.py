@@ -300,7 +300,7 @@ class EstimatorParams(ModelParams):
     numPs: Param[int] = Param(
         Params._dummy(),
         "numPs",
-        "with strategy 'async': tasks that hold the weights, beside the workers",
+        "with strategy 'async': tasks that hold the weights, beside the workers; with 0 these do",
         TypeConverters.toInt,
     )
     maxStaleness: Param[int] = Param(

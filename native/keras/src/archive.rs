@@ -23,6 +23,8 @@ use crate::weights::{self, OptimizerArray, Targets, Weights};
 pub struct Loaded {
     /// Whether files gave all variables; else the rest is initialized, or zeros without a seed.
     pub weights: bool,
+    /// Whether files gave any.
+    pub some_weights: bool,
     /// Keras's `compile_config`: optimizer, loss and metrics, if the model was compiled.
     pub compile: Option<Json>,
     /// The variables of the optimizer that it was compiled with, in Keras's order; empty if the
@@ -107,6 +109,7 @@ impl Model {
         }
         let loaded = Loaded {
             weights: known.iter().all(|&known| known),
+            some_weights: !found.is_empty(),
             compile: blueprint.compile.clone(),
             optimizer: match &own {
                 Some(own) => own.optimizer()?,

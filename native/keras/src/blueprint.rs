@@ -2,6 +2,7 @@
 //! weights can be compared with them first.
 
 use serde_json::Value as Json;
+use tch::Kind;
 
 use crate::assets::Assets;
 use crate::config::Options;
@@ -145,6 +146,15 @@ impl Blueprint {
     pub(crate) fn keep(&mut self, holds: &Holds) -> Result<()> {
         match holds {
             Holds::All => {}
+            Holds::AllButRows(most) => {
+                for declared in &mut self.declared {
+                    let size = declared.shape.iter().product::<i64>();
+                    let is_larger = usize::try_from(size).is_ok_and(|size| size > *most);
+                    let learns = declared.trainable && !declared.frozen;
+                    let learns = learns && declared.kind == Kind::Float;
+                    declared.rows_elsewhere = learns && declared.looked_up && is_larger;
+                }
+            }
             Holds::Nothing => self
                 .declared
                 .iter_mut()
@@ -168,19 +178,23 @@ impl Blueprint {
         let layer_of = |declared: &Declared| declared.order.first().copied().unwrap_or(0);
         let wanted = self.sorted().into_iter().map(|handle| {
             let declared = &self.declared[handle.0];
+            let mut variable = Variable {
+                path: declared.path.clone(),
+                layer: layer_of(declared),
+                name: declared.name.clone(),
+                shape: match &declared.held {
+                    Some(held) => held.own_shape(),
+                    None => declared.shape.clone(),
+                },
+                offset: 0,
+                held: declared.held.clone(),
+            };
+            if declared.rows_elsewhere {
+                variable.shape[0] = 0;
+            }
             Wanted {
                 handle,
-                variable: Variable {
-                    path: declared.path.clone(),
-                    layer: layer_of(declared),
-                    name: declared.name.clone(),
-                    shape: match &declared.held {
-                        Some(held) => held.own_shape(),
-                        None => declared.shape.clone(),
-                    },
-                    offset: 0,
-                    held: declared.held.clone(),
-                },
+                variable,
                 kind: declared.kind,
                 trainable: declared.trainable && !declared.frozen,
                 elsewhere: declared.elsewhere,

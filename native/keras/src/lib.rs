@@ -83,7 +83,7 @@ pub use context::{Pass, Rng, Update};
 pub use dtype::DType;
 pub use error::Error;
 pub use graph::{Holds, Stages};
-pub use indexed_slices::{Gradient, IndexedSlices};
+pub use indexed_slices::{Gradient, IndexedSlices, RowSums};
 pub use inference::Inference;
 pub use losses::{CompileLoss, Loss};
 pub use metrics::{CompileMetrics, Metric};

@@ -1,6 +1,7 @@
 //! A Keras model: its graph, its variables, and how it runs.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use flambeau_libtorch::backward;
 use serde_json::Value as Json;
@@ -75,6 +76,7 @@ impl Model {
         let blueprint = Blueprint::read(document, Assets::default(), TensorPart::WHOLE)?;
         let loaded = Loaded {
             weights: false,
+            some_weights: false,
             compile: blueprint.compile.clone(),
             optimizer: Vec::new(),
         };
@@ -136,7 +138,7 @@ impl Model {
     /// variables' paths only, so all ranks get the same; parts are those of the whole variables' values.
     pub fn initialize(&mut self, seed: u64) -> Result<()> {
         for (at, declared) in self.declared.iter().enumerate() {
-            if declared.elsewhere {
+            if declared.elsewhere || declared.rows_elsewhere {
                 continue;
             }
             let count: i64 = declared.shape.iter().product();
@@ -162,6 +164,42 @@ impl Model {
             .iter()
             .find(|declared| declared.held.is_some());
         split.map(|declared| declared.path.as_str())
+    }
+
+    /// The shape of each trainable variable where all of it is.
+    pub fn whole_shapes(&self) -> Vec<&[i64]> {
+        let mut shapes = vec![[].as_slice(); self.variables.trainable.variables().len()];
+        for (at, declared) in self.declared.iter().enumerate() {
+            if let Slot::Trainable(index) = self.variables.slot(Handle(at)) {
+                shapes[index] = &declared.shape;
+            }
+        }
+        shapes
+    }
+
+    /// What [`Self::initialize`] gives the elements `range` of a trainable variable, into `out`.
+    ///
+    /// # Errors
+    /// As [`Self::initialize`], or there is no such variable.
+    pub fn initialize_part(
+        &self,
+        variable: usize,
+        range: Range<usize>,
+        seed: u64,
+        out: &mut [f32],
+    ) -> Result<()> {
+        let is_it = |at: &usize| self.variables.slot(Handle(*at)) == Slot::Trainable(variable);
+        let at = (0..self.declared.len()).find(is_it);
+        let declared = at.and_then(|at| self.declared.get(at));
+        let declared = declared.ok_or_else(|| Error::LengthMismatch {
+            what: "index of a trainable variable".to_owned(),
+            expected: self.variables.trainable.variables().len(),
+            actual: variable,
+        })?;
+        let (shape, path) = (&declared.shape, &declared.path);
+        declared
+            .initializer
+            .fill_part(shape, path, seed, range, out)
     }
 
     /// The model's name in its config.

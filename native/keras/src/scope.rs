@@ -44,6 +44,8 @@ pub(crate) struct Declared {
     pub(crate) averaged: bool,
     /// Whether another process has it, which runs the stage that it is of.
     pub(crate) elsewhere: bool,
+    /// Whether its rows are elsewhere, from where passes fetch those that they look up.
+    pub(crate) rows_elsewhere: bool,
     /// Whether its rows are looked up and nothing else reads it, so that its gradient consists of
     /// slices.
     pub(crate) looked_up: bool,
@@ -305,6 +307,7 @@ impl<'a> Scope<'a> {
             frozen: !place.trainable,
             averaged: !trainable && place.trainable,
             elsewhere: false,
+            rows_elsewhere: false,
             looked_up: false,
             regularizer: None,
             constraint: None,

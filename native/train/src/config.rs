@@ -142,7 +142,8 @@ pub struct Fit {
     /// How ranks train together.
     #[serde(default)]
     pub strategy: Strategy,
-    /// How many ranks, from 0 on, hold weights instead of training, where workers train by themselves.
+    /// How many ranks, from 0 on, hold weights instead of training, where workers train by themselves. With
+    /// 0 all ranks do both.
     #[serde(default = "one")]
     pub num_ps: usize,
     /// How many batches such a worker may be ahead of the slowest; none for any number.
@@ -230,6 +231,11 @@ impl Fit {
         let repeats = self.repeat && self.steps_per_epoch.is_some();
         let enough = self.steps_per_epoch.is_some_and(|steps| done >= steps);
         (!more && !repeats) || enough || self.max_steps == Some(step)
+    }
+
+    /// Whether each rank of an asynchronous fit holds a part of the weights and trains, too.
+    pub(crate) fn workers_serve(&self) -> bool {
+        self.strategy == Strategy::Async && self.num_ps == 0
     }
 
     /// Whether rows are drawn again after a pass.

@@ -3,10 +3,10 @@
 use std::fmt;
 use std::ops::Range;
 use std::sync::{Arc, mpsc};
-use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::config::Config;
+use crate::engine::carrier::Carrier;
 use crate::engine::data_plane::DataPlane;
 use crate::engine::operation::{Operations, Plane, lock};
 use crate::engine::ticket::{Ticket, Worker};
@@ -22,9 +22,6 @@ use crate::transport::LinkError;
 use crate::transport::frame::{Kind, Operation};
 use crate::wire::{Plain, Wire};
 
-/// After the end of a job its control thread takes a second to tell it, at most.
-const CONTROL_PATIENCE: Duration = Duration::from_secs(3);
-
 /// One rank's end of the collective operations. All ranks must make the same calls in the same
 /// order. Every call but those that start something blocks until this rank's part is done, the job fails
 /// anywhere, or its deadline passes; after an error every further call returns the same first cause.
@@ -33,13 +30,7 @@ pub struct Communicator {
     plane: Plane,
     /// Once an operation has been started.
     worker: Option<Worker>,
-    control: Option<ControlThread>,
-}
-
-struct ControlThread {
-    thread: JoinHandle<()>,
-    /// Closed when the thread has done its work, well or not.
-    ended: mpsc::Receiver<()>,
+    control: Option<Carrier>,
 }
 
 impl Communicator {
@@ -76,23 +67,10 @@ impl Communicator {
             source,
             scene: job.rendezvous_scene(),
         };
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(|source| local("start the control plane", source))?;
         let (ready, outcome) = mpsc::channel();
-        let (ending, ended) = mpsc::channel::<()>();
         let (job_there, shared_there) = (Arc::clone(job), Arc::clone(shared));
-        let thread = thread::Builder::new()
-            .name(job.config.thread_name("control"))
-            .spawn(move || {
-                let _ending = ending;
-                runtime.block_on(rendezvous::serve(job_there, shared_there, ready));
-                // A name look-up may still be under way: it is not worth waiting for.
-                runtime.shutdown_background();
-            })
-            .map_err(|source| local("start the control thread", source))?;
-        self.control = Some(ControlThread { thread, ended });
+        let serve = move || rendezvous::serve(job_there, shared_there, ready);
+        self.control = Some(Carrier::start(job, "control", serve)?);
         let met = outcome.recv().unwrap_or_else(|_ended| {
             let source = std::io::Error::other("the control thread ended; see its panic message");
             Err(local("meet the other ranks", source))
@@ -416,16 +394,10 @@ impl Communicator {
         outcome
     }
 
-    /// The control thread ends by itself, soon after the job has ended or failed. If it does not it is
-    /// left to itself: it holds nothing that anybody waits for.
+    /// The control thread ends by itself, soon after the job has ended or failed.
     fn join_control(&mut self) {
-        let Some(ControlThread { thread, ended }) = self.control.take() else {
-            return;
-        };
-        if ended.recv_timeout(CONTROL_PATIENCE) == Err(mpsc::RecvTimeoutError::Timeout) {
-            log::error!("the control thread of rank {} does not end", self.rank());
-        } else if thread.join().is_err() {
-            log::error!("the control thread of rank {} panicked", self.rank());
+        if let Some(control) = self.control.take() {
+            control.join();
         }
     }
 }

@@ -6,6 +6,7 @@
 //! the memory back that they own meanwhile. A blocking call waits until that thread has nothing left
 //! to do, so the order of all operations is the order of the calls.
 
+pub(crate) mod carrier;
 pub(crate) mod communicator;
 pub(crate) mod data_plane;
 pub(crate) mod operation;

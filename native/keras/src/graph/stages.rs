@@ -16,6 +16,9 @@ pub enum Holds {
     /// All of it.
     #[default]
     All,
+    /// All but the rows of matrices of more elements than these that learn, and of which passes only look
+    /// up rows: those are fetched (see [`crate::Rows`]).
+    AllButRows(usize),
     /// No variable: enough to know what the model is.
     Nothing,
     /// One of its stages, counted from 0.

@@ -167,31 +167,24 @@ impl Optimizer {
         reached: &[bool],
     ) -> Result<()> {
         self.check_lengths(params, grads, reached)?;
+        let mut reached = reached.to_vec();
+        let mut slices = slices;
         if self.rests() {
-            let mut others = reached.to_vec();
-            for slices in slices.iter().filter(|slices| reached[slices.variable()]) {
-                let (variable, span) = (slices.variable(), slices.span());
-                self.update_rows(slices, &mut params[span.clone()], &grads[span])?;
-                others[variable] = false;
+            for rows in std::mem::take(&mut slices) {
+                if std::mem::take(&mut reached[rows.variable()]) {
+                    let span = rows.span();
+                    self.update_rows(rows, &mut params[span.clone()], &grads[span])?;
+                }
             }
-            let given = Given {
-                params,
-                grads,
-                slices: &mut [],
-                reached: &others,
-                factor: 1.0,
-            };
-            self.update(&mut Peers::default(), given)?;
-        } else {
-            let given = Given {
-                params,
-                grads,
-                slices,
-                reached,
-                factor: 1.0,
-            };
-            self.update(&mut Peers::default(), given)?;
         }
+        let given = Given {
+            params,
+            grads,
+            slices,
+            reached: &reached,
+            factor: 1.0,
+        };
+        self.update(&mut Peers::default(), given)?;
         self.iterations += 1;
         Ok(())
     }

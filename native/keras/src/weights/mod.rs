@@ -201,6 +201,10 @@ impl Model {
     /// Takes over what a file holds: of variables that are split, the part that is here.
     pub(crate) fn take(&mut self, found: &Found<'_>) -> Result<()> {
         for (handle, array) in found {
+            // Its rows are elsewhere.
+            if self.variables().variable(*handle).is_empty() {
+                continue;
+            }
             let value = match array.integer() {
                 Some(count) => Tensor::from(count),
                 None => Tensor::f_from_slice(&array.to_f32().map_err(read)?)?,

@@ -14,13 +14,14 @@ use crate::event::{Event, FitResult};
 use crate::fit::FitLoop;
 use crate::objective::{Asked, Objective};
 use crate::resume::State;
+use crate::servers::plan::LARGE;
 use crate::servers::{self, Given};
 use crate::session::Stop;
 use crate::session::intake::Channel;
 use crate::settings;
 use crate::step::Trainer;
 use crossbeam::channel::Sender;
-use flambeau_collective::{AbortReason, Communicator, Endpoint, Secret};
+use flambeau_collective::{AbortReason, Communicator, Secret};
 use flambeau_formats::checkpoint::{self, Checkpoint};
 use flambeau_keras::optimizers::Optimizer;
 use flambeau_keras::weights::OptimizerArray;
@@ -51,18 +52,25 @@ pub(crate) struct Setup {
     optimizer: Optimizer,
     /// For a model that no rank holds as a whole: then the one above has no variables.
     source: Option<Source>,
+    /// Whether no file gave any weights.
+    is_initial: bool,
 }
 
 impl Setup {
+    /// For a rank that has all of the weights; or, with `rows_elsewhere`, not the rows that only servers
+    /// have.
     pub(crate) fn new(
         settings: &config::Fit,
         columns: &Columns,
         files: ModelFiles<'_>,
+        rows_elsewhere: bool,
     ) -> Result<Self, Error> {
         settings.check()?;
         let mut options = read_options(settings, files.weights)?;
         if settings.mesh.is_some() {
             options.holds = Holds::Nothing;
+        } else if rows_elsewhere {
+            options.holds = Holds::AllButRows(LARGE);
         }
         let (model, loaded) = Model::read(files.model, &options)?;
         if settings.export_formats.contains(&ExportFormat::H5) {
@@ -112,7 +120,8 @@ impl Setup {
         let mut optimizer = Optimizer::from_config(&described, model.trainable())?;
         // The state of a compiled model goes on with it; but not beside layers frozen anew, for
         // which it has slots too many.
-        if compiled_optimizer && settings.frozen_layers.is_empty() && !loaded.optimizer.is_empty() {
+        let goes_on = compiled_optimizer && settings.frozen_layers.is_empty() && !rows_elsewhere;
+        if goes_on && !loaded.optimizer.is_empty() {
             let saved: Vec<_> = loaded.optimizer.iter().map(OptimizerArray::saved).collect();
             optimizer.set_keras_variables(&saved)?;
         }
@@ -128,6 +137,7 @@ impl Setup {
             model,
             objective,
             optimizer,
+            is_initial: !loaded.some_weights,
         })
     }
 
@@ -144,18 +154,33 @@ impl Setup {
         }
     }
 
-    /// Meets the other ranks and trains to the end.
+    /// Meets the other ranks and trains to the end; `server` is for a rank that holds weights, too.
     pub(crate) fn run(
+        self,
+        server: Option<Self>,
+        config: &FitSession,
+        secret: &Secret,
+        rows: Channel,
+        caller: &Caller,
+    ) -> Result<(), Error> {
+        tch::set_num_threads(config.threads);
+        let result = match config.fit.strategy {
+            Strategy::Sync => self.run_in_step(config, secret, rows, caller),
+            Strategy::Async => self.run_by_itself(server, config, secret, rows, caller),
+        }?;
+        // The caller may have closed the session already.
+        caller.events.send(Event::Done { result }).ok();
+        Ok(())
+    }
+
+    /// Takes part in a synchronous fit to its end.
+    fn run_in_step(
         self,
         config: &FitSession,
         secret: &Secret,
         mut rows: Channel,
         caller: &Caller,
-    ) -> Result<(), Error> {
-        tch::set_num_threads(config.threads);
-        if config.fit.strategy == Strategy::Async {
-            return self.run_by_itself(config, secret, rows, caller);
-        }
+    ) -> Result<FitResult, Error> {
         let abort = &caller.stop.abort;
         let communicator = Communicator::connect(&config.collective, secret, abort)?;
         let seed = config.fit.seed;
@@ -189,47 +214,40 @@ impl Setup {
         let left = trainer.close();
         let result = trained?;
         left?;
-        // The caller may have closed the session already.
-        caller.events.send(Event::Done { result }).ok();
-        Ok(())
+        Ok(result)
     }
-}
 
-impl Setup {
     /// Takes part in an asynchronous fit to its end.
     fn run_by_itself(
         self,
+        server: Option<Self>,
         config: &FitSession,
         secret: &Secret,
         mut rows: Channel,
         caller: &Caller,
-    ) -> Result<(), Error> {
-        let Caller { events, stop, .. } = caller;
-        let (number, abort) = (config.incarnation, &stop.abort);
-        let endpoint = Endpoint::open(&config.collective, secret, number, abort)?;
-        let given = Given {
+    ) -> Result<FitResult, Error> {
+        let beside = caller.stop.beside();
+        let own = self.given(config, caller, &caller.stop);
+        match server {
+            None => servers::run(own, &mut rows, secret),
+            Some(server) => {
+                let server = server.given(config, caller, &beside);
+                servers::run_both(server, own, &mut rows, secret)
+            }
+        }
+    }
+
+    fn given<'a>(self, config: &'a FitSession, caller: &'a Caller, stop: &'a Stop) -> Given<'a> {
+        Given {
             config,
             model: self.model,
             objective: self.objective,
             optimizer: self.optimizer,
-            rows: &mut rows,
-            events,
+            events: &caller.events,
             stop,
             opened: caller.opened,
-        };
-        let trained = guarded(|| servers::run(given, &endpoint, secret), stop);
-        match trained {
-            Ok(result) => {
-                endpoint.close();
-                // The caller may have closed the session already.
-                events.send(Event::Done { result }).ok();
-                Ok(())
-            }
-            Err(error) => {
-                // Nobody else comes to an error by itself here.
-                tell(&error, stop);
-                Err(error)
-            }
+            is_initial: self.is_initial,
+            is_both: false,
         }
     }
 }
@@ -394,7 +412,7 @@ pub(crate) fn guarded<T>(run: impl FnOnce() -> Result<T, Error>, stop: &Stop) ->
 }
 
 /// Tells the other ranks why this one fails.
-fn tell(error: &Error, stop: &Stop) {
+pub(crate) fn tell(error: &Error, stop: &Stop) {
     let (deterministic, message) = (error.is_deterministic(), error.to_string());
     stop.abort.abort(AbortReason {
         deterministic,

@@ -6,6 +6,7 @@ mod embeddings;
 mod exactness;
 mod failures;
 mod hostility;
+mod killed;
 mod meshes;
 mod passes;
 mod ranks;

@@ -210,7 +210,8 @@ trait KerasParams extends KerasColumnParams with HasSeed {
     ParamValidators.inArray(Array("sync", "async")))
 
   final val numPs: IntParam = new IntParam(
-    this, "numPs", "with strategy async: tasks that hold the weights, beside the workers", ParamValidators.gt(0))
+    this, "numPs", "with strategy async: tasks that hold the weights, beside the workers; with 0 each worker holds a part of them",
+    ParamValidators.gtEq(0))
 
   final val maxStaleness: LongParam = new LongParam(
     this, "maxStaleness", "with strategy async: batches that a worker may be ahead of the slowest; any number if not set",
