@@ -54,7 +54,10 @@ impl Blueprint {
         if tensor.index >= tensor.count {
             return Err(Error::InvalidConfig {
                 place: "model".to_owned(),
-                reason: format!("{tensor:?} is no place in a tensor group"),
+                reason: format!(
+                    "a tensor group of {} ranks has no rank {}",
+                    tensor.count, tensor.index
+                ),
             });
         }
         let normalized = normalize(document)?;
