@@ -114,7 +114,7 @@ impl Job {
         serde_json::from_value(self.how_to_meet(rank, world_size)).unwrap()
     }
 
-    fn session(&self, rank: usize, world_size: usize, directory: &Path) -> FitSession {
+    pub(crate) fn session(&self, rank: usize, world_size: usize, directory: &Path) -> FitSession {
         let config = json!({
             "rank": rank, "threads": 1, "local_dir": directory.join(rank.to_string()),
             "cache_bytes": self.cache_bytes,
