@@ -198,14 +198,14 @@ impl Setup {
         trainer.set_wire(config.fit.allreduce_dtype.into());
         // A failure is told to the other ranks while the links to them are still there.
         let train = || {
+            if config.evaluator {
+                return evaluator::run(&mut trainer, config, &mut rows, &caller.events);
+            }
             if config.fit.local_steps > 1 {
                 trainer.train_apart()?;
             }
             if config.fit.shard_optimizer_state {
                 trainer.shard_optimizer_state()?;
-            }
-            if config.evaluator {
-                return evaluator::run(&mut trainer, config, &mut rows, &caller.events);
             }
             train(&mut trainer, config, &mut rows, (caller, source))
         };

@@ -3,6 +3,7 @@
 
 mod apart;
 mod embeddings;
+mod evaluator;
 mod exactness;
 mod failures;
 mod hostility;

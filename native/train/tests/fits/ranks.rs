@@ -114,7 +114,7 @@ impl Job {
         serde_json::from_value(self.how_to_meet(rank, world_size)).unwrap()
     }
 
-    fn session(&self, rank: usize, world_size: usize, directory: &Path) -> FitSession {
+    pub(crate) fn session(&self, rank: usize, world_size: usize, directory: &Path) -> FitSession {
         serde_json::from_value(self.session_json(rank, world_size, directory)).unwrap()
     }
 

@@ -35,7 +35,7 @@ class TrainSuite extends SparkSuite {
     val (code, text) = train(folder, "first", "--features", "x,y", "--epochs", "3", "--batch-size", "16",
       "--validation-split", "0.25", "--metrics", "accuracy", "--weighted-metrics", "sparse_categorical_crossentropy",
       "--class-weight", """{"0": 1.0, "1": 2.0}""", "--shuffle", "false", "--keep-checkpoints", "1",
-      "--resume", "false", "--shard-optimizer-state", "true", "--export-formats", "weights.h5,h5,tf")
+      "--resume", "false", "--evaluator", "true", "--learning-rate", "0.01", "--shard-optimizer-state", "true", "--export-formats", "weights.h5,h5,tf")
     assert(code == 0, text)
     val loss = "sparse_categorical_crossentropy"
     for (metric <- Seq("accuracy", loss, "val_accuracy", s"val_$loss")) assert(text.contains(s"$metric 0."), text)
