@@ -1,7 +1,7 @@
 """Train a transformer on images as a whole and in two stages, each in an executor of its own.
 
-Usage: train.py IMAGES LABELS MODELS ROWS. IMAGES and LABELS are IDX files as MNIST has them; MODELS gets
-a model directory for each way to train; ROWS is how many images train.
+Usage: train.py IMAGES LABELS MODELS ROWS. IMAGES and LABELS are IDX files as MNIST has them; MODELS
+gets a model directory for each way to train; ROWS is how many images train.
 """
 
 import sys

@@ -259,7 +259,7 @@ impl Reader {
     ///
     /// # Errors
     /// [`Error::Io`]; [`Error::Corrupt`] naming the tensor.
-    pub fn next(&mut self) -> Result<Option<(Described, Vec<f32>)>> {
+    pub fn read_next(&mut self) -> Result<Option<(Described, Vec<f32>)>> {
         let Some((described, at)) = self.tensors.pop_front() else {
             return Ok(None);
         };
@@ -362,7 +362,7 @@ mod tests {
         let mut reader = Reader::open(&path).unwrap();
         assert_eq!((reader.step, &reader.manifest), (12, &json!({"epoch": 3})));
         let mut found = BTreeMap::new();
-        while let Some((described, values)) = reader.next().unwrap() {
+        while let Some((described, values)) = reader.read_next().unwrap() {
             found.insert(described.name, (described.shape, values));
         }
         let sample = sample().into_iter();
@@ -380,7 +380,7 @@ mod tests {
         let read_all = || -> Result<usize> {
             let mut reader = Reader::open(&path)?;
             let mut count = 0;
-            while reader.next()?.is_some() {
+            while reader.read_next()?.is_some() {
                 count += 1;
             }
             Ok(count)

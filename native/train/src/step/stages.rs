@@ -179,7 +179,7 @@ impl Trainer {
         for described in described {
             let mut values = match &mut reader {
                 Some(reader) => {
-                    let next = reader.next().map_err(|source| Error::Storage {
+                    let next = reader.read_next().map_err(|source| Error::Storage {
                         what: "cannot resume from",
                         path: PathBuf::from(&described.name),
                         source: source.into(),

@@ -192,7 +192,9 @@ fn whole(config: &FitSession, trainer: &mut Trainer, state: &State) -> Result<Mo
     let mut model = trainer.model().alone(&Holds::All)?;
     if let Some(path) = trainer.write_stages(state, Some(&folder))? {
         let mut reader = Reader::open(&path).map_err(|error| failed(error.into()))?;
-        while let Some((described, values)) = reader.next().map_err(|error| failed(error.into()))? {
+        while let Some((described, values)) =
+            reader.read_next().map_err(|error| failed(error.into()))?
+        {
             model.set_by_path(&described.name, &values)?;
         }
     }
