@@ -227,7 +227,7 @@ fn train(case: &Case, optimizer: &Json, steps: u64, member: Option<Member>) -> T
                     ..Peers::default()
                 };
                 let slices = &mut slices;
-                optimizer.apply_among(peers, params, &mut gradients, slices, &reached, 1.0)
+                optimizer.apply_among(peers, (params, &mut gradients), slices, &reached, 1.0)
             }
         };
         assert!(taken.unwrap());

@@ -334,7 +334,7 @@ impl Trainer {
             ..Peers::default()
         };
         let optimizer = &mut self.optimizer;
-        if optimizer.apply_among(peers, params, gradients, slices, &reached, factor)? {
+        if optimizer.apply_among(peers, (params, gradients), slices, &reached, factor)? {
             self.model.constrain()?;
         }
         Ok(())

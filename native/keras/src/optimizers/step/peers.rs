@@ -63,8 +63,7 @@ impl Optimizer {
     pub fn apply_among(
         &mut self,
         peers: Peers<'_>,
-        params: &mut [f32],
-        grads: &mut [f32],
+        (params, grads): (&mut [f32], &mut [f32]),
         slices: &mut [IndexedSlices],
         reached: &[bool],
         factor: f32,
