@@ -51,12 +51,20 @@ abstract class SparkSuite(master: String = "local[2]") extends AnyFunSuite with 
   }
 
   /** As `kill -9`, and waits for its end: executors of local-cluster are children of this JVM. */
-  protected def killOneExecutor(): Unit = {
+  protected def killOneExecutor(): Unit = kill(_ => true)
+
+  /** That of an id of Spark's, likewise. */
+  protected def killExecutor(id: String): Unit = kill(_.contains(s"--executor-id $id "))
+
+  private def kill(chosen: String => Boolean): Unit = {
     val executors = ProcessHandle.current.children.filter(_.info.command.orElse("").endsWith("java"))
-    val executor = executors.findFirst().orElseThrow()
+    val executor = executors.filter(one => chosen(commandLine(one))).findFirst().orElseThrow()
     assert(executor.destroyForcibly())
     executor.onExit().get()
   }
+
+  private def commandLine(process: ProcessHandle): String =
+    Files.readString(Path.of(s"/proc/${process.pid}/cmdline")).replace('\u0000', ' ')
 
   protected def temporaryDirectory(): Path = Files.createTempDirectory("flambeau-test")
 }
