@@ -2,6 +2,7 @@
 # make packages, make flights    two more models: strings, and two inputs
 # make tfos    the files of TensorFlowOnSpark's examples in both of its input modes
 # make servers its 1.4 model, trained asynchronously through parameter servers
+# make pipeline a transformer in stages, each in an executor of its own
 # make search  hyper-parameters by cross validation, several fits at once
 # make test    every check and test
 # make matrix  a small job with every version of Spark that is promised
@@ -14,7 +15,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := build
 .DELETE_ON_ERROR:
-.PHONY: setup build mnist packages flights tfos servers search check test test-native test-jvm test-python fuzz parity matrix wheel bench bench-keras bench-feed bench-memory bench-steps bench-collective simulate drill clean FORCE
+.PHONY: setup build mnist packages flights tfos servers pipeline search check test test-native test-jvm test-python fuzz parity matrix wheel bench bench-keras bench-feed bench-memory bench-steps bench-async bench-wide bench-collective simulate drill clean FORCE
 
 # Where rustup puts cargo, for shells that have not read its profile.
 export PATH := $(PATH):$(HOME)/.cargo/bin
@@ -38,7 +39,7 @@ $(JAR): $(NATIVE) jvm/pom.xml $(shell find jvm/src -type f)
 	@$(MVN) --quiet -Dmaven.test.skip=true -DskipTests package
 	@touch $@
 
-mnist packages flights tfos servers search: $(JAR)
+mnist packages flights tfos servers pipeline search: $(JAR)
 	@examples/$@/run.sh
 
 check: | setup
@@ -110,6 +111,14 @@ bench-memory: $(JAR)
 # What two ranks take beside their forward and backward passes.
 bench-steps: | setup
 	tests/bench/steps/run.sh
+
+# Accuracy of a model that is trained through parameter servers beside that of workers in step.
+bench-async: $(JAR)
+	tests/bench/async/run.sh
+
+# Rows per second, bytes on the wire and memory of a click model with ten million embeddings.
+bench-wide: | setup
+	tests/bench/wide/run.sh
 
 # Feeding rows and reading TFRecords beside Spark's and TensorFlow's own ways, on one core.
 bench-feed: $(JAR)

@@ -20,6 +20,7 @@ train, test = (
 WAYS = {
     "in step, 2 workers": {"numWorkers": 2, "batchSize": 50},
     "1 server, 2 workers": {"numWorkers": 2, "strategy": "async", "numPs": 1},
+    "2 servers, 3 workers": {"numWorkers": 3, "strategy": "async", "numPs": 2},
 }
 for way, settings in WAYS.items():
     model = keras.Sequential(

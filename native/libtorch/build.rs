@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 
-const SOURCES: [&str; 6] = [
+const SOURCES: [&str; 7] = [
     "src/backward.cpp",
     "src/convolution.cpp",
     "src/ffi.cpp",
+    "src/gradient.cpp",
     "src/heap.cpp",
     "src/pooling.cpp",
     "src/products.cpp",

@@ -86,6 +86,11 @@ class FitSettings(PredictSettings, total=False):
     strategy: str
     numPs: int
     maxStaleness: int
+    pipelineStages: int
+    tensorParallel: int
+    microBatches: int
+    pipelineSchedule: str
+    layerStages: Mapping[str, int]
     validationIndicatorCol: str
     validationSplit: float
     evaluator: bool

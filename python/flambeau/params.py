@@ -300,7 +300,7 @@ class EstimatorParams(ModelParams):
     numPs: Param[int] = Param(
         Params._dummy(),
         "numPs",
-        "with strategy 'async': tasks that hold the weights, beside the workers",
+        "with strategy 'async': tasks that hold the weights, beside the workers; with 0 these do",
         TypeConverters.toInt,
     )
     maxStaleness: Param[int] = Param(
@@ -308,6 +308,38 @@ class EstimatorParams(ModelParams):
         "maxStaleness",
         "with strategy 'async': batches that a worker may be ahead of the slowest",
         TypeConverters.toInt,
+    )
+    pipelineStages: Param[int] = Param(
+        Params._dummy(),
+        "pipelineStages",
+        "stages that the model is cut into, each on workers of its own",
+        TypeConverters.toInt,
+    )
+    tensorParallel: Param[int] = Param(
+        Params._dummy(),
+        "tensorParallel",
+        "workers that share the weights of each layer",
+        TypeConverters.toInt,
+    )
+    microBatches: Param[int] = Param(
+        Params._dummy(),
+        "microBatches",
+        "with pipelineStages: parts of a batch, which the stages work on at the same time",
+        TypeConverters.toInt,
+    )
+    pipelineSchedule: Param[str] = Param(
+        Params._dummy(),
+        "pipelineSchedule",
+        "with pipelineStages: 'gpipe', all forward passes, then all backward passes, or '1f1b', "
+        "each backward pass as soon as it can be, for less memory",
+        TypeConverters.toString,
+    )
+    layerStages: Param[str] = Param(
+        Params._dummy(),
+        "layerStages",
+        "with pipelineStages: JSON, each layer's name with its stage, from 0 on; a layer that is "
+        "not named goes with the one before it; by measured time if not set",
+        json_text,
     )
     evaluator: Param[bool] = Param(
         Params._dummy(),

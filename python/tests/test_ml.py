@@ -140,6 +140,7 @@ def test_workers_push_to_servers(spark, network, data):
         **settings,
     )
     assert estimator.fit(data).history["accuracy"][-1] > 0.9
+    assert estimator.copy({estimator.numPs: 0}).fit(data).history["accuracy"][-1] > 0.9
     with pytest.raises(ConfigException, match="numPs is set, but strategy is sync"):
         estimator.copy({estimator.strategy: "sync"}).fit(data)
 

@@ -11,7 +11,7 @@ DEADLINE_SECONDS = 600
 
 
 def run(name: str, **settings: str) -> subprocess.CompletedProcess[str]:
-    """Run an example on two executors to its end within the deadline; what it printed."""
+    """Run an example to its end within the deadline, on two executors if not said otherwise."""
     done = subprocess.run(
         [ROOT / "examples" / name / "run.sh"],
         env={**os.environ, "MASTER": "local-cluster[2,1,2048]", **settings},

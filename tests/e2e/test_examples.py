@@ -80,13 +80,29 @@ def test_both_forms_of_the_predecessors_data_train_in_both_input_modes():
 
 
 def test_the_predecessors_model_trains_through_parameter_servers_as_well_as_in_step():
-    printed = run("servers", ROWS="3000", STEPS="400").stdout
+    five_executors = "local-cluster[5,1,1536]"
+    printed = run("servers", MASTER=five_executors, ROWS="3000", STEPS="400").stdout
     found = dict(re.findall(r"^(.*, \d workers): accuracy (0\.\d+)$", printed, re.M))
-    in_step, apart = (float(accuracy) for accuracy in found.values())
-    assert apart > in_step - 0.03, printed
-    assert printed.count("updates by staleness: 0: ") == 1
-    folder = ROOT / "build/servers/models/1-server-2-workers"
-    keras.models.load_model(folder / "export/model.keras")
+    in_step, *apart = (float(accuracy) for accuracy in found.values())
+    assert len(apart) == 2 and min(apart) > in_step - 0.03, printed
+    assert printed.count("updates by staleness: 0: ") == 2
+    for way in ("1-server-2-workers", "2-servers-3-workers"):
+        keras.models.load_model(ROOT / "build/servers/models" / way / "export/model.keras")
+
+
+def test_a_transformer_trains_in_two_stages_as_it_does_as_a_whole():
+    printed = run("pipeline", ROWS="1500").stdout
+    found = re.findall(r"^(.*): loss (\d\.\d+), accuracy (0\.\d+)$", printed, re.M)
+    assert [way for way, *_ in found] == ["as a whole", "in two stages"], printed
+    [whole, stages] = [float(loss) for _, loss, _ in found]
+    assert stages == pytest.approx(whole, rel=1e-3), printed
+    models = [
+        keras.models.load_model(ROOT / "build/pipeline/models" / way / "export/model.keras")
+        for way in ("as-a-whole", "in-two-stages")
+    ]
+    [expected, weights] = [model.get_weights() for model in models]
+    for own, other in zip(weights, expected, strict=True):
+        np.testing.assert_allclose(own, other, atol=2e-3)
 
 
 def test_a_search_keeps_the_best_of_its_models():

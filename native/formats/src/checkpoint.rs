@@ -4,6 +4,8 @@
 //! `flambeau`: JSON text with the step, the caller's manifest and a CRC-32C of each tensor and of
 //! the manifest, since safetensors itself carries no checksum.
 
+pub mod stretches;
+
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};

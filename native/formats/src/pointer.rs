@@ -120,14 +120,22 @@ fn step_of(quoted: &str) -> Option<u64> {
 /// As [`checkpoint::write`], [`Pointer::read`] and [`Pointer::write`]; [`Error::Io`] if the folder
 /// cannot be read or cleaned.
 pub fn commit(dir: &Path, checkpoint: &Checkpoint, keep: usize) -> Result<Committed> {
+    let path = checkpoint::write(dir, checkpoint)?;
+    point_to(dir, checkpoint.step, path, keep)
+}
+
+/// As [`commit`], of the checkpoint of `step` that has been written to `path` in `dir`.
+///
+/// # Errors
+/// As [`commit`].
+pub fn point_to(dir: &Path, step: u64, path: PathBuf, keep: usize) -> Result<Committed> {
     let mut steps = Pointer::read(dir)?
         .map(|pointer| pointer.all)
         .unwrap_or_default();
-    let path = checkpoint::write(dir, checkpoint)?;
-    steps.retain(|&step| step != checkpoint.step);
-    steps.push(checkpoint.step);
+    steps.retain(|&known| known != step);
+    steps.push(step);
     let pointer = Pointer {
-        newest: checkpoint.step,
+        newest: step,
         all: steps.split_off(steps.len().saturating_sub(keep.max(1))),
     };
     pointer.write(dir)?;

@@ -111,6 +111,7 @@ impl Inputs<'_> {
                 name: path.rsplit('/').next().unwrap_or_default().to_owned(),
                 shape: self.tensor(&index.to_string())?.size(),
                 offset: 0,
+                held: None,
             });
         }
         let mut store = VariableStore::zeros(variables, true)?;

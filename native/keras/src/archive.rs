@@ -11,9 +11,11 @@ use crate::assets::Assets;
 use crate::blueprint::Blueprint;
 use crate::error::{Error, Result};
 use crate::freeze::freeze;
+use crate::graph::Holds;
 use crate::model::Model;
 use crate::optimizers::Optimizer;
 use crate::python_json;
+use crate::tensor_group::TensorPart;
 use crate::weights::{self, OptimizerArray, Targets, Weights};
 
 /// What came with a model besides its config.
@@ -21,6 +23,8 @@ use crate::weights::{self, OptimizerArray, Targets, Weights};
 pub struct Loaded {
     /// Whether files gave all variables; else the rest is initialized, or zeros without a seed.
     pub weights: bool,
+    /// Whether files gave any.
+    pub some_weights: bool,
     /// Keras's `compile_config`: optimizer, loss and metrics, if the model was compiled.
     pub compile: Option<Json>,
     /// The variables of the optimizer that it was compiled with, in Keras's order; empty if the
@@ -37,6 +41,11 @@ pub struct ReadOptions {
     pub initial: Option<InitialWeights>,
     /// Initializes variables for which there is no file; see [`Model::initialize`].
     pub seed: Option<u64>,
+    /// What of the model gets memory.
+    pub holds: Holds,
+    /// The place in a tensor group that the model is built for: of the layers that
+    /// [`Variable::held`](crate::Variable::held) shows split, it has this rank's part of the weights.
+    pub tensor: TensorPart,
 }
 
 /// Weights of another file than the model's, as of `model.load_weights`.
@@ -78,7 +87,7 @@ impl Model {
             let document = python_json::parse(&String::from_utf8_lossy(bytes))?;
             (document, None, Assets::default())
         };
-        let blueprint = Blueprint::read(document.clone(), assets)?;
+        let blueprint = Blueprint::read(document.clone(), assets, options.tensor)?;
         // Weights are compared with the config before the model takes any memory.
         let groups = blueprint.groups();
         let targets = Targets {
@@ -100,6 +109,7 @@ impl Model {
         }
         let loaded = Loaded {
             weights: known.iter().all(|&known| known),
+            some_weights: !found.is_empty(),
             compile: blueprint.compile.clone(),
             optimizer: match &own {
                 Some(own) => own.optimizer()?,
@@ -112,8 +122,10 @@ impl Model {
         } else {
             let mut document = document;
             freeze(&mut document, &options.frozen_layers)?;
-            Blueprint::read(document, blueprint.assets)?
+            Blueprint::read(document, blueprint.assets, options.tensor)?
         };
+        let mut blueprint = blueprint;
+        blueprint.keep(&options.holds)?;
         let mut model = blueprint.allocate()?;
         if let (false, Some(seed)) = (loaded.weights, options.seed) {
             model.initialize(seed)?;
@@ -124,6 +136,9 @@ impl Model {
 
     /// The bytes of a `.keras` archive with config and weights, and with `compile` (Keras's
     /// `compile_config`) and the state of `optimizer` if they are given.
+    ///
+    /// # Errors
+    /// The model holds parts of variables only.
     pub fn to_archive(
         &self,
         compile: Option<&Json>,

@@ -2,15 +2,17 @@
 //! weights can be compared with them first.
 
 use serde_json::Value as Json;
+use tch::Kind;
 
 use crate::assets::Assets;
 use crate::config::Options;
 use crate::error::{Error, Result};
-use crate::graph::{Graph, Network};
+use crate::graph::{Graph, Holds, Network, Split};
 use crate::model::Model;
 use crate::normalize::normalize;
 use crate::registry::{Entry, Family};
 use crate::scope::{Declared, Place};
+use crate::tensor_group::TensorPart;
 use crate::variables::{Handle, Variable, Variables, Wanted};
 
 /// A model without memory.
@@ -26,6 +28,7 @@ pub(crate) struct Blueprint {
     pub(crate) declared: Vec<Declared>,
     /// Whether a layer adds up something over the rows of all replicas in training.
     pub(crate) sums_over_replicas: bool,
+    pub(crate) tensor: TensorPart,
     pub(crate) assets: Assets,
 }
 
@@ -42,11 +45,21 @@ pub struct WeightGroup {
 }
 
 impl Blueprint {
-    /// Reads a model's config; `assets` are what its layers keep besides.
+    /// Reads a model's config, to be built for the place `tensor` in a tensor group; `assets` are what
+    /// its layers keep besides.
     ///
     /// # Errors
     /// Names the layer, its class and what is wrong.
-    pub(crate) fn read(document: Json, assets: Assets) -> Result<Self> {
+    pub(crate) fn read(document: Json, assets: Assets, tensor: TensorPart) -> Result<Self> {
+        if tensor.index >= tensor.count {
+            return Err(Error::InvalidConfig {
+                place: "model".to_owned(),
+                reason: format!(
+                    "a tensor group of {} ranks has no rank {}",
+                    tensor.count, tensor.index
+                ),
+            });
+        }
         let normalized = normalize(document)?;
         let entry = Entry::read(&normalized.model)?;
         if entry.family != Family::Models {
@@ -67,10 +80,20 @@ impl Blueprint {
             group: String::new(),
             order: Vec::new(),
             trainable: options.bool("trainable", true)?,
+            tensor,
+            split: Split::Inside,
         };
         let network = Network::read(&entry.class, &options)?;
         options.finish()?;
         let graph = Graph::build(&network, place)?;
+        if tensor.count > 1 && sums_over_replicas {
+            return Err(Error::Unsupported {
+                place: entry.place(),
+                what: "tensor parallelism with layers that look at the rows of all ranks"
+                    .to_owned(),
+                supported: "BatchNormalization and moments with synchronized = false".to_owned(),
+            });
+        }
         Ok(Self {
             config: normalized.model,
             compile: normalized.compile,
@@ -78,6 +101,7 @@ impl Blueprint {
             graph,
             declared,
             sums_over_replicas,
+            tensor,
             assets,
         })
     }
@@ -118,6 +142,37 @@ impl Blueprint {
         groups
     }
 
+    /// Keeps what `holds` says: memory comes to nothing else.
+    ///
+    /// # Errors
+    /// Stages that the graph cannot be cut into.
+    pub(crate) fn keep(&mut self, holds: &Holds) -> Result<()> {
+        match holds {
+            Holds::All => {}
+            Holds::AllButRows(most) => {
+                for declared in &mut self.declared {
+                    let size = declared.shape.iter().product::<i64>();
+                    let is_larger = usize::try_from(size).is_ok_and(|size| size > *most);
+                    let learns = declared.trainable && !declared.frozen;
+                    let learns = learns && declared.kind == Kind::Float;
+                    declared.rows_elsewhere = learns && declared.looked_up && is_larger;
+                }
+            }
+            Holds::Nothing => self
+                .declared
+                .iter_mut()
+                .for_each(|one| one.elsewhere = true),
+            Holds::Stage(stages, index) => {
+                self.graph.keep_stage(stages, *index)?;
+                for declared in &mut self.declared {
+                    let layer = declared.path.split('/').next().unwrap_or_default();
+                    declared.elsewhere = stages.of(layer) != Some(*index);
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Gives every variable memory, filled with zeros.
     ///
     /// # Errors
@@ -126,17 +181,26 @@ impl Blueprint {
         let layer_of = |declared: &Declared| declared.order.first().copied().unwrap_or(0);
         let wanted = self.sorted().into_iter().map(|handle| {
             let declared = &self.declared[handle.0];
+            let mut variable = Variable {
+                path: declared.path.clone(),
+                layer: layer_of(declared),
+                name: declared.name.clone(),
+                shape: match &declared.held {
+                    Some(held) => held.own_shape(),
+                    None => declared.shape.clone(),
+                },
+                offset: 0,
+                held: declared.held.clone(),
+            };
+            if declared.rows_elsewhere {
+                variable.shape[0] = 0;
+            }
             Wanted {
                 handle,
-                variable: Variable {
-                    path: declared.path.clone(),
-                    layer: layer_of(declared),
-                    name: declared.name.clone(),
-                    shape: declared.shape.clone(),
-                    offset: 0,
-                },
+                variable,
                 kind: declared.kind,
                 trainable: declared.trainable && !declared.frozen,
+                elsewhere: declared.elsewhere,
             }
         });
         let variables = Variables::allocate(wanted.collect())?;

@@ -72,6 +72,11 @@ impl Constraint {
         Ok(Some(Self(rule)))
     }
 
+    /// Whether it looks at each element by itself.
+    pub(crate) fn is_elementwise(&self) -> bool {
+        matches!(self.0, Rule::NonNeg)
+    }
+
     /// The projection of a variable's value, of the same shape, outside of any graph.
     ///
     /// # Errors

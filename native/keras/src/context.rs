@@ -1,16 +1,18 @@
 //! What a layer sees while it runs: its variables, the mode, randomness, and where it leaves new
 //! states and losses.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
+use flambeau_libtorch::is_same;
 use tch::{Kind, Tensor};
 
 use crate::arguments::Tree;
 use crate::dtype::{DType, Policy};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::indexed_slices::LookUp;
-use crate::replicas::{Cut, Replicas, joined};
+use crate::replicas::{Cut, Failure, Replicas, joined};
 use crate::rows::{Rows, fetch};
+use crate::tensor_group::{Group, TensorGroup, TensorPart};
 use crate::value::Value;
 use crate::variables::{Handle, Slot, Variables};
 
@@ -34,6 +36,8 @@ pub struct Pass {
     pub(crate) look_ups: Vec<LookUp>,
     /// Where rows are that the model does not have.
     rows: Option<Arc<dyn Rows>>,
+    /// Who has the other parts of variables.
+    pub(crate) group: Option<Group>,
 }
 
 impl Pass {
@@ -47,6 +51,7 @@ impl Pass {
             cuts: Vec::new(),
             look_ups: Vec::new(),
             rows: None,
+            group: None,
         }
     }
 
@@ -54,6 +59,27 @@ impl Pass {
     #[must_use]
     pub fn with_rows(self, rows: Option<Arc<dyn Rows>>) -> Self {
         Self { rows, ..self }
+    }
+
+    /// Exchanges with the ranks of the tensor group that the model was built for. The backward pass
+    /// does so too, so that the group is used until [`crate::Model::gradients`] ends. All ranks of the
+    /// group run the same batch, with generators in the same state.
+    #[must_use]
+    pub fn with_group(self, group: Option<Arc<Mutex<dyn TensorGroup>>>) -> Self {
+        Self {
+            group: group.map(Group::new),
+            ..self
+        }
+    }
+
+    /// What an exchange of the tensor group in the backward pass failed with.
+    pub(crate) fn failure(&self) -> Option<Failure> {
+        self.group.as_ref().and_then(Group::failure)
+    }
+
+    /// The reason why the backward pass ended with `error`.
+    pub(crate) fn explain(&self, error: Error) -> Error {
+        self.failure().map_or(error, Error::Group)
     }
 
     /// An inference pass: nothing random, no state changes, no gradients.
@@ -94,6 +120,9 @@ pub(crate) struct Context<'a> {
     /// Whether the pass trains.
     pub(crate) training: bool,
     policy: Policy,
+    /// What last entered layers that are split, and as what: several layers of one value share it, and
+    /// its exchange in the backward pass.
+    entered: Option<(Tensor, Tensor)>,
 }
 
 impl<'a> Context<'a> {
@@ -109,6 +138,7 @@ impl<'a> Context<'a> {
             replicas,
             training,
             policy: Policy::FLOAT32,
+            entered: None,
         }
     }
 
@@ -223,6 +253,33 @@ impl<'a> Context<'a> {
         });
         self.pass.cuts.push(cut);
         outputs
+    }
+
+    /// `x`, which all ranks of the tensor group have, on its way into weights of which each has a part.
+    pub(crate) fn enter(&mut self, x: &Tensor) -> Result<Tensor> {
+        if let Some((known, entered)) = &self.entered
+            && is_same(known, x)
+        {
+            return Ok(entered.shallow_clone());
+        }
+        let entered = self.group()?.enter(x)?;
+        self.entered = Some((x.shallow_clone(), entered.shallow_clone()));
+        Ok(entered)
+    }
+
+    /// The sum of what the ranks of the tensor group have.
+    pub(crate) fn sum_of_group(&self, x: &Tensor) -> Result<Tensor> {
+        self.group()?.sum_of_group(x)
+    }
+
+    /// The parts of the ranks of the tensor group side by side along `axis`; this one's is `x`.
+    pub(crate) fn gathered(&self, x: &Tensor, axis: usize, part: TensorPart) -> Result<Tensor> {
+        self.group()?.gathered(x, axis, part)
+    }
+
+    fn group(&self) -> Result<&Group> {
+        let group = self.pass.group.as_ref();
+        group.ok_or_else(|| Error::values("a pass over a part of a model needs its tensor group"))
     }
 
     /// Adds a scalar to the loss.

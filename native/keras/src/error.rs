@@ -93,19 +93,23 @@ pub enum Error {
     #[error("a sum over all replicas failed")]
     Replicas(#[source] crate::replicas::Failure),
 
+    /// The ranks of a tensor group could not exchange within a pass: another one is lost.
+    #[error("an exchange of the tensor group failed")]
+    Group(#[source] crate::replicas::Failure),
+
     /// An operation of libtorch failed, for example because memory ran out.
     #[error("libtorch: {0}")]
     Torch(#[from] TchError),
 }
 
 impl Error {
-    /// What made replicas fail to exchange, if that is the reason, whatever layer asked for it.
+    /// What made replicas or a tensor group fail to exchange, if that is the reason, whatever layer asked for it.
     ///
     /// # Errors
     /// This error, if it has another reason.
     pub fn into_failure(self) -> Result<crate::replicas::Failure, Self> {
         match self {
-            Self::Replicas(failure) => Ok(failure),
+            Self::Replicas(failure) | Self::Group(failure) => Ok(failure),
             Self::Layer {
                 layer,
                 class,

@@ -3,7 +3,7 @@
 
 use tch::{Device, Kind, Tensor};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// A contiguous one-dimensional f32 tensor in CPU memory, owned here and never resized.
 #[derive(Debug)]
@@ -55,23 +55,51 @@ impl Flat {
 /// variable that the loss does not depend on) gives zeros.
 ///
 /// # Errors
-/// [`Error::Torch`](crate::Error::Torch) if `out` is not of its size.
+/// [`Error::LengthMismatch`] if `out` is not of its size.
 pub(crate) fn write_gradient(tensor: &Tensor, out: &mut [f32]) -> Result<()> {
     if !tensor.defined() {
         out.fill(0.0);
         return Ok(());
     }
+    in_shape_of(tensor, out, |target| Ok(target.f_copy_(tensor)?))
+}
+
+/// Adds a gradient to a variable's stretch of the gradients.
+///
+/// # Errors
+/// As [`write_gradient`].
+pub(crate) fn add_gradient(tensor: &Tensor, out: &mut [f32]) -> Result<()> {
+    let _guard = tch::no_grad_guard();
+    let gradient = tensor.f_to_kind(Kind::Float)?;
+    in_shape_of(tensor, out, |target| {
+        let _sum = target.f_add_(&gradient)?;
+        Ok(())
+    })
+}
+
+/// Has `write` write to `out` as a tensor in the shape of a gradient.
+fn in_shape_of(
+    gradient: &Tensor,
+    out: &mut [f32],
+    write: impl FnOnce(&mut Tensor) -> Result<()>,
+) -> Result<()> {
+    if gradient.numel() != out.len() {
+        return Err(Error::LengthMismatch {
+            what: "a variable's gradient".to_owned(),
+            expected: out.len(),
+            actual: gradient.numel(),
+        });
+    }
     // SAFETY: the blob covers exactly `out`, which is borrowed mutably for as long as `target`
-    // lives; `f_copy_` checks shapes and converts, and keeps no reference.
+    // lives; what writes to it converts, and keeps no reference.
     let mut target = unsafe {
         Tensor::f_from_blob(
             out.as_mut_ptr().cast::<u8>(),
-            &tensor.size(),
+            &gradient.size(),
             &[],
             Kind::Float,
             Device::Cpu,
         )?
     };
-    target.f_copy_(tensor)?;
-    Ok(())
+    write(&mut target)
 }

@@ -77,6 +77,9 @@ impl LookUp {
         let mut values: Vec<f32> = Vec::try_from(values)?;
         if let Some(slices) = slices {
             slices.take(&rows, &mut values);
+            if slices.is_elsewhere() {
+                return Ok(());
+            }
         }
         for (row, slice) in rows.iter().zip(values.chunks(width)) {
             add(&mut out[row * width..(row + 1) * width], slice, |value| {
@@ -136,6 +139,19 @@ pub struct IndexedSlices {
     /// Whether others may have changed the statistics of rows that are not listed.
     lent: bool,
     sum_of_squares: f32,
+    /// All slices, in the order of the rows, where the model has no rows of the matrix.
+    slices: Vec<f32>,
+}
+
+/// The gradient of a matrix that the model has no rows of.
+#[derive(Debug, Default, PartialEq)]
+pub struct RowSums {
+    /// The rows that were looked up, in order and each once.
+    pub rows: Vec<usize>,
+    /// The sum of each row's slices.
+    pub gradients: Vec<f32>,
+    /// The sum of the statistic; empty if the optimizer takes none.
+    pub statistics: Vec<f32>,
 }
 
 impl IndexedSlices {
@@ -150,7 +166,39 @@ impl IndexedSlices {
             statistics: vec![0.0; statistics],
             lent: false,
             sum_of_squares: 0.0,
+            slices: Vec::new(),
         }
+    }
+
+    /// Whether the model has no rows of the matrix: then [`Self::row_sums`] has its gradient.
+    pub fn is_elsewhere(&self) -> bool {
+        self.span.is_empty()
+    }
+
+    /// The sums over the slices of each row, in the order in which they were looked up, where the model
+    /// has no rows of the matrix.
+    pub fn row_sums(&self) -> RowSums {
+        let width = self.width.max(1);
+        let mut order: Vec<usize> = (0..self.slices.len() / width).collect();
+        order.sort_by_key(|&at| self.rows[at]);
+        let mut sums = RowSums::default();
+        for at in order {
+            let (row, slice) = (self.rows[at], &self.slices[at * width..(at + 1) * width]);
+            if sums.rows.last() != Some(&row) {
+                sums.rows.push(row);
+                sums.gradients.resize(sums.rows.len() * width, 0.0);
+                let statistics = self.needs.statistic.map_or(0, |_| sums.gradients.len());
+                sums.statistics.resize(statistics, 0.0);
+            }
+            let start = (sums.rows.len() - 1) * width;
+            add(&mut sums.gradients[start..], slice, |value| value);
+            if let Some(statistic) = self.needs.statistic {
+                add(&mut sums.statistics[start..], slice, |value| {
+                    statistic.of(value)
+                });
+            }
+        }
+        sums
     }
 
     /// Those of some rows of the same matrix, which are variable `variable` of another store, at `span`.
@@ -241,6 +289,7 @@ impl IndexedSlices {
             }
         }
         self.rows.clear();
+        self.slices.clear();
         self.sum_of_squares = 0.0;
     }
 
@@ -252,7 +301,9 @@ impl IndexedSlices {
                 *value = value.clamp(-limit, limit);
             }
         }
-        if let Some(statistic) = self.needs.statistic {
+        if self.is_elsewhere() {
+            self.slices.extend_from_slice(values);
+        } else if let Some(statistic) = self.needs.statistic {
             let width = self.width;
             for (row, slice) in rows.iter().zip(values.chunks(width)) {
                 let sums = &mut self.statistics[row * width..(row + 1) * width];

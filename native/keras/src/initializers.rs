@@ -7,6 +7,8 @@ mod orthogonal;
 mod scaling;
 mod stft;
 
+use std::ops::Range;
+
 use rand_core::SeedableRng;
 use serde_json::Value;
 
@@ -172,13 +174,55 @@ impl Initializer {
         }
     }
 
+    /// What [`Self::fill`] gives the elements `range` of a variable, into `out`; what it draws for those
+    /// before them is drawn and forgotten. A rule whose elements depend on each other makes all of them.
+    ///
+    /// # Errors
+    /// As [`Self::fill`].
+    pub fn fill_part(
+        &self,
+        shape: &[i64],
+        path: &str,
+        seed: u64,
+        range: Range<usize>,
+        out: &mut [f32],
+    ) -> Result<()> {
+        let distribution = match &self.rule {
+            Rule::Random(distribution) => Some(*distribution),
+            Rule::VarianceScaling(scaling) => scaling.of(shape),
+            _ => None,
+        };
+        if let Some(distribution) = distribution {
+            let mut rng = self.rng(path, seed);
+            for _ in 0..range.start {
+                distribution.draw(&mut rng);
+            }
+            for value in out {
+                *value = single(distribution.draw(&mut rng));
+            }
+            return Ok(());
+        }
+        let sizes = shape.iter().map(|&size| usize::try_from(size).unwrap_or(0));
+        let mut whole = vec![0.0; sizes.product()];
+        self.fill(shape, path, seed, &mut whole)?;
+        let part = whole.get(range).unwrap_or_default();
+        out.iter_mut()
+            .zip(part)
+            .for_each(|(out, value)| *out = *value);
+        Ok(())
+    }
+
+    fn rng(&self, path: &str, seed: u64) -> Rng {
+        Rng::seed_from_u64(self.seed.unwrap_or_else(|| mix(seed, path)))
+    }
+
     /// Fills `out`, a variable of `shape` at `path`. Values depend on `(seed, path)`, or only on
     /// the initializer's own seed if its config has one, as in Keras.
     ///
     /// # Errors
     /// Keras does not make values of this shape either.
     pub fn fill(&self, shape: &[i64], path: &str, seed: u64, out: &mut [f32]) -> Result<()> {
-        let mut rng = Rng::seed_from_u64(self.seed.unwrap_or_else(|| mix(seed, path)));
+        let mut rng = self.rng(path, seed);
         let invalid = |reason: &str| Error::InvalidConfig {
             place: format!("initializer of {path}"),
             reason: format!("{reason}, but the variable's shape is {shape:?}"),

@@ -4,6 +4,7 @@
 use std::any::Any;
 use std::fmt::Debug;
 
+use flambeau_libtorch::is_same;
 use tch::{Kind, Tensor};
 
 use crate::activations::Activation;
@@ -155,7 +156,8 @@ impl Built {
         context.under(self.policy, |context| {
             let cast;
             let args = if self.needs_cast(args) {
-                cast = args.try_map(|value| self.cast(value))?;
+                let mut last = None;
+                cast = args.try_map(|value| self.cast(value, &mut last))?;
                 &cast
             } else {
                 args
@@ -217,13 +219,19 @@ impl Built {
         args.leaves().iter().any(differs)
     }
 
-    /// Keras's autocast: floating-point tensors take the dtype the layer computes in.
-    fn cast(&self, value: &Value) -> Result<Value> {
+    /// Keras's autocast: floating-point tensors take the dtype the layer computes in. One that is given
+    /// several times, as to self-attention, stays one: `last` is what was cast last, and its cast.
+    fn cast(&self, value: &Value, last: &mut Option<(Tensor, Tensor)>) -> Result<Value> {
         let compute = self.policy.compute.kind().unwrap_or(Kind::Float);
         match value.dtype() {
             DType::Tensor(kind) if is_float(kind) && kind != compute => {
-                let mask = value.mask().map(Tensor::shallow_clone);
-                Ok(Value::new(value.y()?.f_to_kind(compute)?).with_mask(mask))
+                let (y, mask) = (value.y()?, value.mask().map(Tensor::shallow_clone));
+                let cast = match last {
+                    Some((known, cast)) if is_same(known, y) => cast.shallow_clone(),
+                    _ => y.f_to_kind(compute)?,
+                };
+                *last = Some((y.shallow_clone(), cast.shallow_clone()));
+                Ok(Value::new(cast).with_mask(mask))
             }
             _ => Ok(value.clone()),
         }

@@ -25,6 +25,8 @@
 //!    and the seeded generator, takes assigned states and added losses, and gives sums over all ranks
 //!    (`replicas`, where the graph of a pass is cut), or rows of a matrix that others keep (`rows`). Rewrites for speed are passes over the graph
 //!    (`graph/pool_before_relu`), never tricks of a layer.
+//!    A model may hold a part of the weights of some layers (`graph/splitting`): then its passes exchange
+//!    with the other ranks of a tensor group (`tensor_group`).
 //! 5. What layers keep besides variables, such as vocabularies, is in the archive's `assets`: read with
 //!    the model, never changed, written again with it.
 //! 6. To predict, a `Model` becomes an `Inference`: a pass over its graph joins convolutions with what
@@ -70,6 +72,7 @@ mod scope;
 mod spec;
 mod stft;
 mod strings;
+mod tensor_group;
 mod value;
 pub mod variables;
 pub mod weights;
@@ -79,7 +82,8 @@ pub use constraints::Constraint;
 pub use context::{Pass, Rng, Update};
 pub use dtype::DType;
 pub use error::Error;
-pub use indexed_slices::{Gradient, IndexedSlices};
+pub use graph::{Holds, Stages};
+pub use indexed_slices::{Gradient, IndexedSlices, RowSums};
 pub use inference::Inference;
 pub use losses::{CompileLoss, Loss};
 pub use metrics::{CompileMetrics, Metric};
@@ -90,6 +94,7 @@ pub use replicas::{Failure, Replicas, WithoutRows};
 pub use rows::Rows;
 pub use spec::Spec;
 pub use strings::Strings;
+pub use tensor_group::{Held, TensorGroup, TensorPart};
 pub use value::Value;
 pub use variables::{Handle, Variable, VariableStore};
 pub use weights::Weights;

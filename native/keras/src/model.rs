@@ -1,23 +1,26 @@
 //! A Keras model: its graph, its variables, and how it runs.
 
-use flambeau_libtorch::backward;
+mod gradients;
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
 use serde_json::Value as Json;
-use tch::{Device, TchError, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use crate::archive::Loaded;
 use crate::assets::Assets;
 use crate::blueprint::{Blueprint, WeightGroup};
 use crate::context::{Context, Pass, Update};
-use crate::dtype::DType;
+use crate::dtype::{DType, is_float};
 use crate::error::{Error, Result};
-use crate::flat::write_gradient;
-use crate::graph::{Graph, convert};
-use crate::indexed_slices::{Gradient, IndexedSlices, Needs};
+use crate::graph::{Graph, Holds, Stages, convert};
 use crate::python_json;
-use crate::replicas::{self, Alone, Replicas};
+use crate::replicas::Replicas;
 use crate::scope::Declared;
 use crate::spec::Spec;
 use crate::strings::Strings;
+use crate::tensor_group::TensorPart;
 use crate::value::Value;
 use crate::variables::{Handle, Slot, VariableStore, Variables};
 use crate::weights::Targets;
@@ -52,6 +55,9 @@ pub struct Model {
     /// By handle.
     declared: Vec<Declared>,
     sums_over_replicas: bool,
+    /// Whether passes begin at the inputs, and not at what an earlier stage gives.
+    takes_inputs: bool,
+    tensor: TensorPart,
     variables: Variables,
     moving: Vec<usize>,
     assets: Assets,
@@ -66,9 +72,10 @@ impl Model {
 
     /// As [`Self::from_json`] with the document parsed; also gives its `compile_config`.
     pub fn from_config(document: Json) -> Result<(Self, Loaded)> {
-        let blueprint = Blueprint::read(document, Assets::default())?;
+        let blueprint = Blueprint::read(document, Assets::default(), TensorPart::WHOLE)?;
         let loaded = Loaded {
             weights: false,
+            some_weights: false,
             compile: blueprint.compile.clone(),
             optimizer: Vec::new(),
         };
@@ -83,9 +90,11 @@ impl Model {
             graph,
             declared,
             sums_over_replicas,
+            tensor,
             assets,
             ..
         } = blueprint;
+        let takes_inputs = graph.starts_at_inputs();
         let inputs = graph.inputs.iter().map(|input| Input {
             name: input.name.clone(),
             spec: graph.specs[input.value].clone(),
@@ -116,6 +125,8 @@ impl Model {
             groups,
             declared,
             sums_over_replicas,
+            takes_inputs,
+            tensor,
             variables,
             moving,
             assets,
@@ -123,17 +134,71 @@ impl Model {
     }
 
     /// Sets every variable by its layer's Keras initializer. The values depend on `seed` and the
-    /// variables' paths only, so all ranks get the same.
+    /// variables' paths only, so all ranks get the same; parts are those of the whole variables' values.
     pub fn initialize(&mut self, seed: u64) -> Result<()> {
         for (at, declared) in self.declared.iter().enumerate() {
-            let mut values = vec![0.0; self.variables.variable(Handle(at)).len()];
+            if declared.elsewhere || declared.rows_elsewhere {
+                continue;
+            }
+            let count: i64 = declared.shape.iter().product();
+            let mut values = vec![0.0; usize::try_from(count).unwrap_or(0)];
             declared
                 .initializer
                 .fill(&declared.shape, &declared.path, seed, &mut values)?;
             self.variables
-                .set(Handle(at), &Tensor::f_from_slice(&values)?)?;
+                .set_whole(Handle(at), &Tensor::f_from_slice(&values)?)?;
         }
         Ok(())
+    }
+
+    /// The place in a tensor group that the model was built for.
+    pub fn tensor_part(&self) -> TensorPart {
+        self.tensor
+    }
+
+    /// The path of a variable of which the model holds a part, if there is one.
+    pub(crate) fn split(&self) -> Option<&str> {
+        let split = self
+            .declared
+            .iter()
+            .find(|declared| declared.held.is_some());
+        split.map(|declared| declared.path.as_str())
+    }
+
+    /// The shape of each trainable variable where all of it is.
+    pub fn whole_shapes(&self) -> Vec<&[i64]> {
+        let mut shapes = vec![[].as_slice(); self.variables.trainable.variables().len()];
+        for (at, declared) in self.declared.iter().enumerate() {
+            if let Slot::Trainable(index) = self.variables.slot(Handle(at)) {
+                shapes[index] = &declared.shape;
+            }
+        }
+        shapes
+    }
+
+    /// What [`Self::initialize`] gives the elements `range` of a trainable variable, into `out`.
+    ///
+    /// # Errors
+    /// As [`Self::initialize`], or there is no such variable.
+    pub fn initialize_part(
+        &self,
+        variable: usize,
+        range: Range<usize>,
+        seed: u64,
+        out: &mut [f32],
+    ) -> Result<()> {
+        let is_it = |at: &usize| self.variables.slot(Handle(*at)) == Slot::Trainable(variable);
+        let at = (0..self.declared.len()).find(is_it);
+        let declared = at.and_then(|at| self.declared.get(at));
+        let declared = declared.ok_or_else(|| Error::LengthMismatch {
+            what: "index of a trainable variable".to_owned(),
+            expected: self.variables.trainable.variables().len(),
+            actual: variable,
+        })?;
+        let (shape, path) = (&declared.shape, &declared.path);
+        declared
+            .initializer
+            .fill_part(shape, path, seed, range, out)
     }
 
     /// The model's name in its config.
@@ -169,6 +234,21 @@ impl Model {
     /// Moving statistics and the variables of frozen layers, for loading.
     pub fn non_trainable_mut(&mut self) -> &mut VariableStore {
         &mut self.variables.fixed
+    }
+
+    /// Gives the variable of that path its values, row-major, if the model has it: trainable, a moving
+    /// statistic or of a frozen layer.
+    ///
+    /// # Errors
+    /// Their number differs.
+    pub fn set_by_path(&mut self, path: &str, values: &[f32]) -> Result<()> {
+        for store in [&mut self.variables.trainable, &mut self.variables.fixed] {
+            let at = store.variables().iter().position(|one| one.path == path);
+            if let Some(at) = at {
+                return store.set(at, values);
+            }
+        }
+        Ok(())
     }
 
     /// The variables as files are compared with them.
@@ -223,13 +303,18 @@ impl Model {
         self.sums_over_replicas
     }
 
-    /// One row of zeros and empty strings, with axes of 1 where their size is unknown.
-    pub fn blank_row(&self) -> Result<Vec<Value>> {
-        let inputs = self.inputs.iter().map(|input| {
-            let mut size: Vec<i64> = input.spec.dims.iter().map(|dim| dim.unwrap_or(1)).collect();
-            size[0] = 1;
-            match input.spec.dtype {
-                DType::Tensor(kind) => Ok(Value::new(Tensor::f_zeros(size, (kind, Device::Cpu))?)),
+    /// What a pass of this model or stage takes, of `rows` rows: zeros and empty strings, with axes of 1
+    /// where their size is unknown. Those of a stage that is not the first begin a graph.
+    pub fn blank(&self, rows: i64) -> Result<Vec<Value>> {
+        let taken = self.graph.taken().map(|spec| {
+            let mut size: Vec<i64> = spec.dims.iter().map(|dim| dim.unwrap_or(1)).collect();
+            size[0] = rows;
+            match spec.dtype {
+                DType::Tensor(kind) => {
+                    let zeros = Tensor::f_zeros(size, (kind, Device::Cpu))?;
+                    let begins = !self.takes_inputs && is_float(kind);
+                    Ok(Value::new(zeros.f_set_requires_grad(begins)?))
+                }
                 DType::String => {
                     let count = size.iter().product::<i64>();
                     let items = (0..count).map(|_| Box::default()).collect();
@@ -237,7 +322,15 @@ impl Model {
                 }
             }
         });
-        inputs.collect()
+        taken.collect()
+    }
+
+    /// What `holds` says of a model of the same config, with zeros for its variables.
+    pub fn alone(&self, holds: &Holds) -> Result<Self> {
+        let mut blueprint =
+            Blueprint::read(self.config.clone(), self.assets.clone(), TensorPart::WHOLE)?;
+        blueprint.keep(holds)?;
+        blueprint.allocate()
     }
 
     /// Runs the model on one batch: a value for each of [`Self::inputs`], of N rows, in the
@@ -264,19 +357,42 @@ impl Model {
         pass: &mut Pass,
         replicas: Option<&mut dyn Replicas>,
     ) -> Result<Vec<Value>> {
-        let inputs = self.admit(inputs)?;
+        let inputs = if self.takes_inputs {
+            self.admit(inputs)?
+        } else {
+            inputs.to_vec()
+        };
+        if let (Some(path), None) = (self.split(), &pass.group) {
+            return Err(Error::values(format!(
+                "the model holds a part of {path} only: its passes need their tensor group"
+            )));
+        }
         let _guard = (!pass.training).then(tch::no_grad_guard);
         // Lent for a shorter time than the caller's, so that the pass is free again below.
         let replicas = replicas.map(|replicas| -> &mut dyn Replicas { replicas });
         let mut context = Context::new(&self.variables, pass, replicas);
         let outputs = self.graph.run(inputs, &mut context)?;
         self.regularize(pass)?;
-        Ok(outputs.leaves().into_iter().cloned().collect())
+        Ok(outputs)
     }
 
     /// Brings the graph to the form that inference runs; no pass may train any more.
     pub(crate) fn fuse(&mut self) -> Result<()> {
         self.graph.fuse(&self.variables)
+    }
+
+    /// Completes a map of layers to `count` stages, which [`Holds`] takes: a layer that is not named goes
+    /// with the one that runs before it.
+    ///
+    /// # Errors
+    /// The model cannot be cut like that; says why.
+    pub fn stages(&self, count: usize, given: &BTreeMap<String, usize>) -> Result<Stages> {
+        self.graph.stages(count, given)
+    }
+
+    /// Names of the layers in the order in which they run; those together that must run in one stage.
+    pub fn units(&self) -> Vec<Vec<String>> {
+        self.graph.units()
     }
 
     /// Number of steps of a pass.
@@ -288,139 +404,6 @@ impl Model {
     /// The specs of all values of the graph.
     pub(crate) fn value_specs(&self) -> &[Spec] {
         &self.graph.specs
-    }
-
-    /// What [`Self::gradients`] knows the slices of, for an optimizer that needs so much of them: the
-    /// variables whose rows are looked up, in the order of the trainable ones.
-    pub fn indexed_slices(&self, needs: Needs) -> Vec<IndexedSlices> {
-        let looked_up = self.declared.iter().enumerate();
-        let looked_up = looked_up.filter(|(_, declared)| declared.looked_up);
-        let learning = looked_up.filter_map(|(at, declared)| {
-            let Slot::Trainable(variable) = self.variables.slot(Handle(at)) else {
-                return None;
-            };
-            let span = self.variables.trainable.variables()[variable].span();
-            let width = declared.shape[1..].iter().product::<i64>();
-            let width = usize::try_from(width).unwrap_or(0);
-            Some(IndexedSlices::new(variable, span, width, needs))
-        });
-        let mut slices: Vec<_> = learning.collect();
-        slices.sort_by_key(IndexedSlices::variable);
-        slices
-    }
-
-    /// Runs the backward pass of the scalar `loss`, which `pass` led to. Writes the gradients of all
-    /// trainable variables, laid out as [`VariableStore::as_slice`], over `out`, and tells `slices`,
-    /// those of [`Self::indexed_slices`], what they need to know. Gives for each variable whether
-    /// the loss depends on it; one that it does not depend on gets zeros. The loss's graph is freed.
-    pub fn gradients(
-        &self,
-        pass: &Pass,
-        loss: &Tensor,
-        out: &mut [f32],
-        slices: &mut [IndexedSlices],
-    ) -> Result<Vec<bool>> {
-        self.gradients_over(&mut Alone, pass, loss, out, slices)
-    }
-
-    /// As [`Self::gradients`] after [`Self::forward_over`]: also of what the losses of other replicas
-    /// owe to this one's rows. Each of them must call this or, for want of rows, [`Pass::skip`].
-    pub fn gradients_over(
-        &self,
-        replicas: &mut dyn Replicas,
-        pass: &Pass,
-        loss: &Tensor,
-        out: &mut [f32],
-        slices: &mut [IndexedSlices],
-    ) -> Result<Vec<bool>> {
-        let store = &self.variables.trainable;
-        if out.len() != store.len() {
-            return Err(Error::LengthMismatch {
-                what: "the slice for gradients".to_owned(),
-                expected: store.len(),
-                actual: out.len(),
-            });
-        }
-        let variables = store.tensors().iter();
-        let leaves: Vec<&Tensor> = variables
-            .chain(pass.look_ups.iter().map(|look_up| &look_up.rows))
-            .collect();
-        let gradients = replicas::gradients(loss, &leaves, &pass.cuts, replicas)?;
-        let (gradients, of_rows) = gradients.split_at(store.variables().len());
-        for (gradient, variable) in gradients.iter().zip(store.variables()) {
-            write_gradient(gradient, &mut out[variable.span()])?;
-        }
-        let mut reached: Vec<bool> = gradients.iter().map(Tensor::defined).collect();
-        slices.iter_mut().for_each(IndexedSlices::clear);
-        for (look_up, gradient) in pass.look_ups.iter().zip(of_rows) {
-            let Slot::Trainable(index) = self.variables.slot(look_up.handle) else {
-                continue;
-            };
-            if gradient.defined() {
-                reached[index] = true;
-                let out = &mut out[store.variables()[index].span()];
-                let slices = slices.iter_mut().find(|slices| slices.variable() == index);
-                look_up.add(gradient, out, slices)?;
-            }
-        }
-        Ok(reached)
-    }
-
-    /// As [`Self::gradients`] of a pass without exchanges, but hands each gradient, of the trainable
-    /// variable of that index, to `take` as soon as it is known: those of the last layers while those of
-    /// the first are still to be computed, and last of all what rows that were looked up add to theirs.
-    pub fn gradients_in_turn<E: From<TchError>>(
-        &self,
-        pass: &Pass,
-        loss: &Tensor,
-        slices: &mut [IndexedSlices],
-        take: &mut dyn FnMut(usize, Gradient<'_>) -> std::result::Result<(), E>,
-    ) -> std::result::Result<Vec<bool>, E> {
-        let variables = self.variables.trainable.tensors();
-        let leaves: Vec<&Tensor> = variables
-            .iter()
-            .chain(pass.look_ups.iter().map(|look_up| &look_up.rows))
-            .collect();
-        let mut reached = vec![false; variables.len()];
-        let mut of_rows: Vec<Option<Tensor>> = pass.look_ups.iter().map(|_| None).collect();
-        if loss.requires_grad() && !leaves.is_empty() {
-            backward(loss, &leaves, &mut |leaf, gradient| {
-                match leaf.checked_sub(variables.len()) {
-                    Some(look_up) => of_rows[look_up] = Some(gradient.shallow_clone()),
-                    None => {
-                        reached[leaf] = true;
-                        take(leaf, Gradient::whole(gradient))?;
-                    }
-                }
-                Ok::<(), E>(())
-            })?;
-        }
-        slices.iter_mut().for_each(IndexedSlices::clear);
-        for (look_up, gradient) in pass.look_ups.iter().zip(of_rows) {
-            if let (Slot::Trainable(index), Some(gradient)) =
-                (self.variables.slot(look_up.handle), gradient)
-            {
-                reached[index] = true;
-                let slices = slices.iter_mut().find(|slices| slices.variable() == index);
-                take(index, Gradient::of_rows(look_up, gradient, slices))?;
-            }
-        }
-        Ok(reached)
-    }
-
-    /// The numbers of the rows that `pass` looked up of each of `slices`' variables, in no order, as
-    /// often as it did.
-    pub fn looked_up(&self, pass: &Pass, slices: &[IndexedSlices]) -> Result<Vec<Vec<usize>>> {
-        let mut rows = vec![Vec::new(); slices.len()];
-        for look_up in &pass.look_ups {
-            let Slot::Trainable(index) = self.variables.slot(look_up.handle) else {
-                continue;
-            };
-            if let Some(at) = slices.iter().position(|slices| slices.variable() == index) {
-                rows[at].extend(look_up.numbers()?);
-            }
-        }
-        Ok(rows)
     }
 
     /// The path of a trainable variable that has a constraint, if any has one.
@@ -436,7 +419,7 @@ impl Model {
     /// Brings trainable variables that have a constraint back to it, as Keras does after a step.
     pub fn constrain(&mut self) -> Result<()> {
         for (at, declared) in self.declared.iter().enumerate() {
-            let learns = declared.trainable && !declared.frozen;
+            let learns = declared.trainable && !declared.frozen && !declared.elsewhere;
             let Some(constraint) = declared.constraint.as_ref().filter(|_| learns) else {
                 continue;
             };
@@ -450,13 +433,23 @@ impl Model {
     }
 
     /// What regularized variables add to the loss; those that gradients do not change add nothing.
+    /// What parts add is summed over their group.
     fn regularize(&self, pass: &mut Pass) -> Result<()> {
+        let mut of_parts = Vec::new();
         for (at, declared) in self.declared.iter().enumerate() {
-            let learns = declared.trainable && !declared.frozen;
+            let learns = declared.trainable && !declared.frozen && !declared.elsewhere;
             if let Some(regularizer) = declared.regularizer.as_ref().filter(|_| learns) {
                 let loss = regularizer.loss(self.variables.tensor(Handle(at)))?;
-                pass.losses.push(loss);
+                match declared.held {
+                    Some(_) => of_parts.push(loss),
+                    None => pass.losses.push(loss),
+                }
             }
+        }
+        if let (false, Some(group)) = (of_parts.is_empty(), &pass.group) {
+            let own = Tensor::f_stack(&of_parts, 0)?.f_sum(Kind::Float)?;
+            let all = group.sum_of_group(&own)?;
+            pass.losses.push(all);
         }
         Ok(())
     }

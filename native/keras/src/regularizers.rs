@@ -71,6 +71,11 @@ impl Regularizer {
         Ok(Some(Self(rule)))
     }
 
+    /// Whether the penalty on a value is the sum of those on its parts.
+    pub(crate) fn is_sum(&self) -> bool {
+        matches!(self.0, Rule::Norms { .. })
+    }
+
     /// The penalty on `x`, a scalar of its dtype, through which gradients flow. Of an activity,
     /// Keras divides it by the batch size.
     ///

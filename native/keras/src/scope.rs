@@ -9,11 +9,13 @@ use crate::config::Options;
 use crate::constraints::Constraint;
 use crate::dtype::{DType, Policy};
 use crate::error::{Error, Result};
+use crate::graph::Split;
 use crate::initializers::Initializer;
 use crate::layer::Built;
 use crate::registry;
 use crate::regularizers::Regularizer;
 use crate::spec::Spec;
+use crate::tensor_group::{Held, TensorPart};
 use crate::variables::Handle;
 
 /// A variable that a layer declared.
@@ -28,7 +30,10 @@ pub(crate) struct Declared {
     pub(crate) adopter: Option<(String, String)>,
     /// Where Keras lists it: compared with those of the other variables.
     pub(crate) order: Vec<usize>,
+    /// Of the whole variable.
     pub(crate) shape: Vec<i64>,
+    /// What this rank of a tensor group has of it, if not all.
+    pub(crate) held: Option<Held>,
     pub(crate) kind: Kind,
     pub(crate) initializer: Initializer,
     /// Whether gradients can change it.
@@ -37,6 +42,10 @@ pub(crate) struct Declared {
     pub(crate) frozen: bool,
     /// Whether training passes change it, and ranks take the mean of theirs weighted by rows.
     pub(crate) averaged: bool,
+    /// Whether another process has it, which runs the stage that it is of.
+    pub(crate) elsewhere: bool,
+    /// Whether its rows are elsewhere, from where passes fetch those that they look up.
+    pub(crate) rows_elsewhere: bool,
     /// Whether its rows are looked up and nothing else reads it, so that its gradient consists of
     /// slices.
     pub(crate) looked_up: bool,
@@ -73,6 +82,10 @@ pub(crate) struct Place<'a> {
     pub(crate) order: Vec<usize>,
     /// False below a frozen layer or model.
     pub(crate) trainable: bool,
+    /// The rank's place in its tensor group.
+    pub(crate) tensor: TensorPart,
+    /// What the layer does with its part of the group.
+    pub(crate) split: Split,
 }
 
 impl<'a> Scope<'a> {
@@ -221,6 +234,19 @@ impl<'a> Scope<'a> {
         declared.looked_up
     }
 
+    /// Says that of the variable `handle`, declared as a whole, this rank has its part of `axis` only.
+    pub(crate) fn hold_part(&mut self, handle: Handle, axis: usize) {
+        let part = self.place.tensor;
+        if let Some(declared) = self.place.declared.get_mut(handle.0) {
+            let size = declared.shape.get(axis).copied().unwrap_or(0);
+            declared.held = Some(Held {
+                shape: declared.shape.clone(),
+                axis,
+                range: part.of(size),
+            });
+        }
+    }
+
     /// As [`Self::moving_state`] where no option names the initializer.
     pub(crate) fn initialized_state(
         &mut self,
@@ -274,11 +300,14 @@ impl<'a> Scope<'a> {
             adopter: None,
             order,
             shape: shape.to_vec(),
+            held: None,
             kind: Kind::Float,
             initializer,
             trainable,
             frozen: !place.trainable,
             averaged: !trainable && place.trainable,
+            elsewhere: false,
+            rows_elsewhere: false,
             looked_up: false,
             regularizer: None,
             constraint: None,
@@ -307,9 +336,20 @@ impl<'a> Scope<'a> {
         serialized: &serde_json::Value,
         args: &Args<Spec>,
     ) -> Result<Built> {
+        self.child_split(attribute, serialized, args, Split::Whole)
+    }
+
+    /// As [`Self::child`], of a layer that does its part for this one's.
+    pub(crate) fn child_split(
+        &mut self,
+        attribute: &str,
+        serialized: &serde_json::Value,
+        args: &Args<Spec>,
+        split: Split,
+    ) -> Result<Built> {
         let entry = registry::Entry::read(serialized)?;
         let place = self.below(attribute, &entry.name);
-        registry::build(&entry, args, place)
+        registry::build(&entry, args, Place { split, ..place })
     }
 
     /// Builds a layer that this one makes itself, from its own options, and holds under
@@ -343,6 +383,9 @@ impl<'a> Scope<'a> {
             group: format!("{}/{attribute}", self.place.group),
             order,
             trainable: self.place.trainable,
+            tensor: self.place.tensor,
+            // What reads the variables of a layer in it would have to know of parts.
+            split: Split::Whole,
         }
     }
 }

@@ -101,6 +101,14 @@ impl Value {
         }
     }
 
+    /// The activation, softmax or sigmoid, that is still to be applied to [`Self::logits`].
+    pub fn pending(&self) -> Option<Activation> {
+        match &self.data {
+            Data::Pending { activation, .. } => Some(*activation),
+            _ => None,
+        }
+    }
+
     /// The tensor, differentiable.
     ///
     /// # Errors
@@ -153,7 +161,7 @@ impl Value {
     }
 
     /// What this value depends on variables by: the tensor, or the logits of a pending activation.
-    pub(crate) fn end(&self) -> Option<&Tensor> {
+    pub fn end(&self) -> Option<&Tensor> {
         let (Data::Tensor(tensor) | Data::Pending { logits: tensor, .. }) = &self.data else {
             return None;
         };

@@ -8,6 +8,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::error::{Error, Result};
 use crate::flat::Flat;
+use crate::tensor_group::Held;
 
 /// One variable of a layer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +23,8 @@ pub struct Variable {
     pub shape: Vec<i64>,
     /// Position of the first element in the store.
     pub offset: usize,
+    /// Which part of the variable this is, if a tensor group has split it: the shape is the part's.
+    pub held: Option<Held>,
 }
 
 impl Variable {
@@ -155,6 +158,8 @@ pub enum Slot {
     Fixed(usize),
     /// Index among the variables of other dtypes.
     Other(usize),
+    /// Not here: index among the variables of other stages of the model.
+    Elsewhere(usize),
 }
 
 /// All variables of a model, found by handle.
@@ -164,6 +169,9 @@ pub struct Variables {
     pub(crate) trainable: VariableStore,
     pub(crate) fixed: VariableStore,
     others: Vec<(Variable, Tensor)>,
+    elsewhere: Vec<Variable>,
+    /// In the place of what is elsewhere.
+    nothing: Tensor,
 }
 
 /// A variable to be allocated.
@@ -173,22 +181,29 @@ pub(crate) struct Wanted {
     pub(crate) variable: Variable,
     pub(crate) kind: Kind,
     pub(crate) trainable: bool,
+    /// Whether it gets no memory, as it is of another stage of the model.
+    pub(crate) elsewhere: bool,
 }
 
 impl Variables {
-    /// Zeros for every variable. `wanted` is in Keras's order of layers and names every handle
+    /// Zeros for every variable that is here. `wanted` is in Keras's order of layers and names every handle
     /// from 0 on once.
     pub(crate) fn allocate(wanted: Vec<Wanted>) -> Result<Self> {
         let mut slots = vec![Slot::Other(usize::MAX); wanted.len()];
         let (mut trainable, mut fixed, mut others) = (Vec::new(), Vec::new(), Vec::new());
+        let mut absent = Vec::new();
         for Wanted {
             handle,
             variable,
             kind,
             trainable: learns,
+            elsewhere,
         } in wanted
         {
-            slots[handle.0] = if kind != Kind::Float {
+            slots[handle.0] = if elsewhere {
+                absent.push(variable);
+                Slot::Elsewhere(absent.len() - 1)
+            } else if kind != Kind::Float {
                 let zeros = Tensor::f_zeros(variable.shape.as_slice(), (kind, Device::Cpu))?;
                 others.push((variable, zeros));
                 Slot::Other(others.len() - 1)
@@ -205,6 +220,8 @@ impl Variables {
             trainable: VariableStore::zeros(trainable, true)?,
             fixed: VariableStore::zeros(fixed, false)?,
             others,
+            elsewhere: absent,
+            nothing: Tensor::new(),
         })
     }
 
@@ -213,12 +230,18 @@ impl Variables {
         self.slots[handle.0]
     }
 
-    /// The variable's value, of its shape.
+    /// Whether the variable has a value here, and not in another stage of the model.
+    pub fn is_here(&self, handle: Handle) -> bool {
+        !matches!(self.slot(handle), Slot::Elsewhere(_))
+    }
+
+    /// The variable's value, of its shape; an undefined tensor if it is elsewhere.
     pub fn tensor(&self, handle: Handle) -> &Tensor {
         match self.slot(handle) {
             Slot::Trainable(index) => self.trainable.tensor(index),
             Slot::Fixed(index) => self.fixed.tensor(index),
             Slot::Other(index) => &self.others[index].1,
+            Slot::Elsewhere(_) => &self.nothing,
         }
     }
 
@@ -228,10 +251,24 @@ impl Variables {
             Slot::Trainable(index) => &self.trainable.variables()[index],
             Slot::Fixed(index) => &self.fixed.variables()[index],
             Slot::Other(index) => &self.others[index].0,
+            Slot::Elsewhere(index) => &self.elsewhere[index],
         }
     }
 
-    /// Replaces the value of a variable by `value`, of the same number of elements.
+    /// Replaces the value of a variable by what is held of `whole`, of as many elements as the whole
+    /// variable.
+    ///
+    /// # Errors
+    /// Their number differs, or libtorch fails.
+    pub(crate) fn set_whole(&mut self, handle: Handle, whole: &Tensor) -> Result<()> {
+        match &self.variable(handle).held {
+            Some(held) => self.set(handle, &held.of(whole)?),
+            None => self.set(handle, whole),
+        }
+    }
+
+    /// Replaces the value of a variable by `value`, of the same number of elements. That of a variable
+    /// which is elsewhere is left to those who have it.
     ///
     /// # Errors
     /// Their number differs, or libtorch fails.
@@ -256,6 +293,7 @@ impl Variables {
                 tensor.f_copy_(&value)?;
                 return Ok(());
             }
+            Slot::Elsewhere(_) => return Ok(()),
         };
         let value = value.f_to_kind(Kind::Float)?.f_contiguous()?;
         value.f_copy_data(slice, len)?;

@@ -1,9 +1,10 @@
 //! What `tch` leaves out of libtorch: where tensors get their memory, convolutions with what follows
-//! them, faster matrix products, a pooling with TensorFlow's gradient.
+//! them, faster matrix products, a pooling with TensorFlow's gradient, gradients that Rust knows.
 
 mod backward;
 pub mod convolution;
 mod ffi;
+mod gradient;
 mod heap;
 mod pooling;
 mod products;
@@ -13,6 +14,7 @@ use std::sync::Once;
 use tch::{Device, Kind, TchError, Tensor};
 
 pub use backward::backward;
+pub use gradient::{is_same, with_gradient};
 pub use heap::{KeptMemory, trim_process_heap};
 pub use pooling::max_pool3d;
 

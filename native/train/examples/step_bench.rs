@@ -132,7 +132,7 @@ fn train(case: &Path, at: (usize, usize), steps: u64, how: (i64, &str)) -> Outco
             "state": state_bytes(trainer.optimizer()), "resident": resident_bytes()?});
         writeln!(stdout(), "{line}")?;
     }
-    Ok(trainer.into_communicator().close()?)
+    Ok(trainer.close()?)
 }
 
 fn state_bytes(optimizer: &Optimizer) -> usize {

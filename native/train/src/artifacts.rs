@@ -9,6 +9,7 @@ mod writer;
 use crate::config::{ExportFormat, FitSession};
 use crate::error::Error;
 use crate::event::{Event, FitResult, History, Logs};
+use crate::objective::Objective;
 use crate::resume::State;
 use crate::session::Stop;
 use crate::step::Trainer;
@@ -16,8 +17,10 @@ use crate::summaries::Summaries;
 use crossbeam::channel::Sender;
 use flambeau_formats::bundle::{data_file_name, index_file_name};
 use flambeau_keras::Model;
+use flambeau_keras::optimizers::Optimizer;
 use folder::Folder;
 pub(crate) use folder::cannot_write;
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 use writer::{Work, Writer};
@@ -30,6 +33,17 @@ const EXPORT: &str = "export/model.keras";
 const EXPORT_WEIGHTS: &str = "export/model.weights.h5";
 const EXPORT_LEGACY: &str = "export/model.h5";
 const EXPORT_CHECKPOINT: &str = "export/model.ckpt";
+
+/// What a fit has come to.
+#[derive(Debug, Clone)]
+pub(crate) struct Trained<'a> {
+    pub(crate) model: &'a Model,
+    /// None where its state is in several places, which checkpoints have.
+    pub(crate) optimizer: Option<&'a Optimizer>,
+    /// Keras's serialization of it.
+    pub(crate) described: Value,
+    pub(crate) objective: &'a Objective,
+}
 
 /// Rank 0's files of one fit.
 #[derive(Debug)]
@@ -99,6 +113,13 @@ impl Artifacts {
     /// [`Error::Storage`], of an earlier one too; [`Error::Collective`].
     pub fn checkpoint(&mut self, trainer: &mut Trainer, state: &State) -> Result<(), Error> {
         self.write("model.json", trainer.model().to_json().into_bytes())?;
+        if trainer.has_a_stage() {
+            let written = trainer.write_stages(state, Some(self.folder.path()))?;
+            let step = state.step;
+            return written.map_or(Ok(()), |path| {
+                self.writer.give(Work::Written { step, path })
+            });
+        }
         let checkpoint = state.checkpoint(trainer)?;
         self.writer.give(Work::Checkpoint(checkpoint))
     }
@@ -107,23 +128,32 @@ impl Artifacts {
     ///
     /// # Errors
     /// [`Error::Storage`] and [`Error::Keras`].
-    pub fn finish(mut self, trainer: &Trainer, state: &State) -> Result<FitResult, Error> {
+    pub(crate) fn finish(
+        mut self,
+        trained: Trained<'_>,
+        state: &State,
+    ) -> Result<FitResult, Error> {
         self.show_summaries()?;
         let history = serde_json::to_vec_pretty(&state.history).map_err(std::io::Error::other);
         let history = history.map_err(|error| cannot_write(self.folder.path(), error))?;
         self.write("history.json", history)?;
-        let (model, optimizer) = (trainer.model(), trainer.optimizer());
-        let mut compile = trainer.objective().compile_config();
-        compile["optimizer"] = optimizer.config();
-        let archive = model.to_archive(Some(&compile), Some(optimizer))?;
+        let Trained {
+            model,
+            optimizer,
+            objective,
+            ..
+        } = trained;
+        let mut compile = objective.compile_config();
+        compile["optimizer"] = trained.described.clone();
+        let archive = model.to_archive(Some(&compile), optimizer)?;
         self.write(EXPORT, archive)?;
         for format in self.formats.clone() {
-            self.export(format, trainer, &compile)?;
+            self.export(format, (model, optimizer), &compile)?;
         }
         self.writer.finish()?;
         Ok(FitResult {
             model: Some(self.folder.path().join(EXPORT)),
-            ..result(trainer, state)
+            ..result(model, state)
         })
     }
 
@@ -131,10 +161,9 @@ impl Artifacts {
     fn export(
         &mut self,
         format: ExportFormat,
-        trainer: &Trainer,
-        compile: &serde_json::Value,
+        (model, optimizer): (&Model, Option<&Optimizer>),
+        compile: &Value,
     ) -> Result<(), Error> {
-        let (model, optimizer) = (trainer.model(), trainer.optimizer());
         let unwritten = |name: &str, error: flambeau_formats::Error| Error::Storage {
             what: "cannot write",
             path: self.folder.path().join(name),
@@ -143,12 +172,12 @@ impl Artifacts {
         match format {
             ExportFormat::Keras => {}
             ExportFormat::WeightsH5 => {
-                let file = model.to_weights_file(Some(optimizer))?.to_bytes();
+                let file = model.to_weights_file(optimizer)?.to_bytes();
                 let file = file.map_err(|error| unwritten(EXPORT_WEIGHTS, error))?;
                 self.write(EXPORT_WEIGHTS, file)?;
             }
             ExportFormat::H5 => {
-                let file = model.to_legacy_file(Some(compile), Some(optimizer))?;
+                let file = model.to_legacy_file(Some(compile), optimizer)?;
                 let file = file.to_bytes();
                 let file = file.map_err(|error| unwritten(EXPORT_LEGACY, error))?;
                 self.write(EXPORT_LEGACY, file)?;
@@ -179,7 +208,7 @@ impl Artifacts {
 }
 
 /// What any rank can say of a finished fit.
-pub fn result(trainer: &Trainer, state: &State) -> FitResult {
+pub(crate) fn result(model: &Model, state: &State) -> FitResult {
     FitResult {
         history: History::clone(&state.history),
         epochs: state.epochs,
@@ -187,15 +216,14 @@ pub fn result(trainer: &Trainer, state: &State) -> FitResult {
         rows: state.rows.clone(),
         model: None,
         staleness: BTreeMap::new(),
-        digest: digest(trainer),
+        digest: digest(model),
     }
 }
 
 /// SHA-256 over all variables as little-endian f32, hexadecimal.
-fn digest(trainer: &Trainer) -> String {
+fn digest(model: &Model) -> String {
     use sha2::{Digest, Sha256};
     let mut hash = Sha256::new();
-    let model = trainer.model();
     let mut bytes = Vec::new();
     for store in [model.trainable(), model.non_trainable()] {
         for values in store.as_slice().chunks(4096) {

@@ -21,6 +21,38 @@ pub struct Batch {
 }
 
 impl Batch {
+    /// The same tensors.
+    pub(crate) fn share(&self) -> Self {
+        let share = |tensor: &Option<Tensor>| tensor.as_ref().map(Tensor::shallow_clone);
+        Self {
+            rows: self.rows,
+            inputs: self.inputs.clone(),
+            labels: self.labels.iter().map(share).collect(),
+            weights: share(&self.weights),
+        }
+    }
+
+    /// Rows `start..start + count`.
+    ///
+    /// # Errors
+    /// [`Error::Torch`], [`Error::Keras`] if there are fewer.
+    pub(crate) fn narrow(&self, start: usize, count: usize) -> Result<Self, Error> {
+        let (first, rows) = (start as i64, count as i64);
+        let narrow = |tensor: &Option<Tensor>| {
+            let tensor = tensor.as_ref();
+            tensor
+                .map(|tensor| tensor.f_narrow(0, first, rows))
+                .transpose()
+        };
+        let inputs = self.inputs.iter().map(|input| input.narrow(first, rows));
+        Ok(Self {
+            rows: count,
+            inputs: inputs.collect::<Result<_, _>>()?,
+            labels: self.labels.iter().map(narrow).collect::<Result<_, _>>()?,
+            weights: narrow(&self.weights)?,
+        })
+    }
+
     /// Bytes of its tensors.
     pub fn bytes(&self) -> u64 {
         let bytes = |tensor: &Tensor| (tensor.numel() * tensor.kind().elt_size_in_bytes()) as u64;

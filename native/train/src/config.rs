@@ -1,12 +1,14 @@
 //! What a fit or a prediction is told, as it arrives in one JSON document.
 
 mod mapping;
+mod mesh;
 
 use crate::dataset::SHUFFLE_BUFFER;
 use crate::error::Error;
 use crate::resume::State;
 use flambeau_collective::Wire;
 pub use mapping::{Choice, ImageResize, LabelEncoding, RaggedPolicy};
+pub use mesh::{Mesh, Schedule};
 use serde::Deserialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -140,12 +142,16 @@ pub struct Fit {
     /// How ranks train together.
     #[serde(default)]
     pub strategy: Strategy,
-    /// How many ranks, from 0 on, hold weights instead of training, where workers train by themselves.
+    /// How many ranks, from 0 on, hold weights instead of training, where workers train by themselves. With
+    /// 0 all ranks do both.
     #[serde(default = "one")]
     pub num_ps: usize,
     /// How many batches such a worker may be ahead of the slowest; none for any number.
     #[serde(default)]
     pub max_staleness: Option<u64>,
+    /// How ranks share a model that none of them holds as a whole, if they do.
+    #[serde(default)]
+    pub mesh: Option<Mesh>,
     /// Seed of initializers, shuffling and dropout.
     pub seed: u64,
     /// Rows of the whole data set where the caller knows them, for the time left in epoch 1.
@@ -191,7 +197,7 @@ impl Fit {
         if self.repeat && self.steps_per_epoch.is_none() {
             return refuse("repeat without stepsPerEpoch would be an epoch without end: set both");
         }
-        Ok(())
+        self.mesh.as_ref().map_or(Ok(()), |mesh| mesh.check(self))
     }
 
     /// Whether ranks that train apart meet behind step number `done` of an epoch, which is `step` of
@@ -225,6 +231,11 @@ impl Fit {
         let repeats = self.repeat && self.steps_per_epoch.is_some();
         let enough = self.steps_per_epoch.is_some_and(|steps| done >= steps);
         (!more && !repeats) || enough || self.max_steps == Some(step)
+    }
+
+    /// Whether each rank of an asynchronous fit holds a part of the weights and trains, too.
+    pub(crate) fn workers_serve(&self) -> bool {
+        self.strategy == Strategy::Async && self.num_ps == 0
     }
 
     /// Whether rows are drawn again after a pass.
@@ -344,6 +355,24 @@ pub struct FitSession {
     /// What the rows are, if they are part of a stream.
     #[serde(default)]
     pub micro_batch: Option<MicroBatch>,
+}
+
+impl FitSession {
+    /// Which of several replicas of the model this rank is or belongs to, and how many there are: each has
+    /// rows of its own.
+    pub(crate) fn replica(&self) -> (usize, usize) {
+        let (rank, ranks) = (self.rank, self.collective.world_size);
+        let size = self.fit.mesh.as_ref();
+        let size = size.map_or(1, |mesh| mesh.pipeline * mesh.tensor).max(1);
+        (rank / size, ranks.div_ceil(size))
+    }
+
+    /// Rows of a step of all replicas, but for the last of a pass.
+    pub(crate) fn rows_of_a_step(&self) -> usize {
+        let (_, replicas) = self.replica();
+        let rows = (0..replicas).map(|replica| self.fit.batch_size_of(replica, replicas));
+        rows.sum()
+    }
 }
 
 /// A part of a stream of rows, on which training goes on where the one before it ended.

@@ -90,11 +90,12 @@ impl Settings {
     /// Those of a rank that draws what its session says.
     pub(crate) fn of(session: &FitSession) -> Self {
         let fit = &session.fit;
+        let (replica, replicas) = session.replica();
         Self {
             seed: fit.shuffle.then_some(fit.seed),
-            rank: session.rank,
+            rank: replica,
             shuffle_buffer: fit.shuffle_buffer,
-            batch_size: fit.batch_size_of(session.rank, session.collective.world_size),
+            batch_size: fit.batch_size_of(replica, replicas),
             drop_remainder: fit.drop_remainder,
             keep: fit.keeps_rows(),
             budget: session.cache_bytes,

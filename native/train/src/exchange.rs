@@ -56,6 +56,11 @@ impl Exchange {
         &mut self.values
     }
 
+    /// Adds what the layers of an earlier stage add to the loss, times rows that the last one counts.
+    pub(crate) fn add_beside(&mut self, added: f64) {
+        self.values[self.losses] += added;
+    }
+
     /// Adds the sums of one pass over `rows` rows; `added` is the mean of the layers' added losses.
     pub(crate) fn add(&mut self, losses: &[f64], added: f64, rows: f64, metrics: &[f64]) {
         add(&mut self.values[..self.losses], losses);

@@ -4,6 +4,7 @@
 //! keeps blocks in memory or on disk and draws rows from them, `batches` gathers those into a batch
 //! while the one before trains, `step` turns it into one optimizer update that every rank agrees on,
 //! `fit` runs steps into epochs, and `artifacts` leaves the files behind.
+//! On a `mesh` ranks have stages of the model, and parts of their weights.
 //! `evaluator` measures what they leave, in a session of its own.
 //! `servers` trains asynchronously in their place: workers push gradients to ranks that hold the weights.
 //! `session` puts a thread and two queues around it for the caller on the other side of JNI.
@@ -25,6 +26,7 @@ mod evaluator;
 pub mod event;
 mod exchange;
 pub mod fit;
+mod mesh;
 pub mod objective;
 pub mod predict;
 pub mod progress;

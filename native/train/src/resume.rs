@@ -137,17 +137,25 @@ impl State {
         }
     }
 
+    /// This with the whole numbers of `optimizer`, as a checkpoint has it.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if it cannot be written as JSON, which is a bug.
+    pub(crate) fn manifest(&self, optimizer: &Optimizer) -> Result<Value, Error> {
+        let state = Self {
+            counts: counts(optimizer),
+            ..self.clone()
+        };
+        serde_json::to_value(&state).map_err(unreadable)
+    }
+
     /// Weights, optimizer state and this as a checkpoint. Where the optimizer's state is sharded every
-    /// rank must call this or [`Trainer::lend_state`], and rank 0 this.
+    /// rank must call this or [`Trainer::lend_state`], and rank 0 this. Not on a mesh.
     ///
     /// # Errors
     /// [`Error::Config`] if the state cannot be written as JSON, which is a bug; [`Error::Collective`].
     pub fn checkpoint(&self, trainer: &mut Trainer) -> Result<Checkpoint, Error> {
-        let state = Self {
-            counts: counts(trainer.optimizer()),
-            ..self.clone()
-        };
-        let manifest = serde_json::to_value(&state).map_err(unreadable)?;
+        let manifest = self.manifest(trainer.optimizer())?;
         let model = trainer.model();
         let mut tensors = arrays(model.trainable())?;
         tensors.extend(arrays(model.non_trainable())?);
@@ -236,7 +244,7 @@ impl State {
 }
 
 /// Before the keys of the optimizer's variables in a checkpoint.
-const OPTIMIZER: &str = "optimizer/";
+pub(crate) const OPTIMIZER: &str = "optimizer/";
 
 /// The whole numbers of an optimizer's state.
 fn counts(optimizer: &Optimizer) -> BTreeMap<String, i64> {

@@ -12,7 +12,7 @@ mod intake;
 mod trainer_thread;
 
 use crate::columns::Decoder;
-use crate::config::{self, Columns, FitSession, ModelFiles};
+use crate::config::{self, Columns, FitSession, ModelFiles, Strategy};
 pub use crate::dataset::Stream;
 use crate::error::Error;
 use crate::event::Event;
@@ -31,6 +31,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 pub use trainer_thread::panic_message;
 use trainer_thread::{Caller, Setup};
+pub(crate) use trainer_thread::{guarded, tell};
 
 /// Blocks that may wait for the trainer thread. More would only hide a slow trainer.
 const ROOM: usize = 8;
@@ -70,17 +71,29 @@ type Outcome = OnceLock<Result<(), Arc<Error>>>;
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Stop {
     cancelled: Arc<AtomicBool>,
-    abort: AbortHandle,
+    pub(crate) abort: AbortHandle,
+    /// Of the second rank that the session may be.
+    beside: AbortHandle,
 }
 
 impl Stop {
     pub(crate) fn cancel(&self) {
         self.cancelled.store(true, Ordering::Release);
-        let message = "its task was cancelled".to_owned();
-        self.abort.abort(AbortReason {
-            deterministic: false,
-            message,
-        });
+        for abort in [&self.abort, &self.beside] {
+            abort.abort(AbortReason {
+                deterministic: false,
+                message: "its task was cancelled".to_owned(),
+            });
+        }
+    }
+
+    /// That of the second rank that the session is.
+    pub(crate) fn beside(&self) -> Self {
+        Self {
+            cancelled: Arc::clone(&self.cancelled),
+            abort: self.beside.clone(),
+            beside: self.abort.clone(),
+        }
     }
 
     fn is_cancelled(&self) -> bool {
@@ -129,7 +142,12 @@ impl Fit {
     ) -> Result<Self, Error> {
         let memory = KeptMemory::begin();
         let opened = Instant::now();
-        let (setup, decoders) = prepare(&config.fit, &config.columns, schema, files)?;
+        let (settings, columns) = (&config.fit, &config.columns);
+        let serves = settings.workers_serve();
+        let has_all = settings.strategy == Strategy::Sync || config.rank == 0;
+        let (setup, decoders) = prepare(settings, columns, schema, files, !has_all || serves)?;
+        let server = || Setup::new(settings, columns, files, !has_all);
+        let server = serves.then(server).transpose()?;
         let (messages, incoming) = unbounded();
         let (room_made, room) = bounded(ROOM);
         for _ in 0..ROOM {
@@ -154,16 +172,12 @@ impl Fit {
                 .name(config.collective.thread_name("trainer"))
                 .spawn(move || {
                     let _ending = ending;
-                    let run = || setup.run(&config, &secret, channel, &caller);
+                    let run = || setup.run(server, &config, &secret, channel, &caller);
                     let result = trainer_thread::guarded(run, &stop);
                     outcome.set(result.map_err(Arc::new)).ok();
                 })
         };
-        let thread = thread.map_err(|source| Error::Storage {
-            what: "cannot start a thread beside",
-            path: std::env::current_exe().unwrap_or_default(),
-            source: source.into(),
-        })?;
+        let thread = thread.map_err(no_thread)?;
         Ok(Self {
             decoders: Mutex::new(decoders),
             messages,
@@ -188,7 +202,8 @@ impl Fit {
         schema: &Schema,
         files: ModelFiles<'_>,
     ) -> Result<(), Error> {
-        prepare(settings, columns, schema, files).map(|_| ())
+        let is_async = settings.strategy == Strategy::Async;
+        prepare(settings, columns, schema, files, is_async).map(|_| ())
     }
 
     /// Waits up to `timeout` for room for a batch; none if there is none yet.
@@ -340,8 +355,9 @@ fn prepare(
     columns: &Columns,
     schema: &Schema,
     files: ModelFiles<'_>,
+    rows_elsewhere: bool,
 ) -> Result<(Setup, Decoders), Error> {
-    let setup = Setup::new(settings, columns, files)?;
+    let setup = Setup::new(settings, columns, files, rows_elsewhere)?;
     let wanted = setup.wanted();
     if columns.labels.is_empty() && columns.outputs.is_empty() {
         return Err(Error::Config("training needs a label column".to_owned()));
@@ -352,6 +368,14 @@ fn prepare(
         refused: false,
     };
     Ok((setup, decoders))
+}
+
+pub(crate) fn no_thread(source: std::io::Error) -> Error {
+    Error::Storage {
+        what: "cannot start a thread beside",
+        path: std::env::current_exe().unwrap_or_default(),
+        source: source.into(),
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -27,8 +27,13 @@ pub(crate) fn of(config: &FitSession, trainer: &Trainer) -> Settings {
     } else {
         "batchSize"
     };
+    // How a model is cut does not matter for what comes out, only how many rows a step has.
+    let per_replica = fit
+        .mesh
+        .as_ref()
+        .map_or(1, |mesh| mesh.pipeline * mesh.tensor);
     let workers = match fit.strategy {
-        Strategy::Sync => config.collective.world_size,
+        Strategy::Sync => config.collective.world_size / per_replica.max(1),
         Strategy::Async => config.collective.world_size - fit.num_ps,
     };
     let settings = [
@@ -57,7 +62,11 @@ pub(crate) fn of(config: &FitSession, trainer: &Trainer) -> Settings {
     ];
     // A checkpoint of a release that knew one strategy does not name it.
     let strategy = (fit.strategy == Strategy::Async).then(|| ("strategy", json!("async")));
-    let settings = settings.into_iter().chain(strategy);
+    let parts = fit
+        .mesh
+        .as_ref()
+        .map(|mesh| ("microBatches", json!(mesh.micro_batches)));
+    let settings = settings.into_iter().chain(strategy).chain(parts);
     settings
         .map(|(name, value)| (name.to_owned(), value))
         .collect()

@@ -15,22 +15,36 @@ use flambeau_keras::Model;
 /// [`Error::NotFinite`], [`Error::Diverged`], [`Error::Collective`].
 pub(crate) fn check(trainer: &mut Trainer, step: u64) -> Result<(), Error> {
     let not_finite = not_finite(trainer.model());
-    let mine = [
-        fingerprint(trainer.model()).to_le_bytes(),
-        u32::from(not_finite.is_some()).to_le_bytes(),
-    ];
-    let all = trainer.communicator_mut().allgather(&mine.concat())?;
+    let (group, is_bad) = (trainer.variables_group(), u64::from(not_finite.is_some()));
+    let fingerprint = u64::from(fingerprint(trainer.model()));
+    let mine: Vec<u8> = [group as u64, fingerprint, is_bad]
+        .iter()
+        .flat_map(|number| number.to_le_bytes())
+        .collect();
+    let all = trainer.communicator_mut().allgather(&mine)?;
     // A rank whose weights alone are no numbers has diverged.
-    if let Some(rank) = all.iter().position(|other| *other != all[0]) {
+    let differs = |other: &Vec<u8>| {
+        let first = all.iter().find(|first| first.get(..8) == other.get(..8));
+        first.is_some_and(|first| first != other)
+    };
+    if let Some(rank) = all.iter().position(differs) {
         return Err(Error::Diverged { rank, step });
     }
-    match not_finite {
-        Some((variable, value)) => Err(Error::NotFinite {
+    if let Some((variable, value)) = not_finite {
+        return Err(Error::NotFinite {
             variable,
             value,
             step,
-        }),
+        });
+    }
+    match all.iter().position(|other| other.get(16) == Some(&1)) {
         None => Ok(()),
+        // It says which of its variables it is.
+        Some(rank) => Err(Error::NotFinite {
+            variable: format!("of the stage of rank {rank}"),
+            value: f32::NAN,
+            step,
+        }),
     }
 }
 

@@ -19,34 +19,38 @@
 //! forward pass and one of their gradients to the backward pass; a rank that ran dry runs a row
 //! that does not count, to take part in them.
 
+mod backward;
 mod local;
 mod parts;
 mod remote;
+mod staged;
+mod stages;
 mod state;
 mod totals;
 
 use self::local::Apart;
 use self::state::Sharded;
 pub use self::totals::Totals;
+use crate::artifacts::Trained;
 use crate::batch::{Batch, BatchShape};
 use crate::before::Before;
 use crate::block::Block;
-use crate::buckets::Leaving;
 use crate::dataset::random;
 use crate::error::Error;
 use crate::event::Logs;
 use crate::exchange::Exchange;
+use crate::mesh::Mesh;
 use crate::objective::Objective;
 use crate::ranks::Ranks;
-use crate::share::{Rest, Share};
+use crate::share::Share;
 use crate::times::{StepTimes, Stopwatch};
 use flambeau_collective::{Communicator, Wire};
 use flambeau_keras::losses::LabelSpec;
 use flambeau_keras::optimizers::Optimizer;
-use flambeau_keras::{Gradient, IndexedSlices, Model, Pass, Rows, Value, WithoutRows};
+use flambeau_keras::{Model, Pass, Rows, Value, WithoutRows};
 use std::borrow::Cow;
 use std::sync::Arc;
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 /// A model being trained, and the ranks it is trained with.
 #[derive(Debug)]
@@ -69,6 +73,10 @@ pub struct Trainer {
     replica: Option<u64>,
     /// Where rows of matrices are that the model does not have.
     rows: Option<Arc<dyn Rows>>,
+    /// Where a rank has a stage of the model only.
+    mesh: Option<Mesh>,
+    /// Rows of a step on a mesh, but for the last of a pass.
+    nominal_rows: f64,
     /// One row of the last batch, for steps without rows in a model that sums over ranks.
     stand_in: Option<Vec<Value>>,
 }
@@ -95,8 +103,8 @@ pub struct Position {
 
 /// One rank's forward pass.
 struct Forward {
-    /// float64, differentiable.
-    loss_sums: Tensor,
+    /// float64, differentiable; none in a stage that is not the last.
+    loss_sums: Option<Tensor>,
     /// Scalar, the mean over this rank's rows, if layers add losses.
     added: Option<Tensor>,
 }
@@ -117,8 +125,48 @@ impl Trainer {
         seed: u64,
     ) -> Result<Self, Error> {
         let share = Share::zeros(&model, &optimizer, &mut communicator)?;
-        let before = Before::new(&model);
+        Ok(Self::with(
+            model,
+            objective,
+            optimizer,
+            communicator,
+            share,
+            seed,
+        ))
+    }
+
+    /// As [`new`](Self::new) with a model that is this rank's stage of `mesh`, where a step has
+    /// `nominal_rows` rows of all replicas, but for the last of a pass.
+    ///
+    /// # Errors
+    /// [`Error::Collective`].
+    pub(crate) fn on_mesh(
+        model: Model,
+        objective: Objective,
+        optimizer: Optimizer,
+        communicator: Communicator,
+        (mut mesh, nominal_rows): (Mesh, usize),
+        seed: u64,
+    ) -> Result<Self, Error> {
+        let mut share = Share::zeros(&model, &optimizer, &mut mesh.alike)?;
+        share.send_at_once();
         Ok(Self {
+            mesh: Some(mesh),
+            nominal_rows: nominal_rows as f64,
+            ..Self::with(model, objective, optimizer, communicator, share, seed)
+        })
+    }
+
+    fn with(
+        model: Model,
+        objective: Objective,
+        optimizer: Optimizer,
+        communicator: Communicator,
+        share: Share,
+        seed: u64,
+    ) -> Self {
+        let before = Before::new(&model);
+        Self {
             model,
             objective,
             optimizer,
@@ -132,8 +180,10 @@ impl Trainer {
             sharded: None,
             replica: None,
             rows: None,
+            mesh: None,
+            nominal_rows: 0.0,
             stand_in: None,
-        })
+        }
     }
 
     /// The model.
@@ -181,9 +231,33 @@ impl Trainer {
         &mut self.communicator
     }
 
-    /// The other ranks, to take leave of.
-    pub fn into_communicator(self) -> Communicator {
-        self.communicator
+    /// Takes leave of the other ranks, once all have come here.
+    ///
+    /// # Errors
+    /// [`Error::Collective`].
+    pub fn close(self) -> Result<(), Error> {
+        if let Some(mesh) = self.mesh {
+            mesh.close()?;
+        }
+        Ok(self.communicator.close()?)
+    }
+
+    /// The model with what has trained it.
+    pub(crate) fn trained(&self) -> Trained<'_> {
+        Trained {
+            model: &self.model,
+            optimizer: Some(&self.optimizer),
+            described: self.optimizer.config(),
+            objective: &self.objective,
+        }
+    }
+
+    /// The group of ranks with the same variables that this one is in.
+    pub(crate) fn variables_group(&self) -> usize {
+        let mesh = self.mesh.as_ref();
+        mesh.map_or(0, |mesh| {
+            mesh.place.stage * mesh.grid.parts + mesh.place.part
+        })
     }
 
     /// The shapes batches must have.
@@ -225,9 +299,14 @@ impl Trainer {
     ) -> Result<Option<Stepped>, Error> {
         self.communicator.begin_step(at.step);
         self.before.take_down(&self.model);
-        let stepped = match self.apart {
-            Some(_) => self.step_apart(batch, more, at, meet),
-            None => self.try_step(batch, more, at).map(Some),
+        let stepped = match (&self.apart, self.mesh.take()) {
+            (Some(_), _) => self.step_apart(batch, more, at, meet),
+            (None, None) => self.try_step(batch, more, at).map(Some),
+            (None, Some(mut mesh)) => {
+                let stepped = self.step_on(&mut mesh, batch, more, at);
+                self.mesh = Some(mesh);
+                stepped.map(Some)
+            }
         };
         if stepped.is_err() {
             self.before.bring_back(&mut self.model);
@@ -290,6 +369,11 @@ impl Trainer {
         blocks: impl Iterator<Item = Result<Cow<'a, Block>, Error>>,
         check: impl Fn() -> Result<(), Error>,
     ) -> Result<Totals, Error> {
+        if let Some(mut mesh) = self.mesh.take() {
+            let totals = self.evaluate_on(&mut mesh, blocks, check);
+            self.mesh = Some(mesh);
+            return totals;
+        }
         let shape = self.batch_shape();
         let mut exchange = Exchange::zeros(&self.objective);
         {
@@ -354,7 +438,7 @@ impl Trainer {
         if self.sums_over_ranks() {
             let row = match self.stand_in.take() {
                 Some(row) => row,
-                None => self.model.blank_row()?,
+                None => self.model.blank(1)?,
             };
             let mut ranks = Ranks(&mut self.communicator);
             self.model
@@ -367,6 +451,13 @@ impl Trainer {
     fn pass(&self, at: Position) -> Pass {
         let rank = self.replica.unwrap_or(self.communicator.rank() as u64);
         Pass::training(random(self.seed, &[rank, at.step])).with_rows(self.rows.clone())
+    }
+
+    /// The pass of a part of the batch of a replica: of the first, that of the whole.
+    fn pass_of(&self, replica: usize, part: usize, at: Position) -> Pass {
+        let places = [replica as u64, at.step, part as u64];
+        let places = if part == 0 { &places[..2] } else { &places };
+        Pass::training(random(self.seed, places))
     }
 
     /// Whether ranks exchange within passes.
@@ -382,10 +473,7 @@ impl Trainer {
         exchange: &mut Exchange,
     ) -> Result<Forward, Error> {
         let loss_sums = self.objective.loss_sums(batch, outputs)?;
-        let added = match pass.losses.as_slice() {
-            [] => None,
-            losses => Some(Tensor::f_stack(losses, 0)?.f_sum(Kind::Float)?),
-        };
+        let added = staged::added(pass)?;
         let added_value = match &added {
             Some(added) => added.f_double_value(&[])?,
             None => 0.0,
@@ -393,7 +481,10 @@ impl Trainer {
         let sums: Vec<f64> = Vec::try_from(loss_sums.f_detach()?)?;
         let metrics = self.objective.metric_sums(batch, outputs)?;
         exchange.add(&sums, added_value, batch.rows as f64, &metrics);
-        Ok(Forward { loss_sums, added })
+        Ok(Forward {
+            loss_sums: Some(loss_sums),
+            added,
+        })
     }
 
     /// What a step's sums come to.
@@ -409,127 +500,6 @@ impl Trainer {
             rows,
             metrics: exchange.metrics().to_vec(),
         }
-    }
-
-    /// Fills the share with this rank's gradients and moving statistics, and adds up those of all
-    /// ranks, at the same time where that pays.
-    fn backward(
-        &mut self,
-        forward: Option<&Forward>,
-        pass: &Pass,
-        exchange: &Exchange,
-        local: f64,
-        stopwatch: &mut Stopwatch,
-    ) -> Result<(), Error> {
-        let loss = forward.map(|forward| self.scaled_loss(forward, exchange, local));
-        let loss = loss.transpose()?;
-        let ranks = self.communicator.world_size();
-        let rows = f64_to_f32(local);
-        if ranks > 1 {
-            let (model, limit) = (&self.model, self.optimizer.needs().limit);
-            let make = |leaving: &mut Leaving<'_>, slices: &mut [IndexedSlices]| {
-                slices.iter_mut().for_each(|slices| slices.set_limit(limit));
-                let Some(loss) = &loss else {
-                    slices.iter_mut().for_each(IndexedSlices::clear);
-                    return Ok(Rest::none());
-                };
-                let mut take = |variable, gradient: Gradient<'_>| {
-                    leaving.take(variable, |out| gradient.write(out))
-                };
-                let reached = model.gradients_in_turn(pass, loss, slices, &mut take)?;
-                Ok(Rest::of(model, &reached, rows))
-            };
-            let communicator = &mut self.communicator;
-            let looked_up = self.share.looked_up(model, pass)?;
-            let made = self
-                .share
-                .sum_while_made(communicator, self.wire, &looked_up, make)?;
-            if let Some(made) = made {
-                stopwatch.split_at(made, &mut self.times.backward);
-                return Ok(());
-            }
-        }
-        self.own_gradients(loss.as_ref(), pass, rows)?;
-        stopwatch.split(&mut self.times.backward);
-        if ranks > 1 {
-            self.share.sum(&mut self.communicator, self.wire)?;
-        }
-        Ok(())
-    }
-
-    /// Fills the share with this rank's gradients and moving statistics.
-    fn own_gradients(
-        &mut self,
-        loss: Option<&Tensor>,
-        pass: &Pass,
-        rows: f32,
-    ) -> Result<(), Error> {
-        let mut replicas = Ranks(&mut self.communicator);
-        if let Some(loss) = loss {
-            let needs = self.optimizer.needs();
-            let (gradients, slices) = self.share.gradients_mut();
-            slices
-                .iter_mut()
-                .for_each(|slices| slices.set_limit(needs.limit));
-            let model = &self.model;
-            let reached = model.gradients_over(&mut replicas, pass, loss, gradients, slices)?;
-            self.share.complete(model, &reached, rows);
-        } else {
-            self.share.clear();
-            pass.skip(&mut replicas)?;
-        }
-        Ok(())
-    }
-
-    /// This rank's part of the loss of all ranks' rows, times what Keras's `scale_loss` multiplies
-    /// it by; the optimizer divides by that again.
-    fn scaled_loss(
-        &self,
-        Forward { loss_sums, added }: &Forward,
-        exchange: &Exchange,
-        local: f64,
-    ) -> Result<Tensor, Error> {
-        let slopes = self.objective.loss_values(exchange.losses()).slopes;
-        let slopes = Tensor::f_from_slice(&slopes)?;
-        let mut loss = loss_sums.f_mul(&slopes)?.f_sum(Kind::Double)?;
-        if let Some(added) = added {
-            let share = local / exchange.rows();
-            loss = loss.f_add(&added.f_to_kind(Kind::Double)?.f_mul_scalar(share)?)?;
-        }
-        Ok(loss.f_mul_scalar(f64::from(self.optimizer.loss_scale()))?)
-    }
-
-    /// Applies the sum of the ranks' shares: optimizer step and moving statistics.
-    fn update(&mut self, rows: f64) -> Result<(), Error> {
-        self.apply()?;
-        if self.communicator.world_size() > 1 {
-            self.share.store_moving(&mut self.model, f64_to_f32(rows));
-        }
-        Ok(())
-    }
-
-    /// Applies the share's gradients.
-    fn apply(&mut self) -> Result<(), Error> {
-        let reached = self.share.reached();
-        if reached.contains(&true) {
-            let params = self.model.trainable_mut().as_mut_slice();
-            let (gradients, slices) = self.share.gradients_mut();
-            let taken = match &self.sharded {
-                None => self.optimizer.apply(params, gradients, slices, &reached)?,
-                Some(Sharded { parts, .. }) => {
-                    let mut ranks = Ranks(&mut self.communicator);
-                    let optimizer = &mut self.optimizer;
-                    let taken =
-                        optimizer.apply_over(&mut ranks, params, gradients, slices, &reached)?;
-                    parts.gather(&mut self.communicator, params)?;
-                    taken
-                }
-            };
-            if taken {
-                self.model.constrain()?;
-            }
-        }
-        Ok(())
     }
 }
 

@@ -3,7 +3,6 @@
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::sync::{Arc, mpsc};
-use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
@@ -12,15 +11,13 @@ pub use crate::calls::connection::Answer;
 use crate::calls::line::Line;
 use crate::calls::serve::{Command, Switchboard};
 use crate::config::Config;
+use crate::engine::carrier::Carrier;
 use crate::error::{Error, Scene};
 use crate::failure::abort::{AbortHandle, AbortReason, Shared};
 use crate::failure::cause::Cause;
 use crate::membership::dial::Place;
 use crate::membership::job::Job;
 use crate::secret::Secret;
-
-/// After its end an endpoint's thread takes a second to tell it, at most.
-const THREAD_PATIENCE: Duration = Duration::from_secs(3);
 
 /// What callers do.
 #[derive(Debug)]
@@ -56,9 +53,7 @@ pub struct Endpoint {
     shared: Arc<Shared>,
     commands: Option<UnboundedSender<Command>>,
     events: mpsc::Receiver<Event>,
-    thread: Option<JoinHandle<()>>,
-    /// Closed when the thread has done its work.
-    ended: mpsc::Receiver<()>,
+    carrier: Option<Carrier>,
 }
 
 impl Endpoint {
@@ -78,35 +73,16 @@ impl Endpoint {
         let shared = Arc::clone(&abort.shared);
         // A handle is of one endpoint: it has not been set before.
         shared.job.set(Arc::clone(&job)).ok();
-        let local = |what: &str, source| Error::Local {
-            what: what.to_owned(),
-            source,
-            scene: job.rendezvous_scene(),
-        };
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(|source| local("start what carries calls", source))?;
         let (commands, received) = unbounded_channel();
         let (sender, events) = mpsc::channel();
-        let (ending, ended) = mpsc::channel::<()>();
         let switchboard = Switchboard::new(&job, &shared, incarnation, sender);
-        let thread = thread::Builder::new()
-            .name(config.thread_name("calls"))
-            .spawn(move || {
-                let _ending = ending;
-                runtime.block_on(switchboard.run(received));
-                // A name look-up may still be under way: it is not worth waiting for.
-                runtime.shutdown_background();
-            })
-            .map_err(|source| local("start the thread for calls", source))?;
+        let carrier = Carrier::start(&job, "calls", move || switchboard.run(received))?;
         Ok(Self {
             job,
             shared,
             commands: Some(commands),
             events,
-            thread: Some(thread),
-            ended,
+            carrier: Some(carrier),
         })
     }
 
@@ -208,18 +184,9 @@ impl Endpoint {
         cause.into_error(&self.job, Box::new(scene))
     }
 
-    /// One that does not end is left to itself: it holds nothing that anybody waits for.
     fn join(&mut self) {
-        let Some(thread) = self.thread.take() else {
-            return;
-        };
-        if self.ended.recv_timeout(THREAD_PATIENCE) == Err(mpsc::RecvTimeoutError::Timeout) {
-            log::error!(
-                "the thread for calls of rank {} does not end",
-                self.job.rank()
-            );
-        } else if thread.join().is_err() {
-            log::error!("the thread for calls of rank {} panicked", self.job.rank());
+        if let Some(carrier) = self.carrier.take() {
+            carrier.join();
         }
     }
 }

@@ -3,16 +3,16 @@
 use std::fmt;
 use std::ops::Range;
 use std::sync::{Arc, mpsc};
-use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::config::Config;
+use crate::engine::carrier::Carrier;
 use crate::engine::data_plane::DataPlane;
 use crate::engine::operation::{Operations, Plane, lock};
 use crate::engine::ticket::{Ticket, Worker};
 use crate::engine::vector::Vector;
 use crate::error::Error;
-use crate::failure::abort::{AbortHandle, AbortReason, Departure};
+use crate::failure::abort::{AbortHandle, AbortReason, Departure, Shared};
 use crate::failure::cause::Cause;
 use crate::membership::job::Job;
 use crate::membership::rendezvous;
@@ -22,24 +22,15 @@ use crate::transport::LinkError;
 use crate::transport::frame::{Kind, Operation};
 use crate::wire::{Plain, Wire};
 
-/// After the end of a job its control thread takes a second to tell it, at most.
-const CONTROL_PATIENCE: Duration = Duration::from_secs(3);
-
 /// One rank's end of the collective operations. All ranks must make the same calls in the same
 /// order. Every call but those that start something blocks until this rank's part is done, the job fails
 /// anywhere, or its deadline passes; after an error every further call returns the same first cause.
 pub struct Communicator {
-    operations: Arc<Operations>,
+    pub(super) operations: Arc<Operations>,
     plane: Plane,
     /// Once an operation has been started.
     worker: Option<Worker>,
-    control: Option<ControlThread>,
-}
-
-struct ControlThread {
-    thread: JoinHandle<()>,
-    /// Closed when the thread has done its work, well or not.
-    ended: mpsc::Receiver<()>,
+    control: Option<Carrier>,
 }
 
 impl Communicator {
@@ -49,8 +40,12 @@ impl Communicator {
     /// Any but `ProgressTimeout`: see [`Error`]. Those of the configuration come at once.
     pub fn connect(config: &Config, secret: &Secret, abort: &AbortHandle) -> Result<Self, Error> {
         config.validate_world()?;
-        let job = Arc::new(Job::new(config, secret));
-        let shared = Arc::clone(&abort.shared);
+        Self::meet(Job::new(config, secret), &abort.shared)
+    }
+
+    /// As [`connect`](Self::connect) to the ranks of `job`.
+    pub(super) fn meet(job: Job, shared: &Arc<Shared>) -> Result<Self, Error> {
+        let (job, shared) = (Arc::new(job), Arc::clone(shared));
         // A handle is of one communicator: it has not been set before.
         shared.job.set(Arc::clone(&job)).ok();
         let mut communicator = Self {
@@ -59,7 +54,7 @@ impl Communicator {
             worker: None,
             control: None,
         };
-        if config.world_size > 1 {
+        if communicator.world_size() > 1 {
             communicator.open()?;
         }
         Ok(communicator)
@@ -72,23 +67,10 @@ impl Communicator {
             source,
             scene: job.rendezvous_scene(),
         };
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(|source| local("start the control plane", source))?;
         let (ready, outcome) = mpsc::channel();
-        let (ending, ended) = mpsc::channel::<()>();
         let (job_there, shared_there) = (Arc::clone(job), Arc::clone(shared));
-        let thread = thread::Builder::new()
-            .name(job.config.thread_name("control"))
-            .spawn(move || {
-                let _ending = ending;
-                runtime.block_on(rendezvous::serve(job_there, shared_there, ready));
-                // A name look-up may still be under way: it is not worth waiting for.
-                runtime.shutdown_background();
-            })
-            .map_err(|source| local("start the control thread", source))?;
-        self.control = Some(ControlThread { thread, ended });
+        let serve = move || rendezvous::serve(job_there, shared_there, ready);
+        self.control = Some(Carrier::start(job, "control", serve)?);
         let met = outcome.recv().unwrap_or_else(|_ended| {
             let source = std::io::Error::other("the control thread ended; see its panic message");
             Err(local("meet the other ranks", source))
@@ -311,6 +293,30 @@ impl Communicator {
         )
     }
 
+    /// Begins a [`broadcast_bytes`](Self::broadcast_bytes) in the communicator's own thread, as
+    /// [`start_allreduce`](Self::start_allreduce) does an allreduce.
+    ///
+    /// # Errors
+    /// [`Error::Local`] if there can be no such thread; what fails later the ticket says.
+    pub fn start_broadcast_bytes(
+        &mut self,
+        root: usize,
+        bytes: Vec<u8>,
+    ) -> Result<Ticket<Vec<u8>>, Error> {
+        self.check_root(root)?;
+        let (operations, plane) = (Arc::clone(&self.operations), Arc::clone(&self.plane));
+        let worker = self.worker()?;
+        Ok(worker.start(move || {
+            let (kind, length) = (Kind::Broadcast, bytes.len());
+            operations.run(&plane, kind, length, |plane, operation| match plane {
+                Some(DataPlane { world, links, .. }) => {
+                    world.broadcast_bytes(links, operation, root, bytes)
+                }
+                None => Ok(bytes),
+            })
+        }))
+    }
+
     /// Returns the `bytes` of every rank, in rank order. Lengths may differ.
     ///
     /// # Errors
@@ -388,16 +394,10 @@ impl Communicator {
         outcome
     }
 
-    /// The control thread ends by itself, soon after the job has ended or failed. If it does not it is
-    /// left to itself: it holds nothing that anybody waits for.
+    /// The control thread ends by itself, soon after the job has ended or failed.
     fn join_control(&mut self) {
-        let Some(ControlThread { thread, ended }) = self.control.take() else {
-            return;
-        };
-        if ended.recv_timeout(CONTROL_PATIENCE) == Err(mpsc::RecvTimeoutError::Timeout) {
-            log::error!("the control thread of rank {} does not end", self.rank());
-        } else if thread.join().is_err() {
-            log::error!("the control thread of rank {} panicked", self.rank());
+        if let Some(control) = self.control.take() {
+            control.join();
         }
     }
 }

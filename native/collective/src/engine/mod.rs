@@ -6,8 +6,10 @@
 //! the memory back that they own meanwhile. A blocking call waits until that thread has nothing left
 //! to do, so the order of all operations is the order of the calls.
 
+pub(crate) mod carrier;
 pub(crate) mod communicator;
 pub(crate) mod data_plane;
 pub(crate) mod operation;
+pub(crate) mod split;
 pub(crate) mod ticket;
 pub(crate) mod vector;

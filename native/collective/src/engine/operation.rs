@@ -52,15 +52,16 @@ impl Operations {
     }
 
     fn first_cause(&self, LinkError { rank, fault }: LinkError) -> Cause {
+        let name = self.job.name(rank);
         self.shared.fail(match fault {
-            Fault::Wrong(what) => Cause::Protocol { rank, what },
+            Fault::Wrong(what) => Cause::Protocol { rank: name, what },
             Fault::Stalled(waited) => self.stalled(rank, waited),
             Fault::Broken(error) => {
                 if let Some(cause) = self.shared.wait_for_cause(ROOT_CAUSE_PATIENCE) {
                     return cause;
                 }
                 Cause::Lost {
-                    rank,
+                    rank: name,
                     how: format!("its data connection broke: {error}"),
                 }
             }
@@ -77,14 +78,14 @@ impl Operations {
         let waited = waited.as_secs_f64();
         match behind {
             Some(behind) => Cause::Stalled {
-                rank: behind.rank,
+                rank: self.job.name(behind.rank),
                 how: format!(
                     "waited {waited:.1} s for it in operation {operations}, it began {}",
                     behind.operations
                 ),
             },
             None => Cause::Stalled {
-                rank: waited_for,
+                rank: self.job.name(waited_for),
                 how: format!("waited {waited:.1} s for it"),
             },
         }
@@ -92,7 +93,7 @@ impl Operations {
 
     pub(crate) fn scene(&self, operation: String, started: Instant) -> Box<Scene> {
         Box::new(Scene {
-            rank: self.job.rank(),
+            rank: self.job.own_name(),
             operation,
             elapsed: started.elapsed(),
         })

@@ -17,6 +17,7 @@ use tokio::sync::Notify;
 use crate::engine::operation::name_of;
 use crate::error::{Error, Scene};
 use crate::failure::cause::Cause;
+use crate::failure::kin::Kin;
 use crate::membership::job::Job;
 use crate::transport::frame::Kind;
 use crate::transport::inbox::Inbox;
@@ -73,7 +74,7 @@ impl AbortHandle {
             return Ok(());
         };
         let scene = Scene {
-            rank: job.rank(),
+            rank: job.own_name(),
             operation: doing.to_owned(),
             elapsed: job.started.elapsed(),
         };
@@ -123,6 +124,8 @@ pub(crate) struct Shared {
     changed: Condvar,
     notify: Notify,
     stopped: Arc<AtomicBool>,
+    /// Who hears of its failure.
+    kin: Mutex<Vec<Kin>>,
 }
 
 #[derive(Default)]
@@ -152,14 +155,50 @@ impl Shared {
 
     /// Records `cause` unless there is one already, wakes everybody, and returns the first cause.
     pub(crate) fn fail(&self, cause: Cause) -> Cause {
+        let mut others = Vec::new();
+        let first = self.record(&cause, &mut others);
+        self.wake();
+        others.iter().for_each(|other| other.wake());
+        first
+    }
+
+    /// Takes the cause down, here and wherever it is to be heard of, before anybody is woken: who wakes up
+    /// may end another communicator for that. The first cause, and by `others` who has it now, too.
+    fn record(&self, cause: &Cause, others: &mut Vec<Arc<Shared>>) -> Cause {
         let mut state = self.lock();
-        let first = state.cause.get_or_insert(cause).clone();
-        self.stopped.store(true, Ordering::Release);
-        state.cut_off();
+        let is_first = state.cause.is_none();
+        let first = state.cause.get_or_insert_with(|| cause.clone()).clone();
         drop(state);
+        if is_first {
+            let kin = self.kin().clone();
+            for other in kin.iter().filter_map(Kin::shared) {
+                other.record(&first, others);
+                others.push(other);
+            }
+        }
+        first
+    }
+
+    fn wake(&self) {
+        self.stopped.store(true, Ordering::Release);
+        self.lock().cut_off();
         self.changed.notify_all();
         self.notify.notify_one();
-        first
+    }
+
+    /// Has another communicator hear of the failure of this one, or of that which has been.
+    pub(crate) fn tell(&self, kin: Kin) {
+        let mut all = self.kin();
+        all.retain(Kin::is_there);
+        all.push(kin.clone());
+        drop(all);
+        if let (Some(cause), Some(other)) = (self.cause(), kin.shared()) {
+            other.fail(cause);
+        }
+    }
+
+    fn kin(&self) -> MutexGuard<'_, Vec<Kin>> {
+        self.kin.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Has whoever waits for these sockets or this inbox stop when the communicator fails, or now

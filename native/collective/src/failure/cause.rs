@@ -6,7 +6,8 @@ use crate::error::{Error, Scene};
 use crate::failure::abort::AbortReason;
 use crate::membership::job::Job;
 
-/// Why the job stopped. The first one a rank hears of wins there, and is passed on.
+/// Why the job stopped. The first one a rank hears of wins there, and is passed on. Ranks go by the numbers
+/// that users know them by, so that groups of ranks pass it on as it is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Cause {
     /// The owner of this rank gave up. Never sent: peers hear [`Cause::Aborted`].
@@ -36,7 +37,7 @@ impl Cause {
 
     /// The error that this cause means for a rank of `job`.
     pub(crate) fn into_error(self, job: &Job, scene: Box<Scene>) -> Error {
-        let host = |rank: usize| job.host(rank);
+        let host = |rank: usize| job.host_of(rank);
         match self {
             Cause::Own(AbortReason {
                 deterministic,
@@ -60,9 +61,9 @@ impl Cause {
                 message,
                 scene,
             },
-            Cause::Lost { rank, how } if rank == job.rank() => Error::PeerAborted {
-                rank: 0,
-                host: host(0),
+            Cause::Lost { rank, how } if rank == job.own_name() => Error::PeerAborted {
+                rank: job.name(0),
+                host: job.host(0),
                 deterministic: false,
                 message: format!("this rank was given up for lost: {how}"),
                 scene,

@@ -179,10 +179,12 @@ impl Control {
             Event::Said(Message::Farewell) => self.left = true,
             Event::Said(message) => {
                 let what = format!("it sent {message:?} on an established control link");
+                let rank = self.job.name(rank);
                 self.shared.fail(Cause::Protocol { rank, what });
             }
             Event::Closed(how) => {
                 peer.closed = true;
+                let rank = self.job.name(rank);
                 self.shared.fail(Cause::Lost { rank, how });
             }
         }
@@ -205,7 +207,7 @@ impl Control {
                 message,
             };
             let refusal = Message::Failed(Cause::Aborted {
-                rank: self.job.rank(),
+                rank: self.job.own_name(),
                 reason,
             });
             // Best effort: the second sees the link close in any case.
@@ -220,6 +222,7 @@ impl Control {
         let world = 0..self.job.world_size();
         let ranks = world
             .filter(|rank| !self.seats.contains_key(rank))
+            .map(|rank| self.job.name(rank))
             .collect();
         let config = &self.job.config;
         let detail = format!(
@@ -272,7 +275,8 @@ impl Control {
                     "no heartbeat for {:.1} s: its process or host is frozen, or the network is cut",
                     silence.as_secs_f64()
                 );
-                self.shared.fail(Cause::Lost { rank: *rank, how });
+                let rank = self.job.name(*rank);
+                self.shared.fail(Cause::Lost { rank, how });
             }
         }
     }
@@ -306,8 +310,9 @@ impl Control {
             return;
         };
         let message = format!(
-            "waiting {:.0} s for rank {rank} ({}) in {}{}: it has begun operation {operations} so far",
+            "waiting {:.0} s for rank {} ({}) in {}{}: it has begun operation {operations} so far",
             waited.as_secs_f64(),
+            self.job.name(rank),
             self.job.config.hosts[rank],
             self.shared.name_of(furthest),
             self.shared
@@ -330,7 +335,7 @@ impl Control {
         if self.left {
             self.shared.set_left();
         } else if let Some(cause) = self.shared.cause() {
-            self.tell_all(&Message::Failed(cause.told_by(self.job.rank())));
+            self.tell_all(&Message::Failed(cause.told_by(self.job.own_name())));
         }
         for peer in self.peers.values_mut() {
             peer.finish();

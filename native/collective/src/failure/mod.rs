@@ -3,5 +3,6 @@
 pub(crate) mod abort;
 pub(crate) mod cause;
 pub(crate) mod control;
+pub(crate) mod kin;
 pub(crate) mod pace;
 pub(crate) mod peer;

@@ -87,7 +87,7 @@ pub(crate) async fn dial(
             let host = place.hosts.join(", ");
             let (first, last) = (place.ports.start(), place.ports.end());
             return Err(Error::RendezvousTimeout {
-                missing: vec![to],
+                missing: vec![job.name(to)],
                 detail: format!("tried {host}, ports {first} to {last}{obstacles}"),
                 scene: job.rendezvous_scene(),
             });

@@ -17,6 +17,10 @@ pub(crate) struct Job {
     pub(crate) key: Secret,
     pub(crate) started: Instant,
     id: [u8; 32],
+    /// The numbers by which users know the ranks, and the hosts of all numbers, where the ranks are some
+    /// of a larger job's.
+    known_as: Vec<usize>,
+    known_hosts: Vec<String>,
     /// Hosts of ranks that the configuration does not name, once they have been met.
     met: Mutex<BTreeMap<usize, String>>,
 }
@@ -32,8 +36,51 @@ impl Job {
             key: secret.session_key(config),
             started: Instant::now(),
             id: id.finalize().into(),
+            known_as: Vec::new(),
+            known_hosts: Vec::new(),
             met: Mutex::default(),
         }
+    }
+
+    /// The job of `members` alone, of which this rank is number `rank`, called `name` among all jobs that
+    /// are part of this one. Its ranks are known by the numbers that they have here.
+    pub(crate) fn part(&self, name: &str, members: &[usize], rank: usize) -> Self {
+        let config = Config {
+            run_id: format!("{}/{name}", self.config.run_id),
+            rank,
+            world_size: members.len(),
+            hosts: members.iter().map(|member| self.host(*member)).collect(),
+            ..self.config.clone()
+        };
+        let is_part = !self.known_as.is_empty();
+        let hosts = if is_part {
+            &self.known_hosts
+        } else {
+            &self.config.hosts
+        };
+        Self {
+            known_as: members.iter().map(|member| self.name(*member)).collect(),
+            known_hosts: hosts.clone(),
+            ..Self::new(&config, &self.key)
+        }
+    }
+
+    /// The number by which users know a rank, and causes name it.
+    pub(crate) fn name(&self, rank: usize) -> usize {
+        self.known_as.get(rank).copied().unwrap_or(rank)
+    }
+
+    /// The number by which users know this rank.
+    pub(crate) fn own_name(&self) -> usize {
+        self.name(self.rank())
+    }
+
+    /// The host of a rank that users know by `name`, empty if it is not known.
+    pub(crate) fn host_of(&self, name: usize) -> String {
+        if self.known_as.is_empty() {
+            return self.host(name);
+        }
+        self.known_hosts.get(name).cloned().unwrap_or_default()
     }
 
     pub(crate) fn rank(&self) -> usize {
@@ -72,7 +119,7 @@ impl Job {
     /// The rendezvous as the scene of an error.
     pub(crate) fn rendezvous_scene(&self) -> Box<Scene> {
         Box::new(Scene {
-            rank: self.rank(),
+            rank: self.own_name(),
             operation: "rendezvous".to_owned(),
             elapsed: self.started.elapsed(),
         })

@@ -96,7 +96,7 @@ pub(crate) async fn serve(
     tokio::select! {
         biased;
         () = &mut control => {
-            let lost = Cause::Lost { rank: job.rank(), how: "its control link ended".to_owned() };
+            let lost = Cause::Lost { rank: job.own_name(), how: "its control link ended".to_owned() };
             let cause = shared.cause().unwrap_or(lost);
             drop(ready.send(Err(cause.into_error(&job, job.rendezvous_scene()))));
         }
@@ -286,7 +286,7 @@ async fn connect(
 
 fn absent(job: &Job, rank: usize, what: &str) -> Error {
     Error::RendezvousTimeout {
-        missing: vec![rank],
+        missing: vec![job.name(rank)],
         detail: what.to_owned(),
         scene: job.rendezvous_scene(),
     }

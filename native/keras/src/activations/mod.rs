@@ -212,6 +212,15 @@ impl Activation {
         }))
     }
 
+    /// Whether it looks at each element by itself.
+    pub(crate) fn is_elementwise(&self) -> bool {
+        let along_an_axis = matches!(
+            self,
+            Self::Glu(_) | Self::Softmax(_) | Self::LogSoftmax(_) | Self::Sparsemax(_)
+        );
+        !along_an_axis
+    }
+
     /// Whether Keras marks the output with `_keras_logits`, so that a crossentropy works on the
     /// input of this activation.
     pub fn keeps_logits(&self) -> bool {

@@ -7,6 +7,8 @@ mod network;
 mod order;
 pub(crate) mod plan;
 mod pool_before_relu;
+mod splitting;
+mod stages;
 #[cfg(test)]
 mod tests;
 
@@ -15,6 +17,8 @@ use tch::Tensor;
 
 pub(crate) use self::network::Network;
 use self::plan::Plan;
+pub(crate) use self::splitting::Split;
+pub use self::stages::{Holds, Stages};
 use crate::activations::Activation;
 use crate::arguments::{Args, Tree};
 use crate::context::Context;
@@ -82,6 +86,9 @@ pub(crate) struct Graph {
     constants: Vec<(ValueId, Tensor)>,
     /// What inference runs in place of several calls.
     fused: Vec<fused_convolutions::Fused>,
+    /// What a run is given, and what it gives: inputs and outputs, but for a stage.
+    takes: Vec<ValueId>,
+    gives: Vec<ValueId>,
     pub(crate) plan: Plan,
 }
 
@@ -95,11 +102,12 @@ impl Graph {
         builder.finish()
     }
 
-    /// Runs the calls on `inputs`, flattened.
-    pub(crate) fn run(&self, inputs: Vec<Value>, context: &mut Context<'_>) -> Result<Tree<Value>> {
+    /// Runs the calls on what it takes: the inputs, flattened, but for a stage. Gives the outputs,
+    /// flattened, but for a stage.
+    pub(crate) fn run(&self, taken: Vec<Value>, context: &mut Context<'_>) -> Result<Vec<Value>> {
         let mut values: Vec<Option<Value>> = self.specs.iter().map(|_| None).collect();
-        for (input, value) in self.inputs.iter().zip(inputs) {
-            values[input.value] = Some(value);
+        for (id, value) in self.takes.iter().zip(taken) {
+            values[*id] = Some(value);
         }
         for (id, tensor) in &self.constants {
             values[*id] = Some(tensor.shallow_clone().into());
@@ -119,7 +127,7 @@ impl Graph {
             assign(&call.outputs, context.cut(outputs)?, &mut values);
             finished.iter().for_each(|&value| values[value] = None);
         }
-        self.outputs.try_map(&mut |&id| take(&values, id))
+        self.gives.iter().map(|&id| take(&values, id)).collect()
     }
 
     fn run_layer(
@@ -167,7 +175,7 @@ impl Graph {
             node.built.layer.fuse(variables)?;
         }
         fused_convolutions::apply(self, variables)?;
-        self.plan = Plan::new(&self.calls, &self.outputs, self.specs.len());
+        self.plan = Plan::new(&self.calls, &self.takes, &self.gives, self.specs.len());
         Ok(())
     }
 
@@ -252,6 +260,8 @@ struct Builder<'a> {
     /// Group in the weights file of each entry.
     groups: Vec<String>,
     positions: Vec<usize>,
+    /// What each entry does with its part of a tensor group.
+    splits: Vec<Split>,
     nodes: Vec<Node>,
     calls: Vec<Call>,
     inputs: Vec<Input>,
@@ -293,6 +303,7 @@ impl<'a> Builder<'a> {
             network,
             groups,
             positions,
+            splits: splitting::plan(network, place.tensor, place.split),
             nodes: Vec::new(),
             calls: Vec::new(),
             inputs: Vec::new(),
@@ -340,6 +351,8 @@ impl<'a> Builder<'a> {
                     group: self.groups[node.entry].clone(),
                     order,
                     trainable: place.trainable,
+                    tensor: place.tensor,
+                    split: self.splits[node.entry],
                 };
                 let built = registry::build(entry, &specs, child)?;
                 self.nodes.push(Node {
@@ -415,8 +428,12 @@ impl<'a> Builder<'a> {
             .network
             .inputs
             .map(|key| self.network.entries[key.entry].name.clone());
+        let takes: Vec<_> = self.inputs.iter().map(|input| input.value).collect();
+        let gives: Vec<_> = outputs.leaves().into_iter().copied().collect();
         Ok(Graph {
-            plan: Plan::new(&self.calls, &outputs, self.specs.len()),
+            plan: Plan::new(&self.calls, &takes, &gives, self.specs.len()),
+            takes,
+            gives,
             nodes: self.nodes,
             calls: self.calls,
             inputs: self.inputs,
@@ -453,6 +470,8 @@ pub(crate) fn build_nested(scope: &mut Scope<'_>) -> Result<Built> {
         group: scope.place.group.clone(),
         order: scope.place.order.clone(),
         trainable: scope.place.trainable,
+        tensor: scope.place.tensor,
+        split: scope.place.split,
     };
     Ok(Built::layer(Nested(Graph::build(&network, place)?)))
 }
@@ -488,7 +507,12 @@ impl Layer for Nested {
         }
         let inputs = inputs.into_iter().zip(&self.0.inputs);
         let inputs = inputs.map(|(value, input)| convert(value, self.0.specs[input.value].dtype));
-        self.0.run(inputs.collect::<Result<_>>()?, context)
+        let outputs = self.0.run(inputs.collect::<Result<_>>()?, context)?;
+        let mut outputs = outputs.into_iter();
+        let missing = || Error::values("a model inside the model lacks an output");
+        self.0
+            .outputs
+            .try_map(&mut |_| outputs.next().ok_or_else(missing))
     }
 
     fn fuse(&mut self, variables: &Variables) -> Result<()> {

@@ -1,9 +1,8 @@
 //! Which calls run, and which values nobody needs after each.
 
 use super::{Call, ValueId};
-use crate::arguments::Tree;
 
-/// The calls needed for the outputs, in order.
+/// The calls that a run makes, in order.
 #[derive(Debug)]
 pub(crate) struct Plan {
     /// A call, and the values that can be dropped after it.
@@ -11,17 +10,21 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// `calls` are in an order in which they can run.
-    pub(super) fn new(calls: &[Call], outputs: &Tree<ValueId>, values: usize) -> Self {
+    /// What of `calls`, which are in an order in which they can run, leads from the values `takes` to
+    /// the values `gives`.
+    pub(super) fn new(calls: &[Call], takes: &[ValueId], gives: &[ValueId], values: usize) -> Self {
         const KEPT: usize = usize::MAX;
         let mut last_use: Vec<Option<usize>> = vec![None; values];
-        for &output in outputs.leaves() {
-            last_use[output] = Some(KEPT);
+        for &value in gives {
+            last_use[value] = Some(KEPT);
         }
+        let mut given = vec![false; values];
+        takes.iter().for_each(|&value| given[value] = true);
         let mut needed = vec![false; calls.len()];
         for (at, call) in calls.iter().enumerate().rev() {
             let results = call.outputs.leaves();
-            needed[at] = results.iter().any(|&&value| last_use[value].is_some());
+            let is_needed = |value: &usize| last_use[*value].is_some() && !given[*value];
+            needed[at] = results.iter().any(|value| is_needed(value));
             if !needed[at] {
                 continue;
             }

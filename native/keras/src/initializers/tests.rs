@@ -321,3 +321,30 @@ fn shapes_that_keras_refuses_are_errors() {
         assert!(error.to_string().contains("dense/bias"), "{error}");
     }
 }
+
+#[test]
+fn a_part_is_that_of_the_whole() {
+    let shape = [7, 5];
+    for name in [
+        "zeros",
+        "ones",
+        "RandomUniform",
+        "RandomNormal",
+        "TruncatedNormal",
+        "GlorotUniform",
+        "HeNormal",
+        "Orthogonal",
+        "Identity",
+    ] {
+        let initializer = Initializer::from_config(&json!(name), "layer").unwrap();
+        let mut whole = [f32::NAN; 35];
+        initializer.fill(&shape, "a/b", 3, &mut whole).unwrap();
+        for range in [0..35, 0..10, 15..20, 30..35, 5..5] {
+            let mut part = vec![f32::NAN; range.len()];
+            initializer
+                .fill_part(&shape, "a/b", 3, range.clone(), &mut part)
+                .unwrap();
+            assert_eq!(part, whole[range], "{name}");
+        }
+    }
+}

@@ -325,6 +325,7 @@ fn an_archive_holds_the_model() {
         loaded,
         Loaded {
             weights: true,
+            some_weights: true,
             compile: Some(compile),
             optimizer: Vec::new(),
         }

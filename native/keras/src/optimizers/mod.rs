@@ -46,9 +46,10 @@ use self::loss_scale::LossScale;
 use self::part::State;
 use self::rule::{Rule, single};
 use self::slot::Slot;
+pub use self::step::peers::Peers;
 pub use self::variables::{OptimizerValue, OptimizerValueMut, OptimizerVariable, SavedVariable};
 use crate::config::{Named, Options};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::variables::{Variable, VariableStore};
 
 const MODULE: &str = "keras.optimizers";
@@ -112,6 +113,14 @@ impl Optimizer {
         }
         let average = Average::from_options(&options)?;
         let rule = (class.build)(&options)?;
+        let mut parts = trainable.variables().iter();
+        if let (true, Some(part)) = (rule.is_whole(), parts.find(|one| one.held.is_some())) {
+            return Err(Error::Unsupported {
+                place: format!("{place} {}", class.name),
+                what: format!("looking at all of {}, of which a part is here", part.path),
+                supported: "optimizers that update each element by itself, such as Adam".to_owned(),
+            });
+        }
         let state = |variable: &Variable| State {
             own: 0..variable.len(),
             slots: rule.slots(variable),

@@ -1,9 +1,11 @@
 //! One step of an optimizer, from gradients to new parameters.
 
+pub(super) mod peers;
 mod rows;
 
 use std::ops::Range;
 
+use self::peers::Peers;
 use super::Optimizer;
 use super::average::Averaging;
 use super::part::{Part, State, cut};
@@ -12,7 +14,7 @@ use super::sweep::{all_finite, map, map_1, sum_of_squares};
 use super::workers::{run, useful};
 use crate::error::{Error, Result};
 use crate::indexed_slices::{IndexedSlices, Needs, Statistic};
-use crate::replicas::{Alone, Replicas};
+use crate::replicas::Replicas;
 use crate::variables::Variable;
 
 /// What is done to the gradients before they are clipped.
@@ -103,7 +105,11 @@ impl Optimizer {
             reached,
             factor: 1.0,
         };
-        self.step(replicas, given)
+        let peers = Peers {
+            replicas: Some(replicas),
+            ..Peers::default()
+        };
+        self.step(peers, given)
     }
 
     /// As [`Self::apply`], with gradients `factor` times those given. It saves a pass over them.
@@ -122,26 +128,27 @@ impl Optimizer {
             reached,
             factor,
         };
-        self.step(&mut Alone, given)
+        self.step(Peers::default(), given)
     }
 
-    fn step(&mut self, replicas: &mut dyn Replicas, given: Given<'_>) -> Result<bool> {
+    fn step(&mut self, mut peers: Peers<'_>, given: Given<'_>) -> Result<bool> {
         let reached = given.reached;
         self.check_lengths(given.params, given.grads, reached)?;
-        if reached.is_empty() {
+        self.check_group(&peers)?;
+        if reached.is_empty() && peers.stages.is_none() {
             return Ok(false);
         }
-        if !reached.contains(&true) {
+        if !reached.contains(&true) && peers.stages.is_none() {
             return Err(Error::InvalidConfig {
                 place: format!("optimizer {}", self.class.name),
                 reason: "the loss reaches no variable, so that there is no gradient".into(),
             });
         }
-        if self.loss_scale.is_some() && !self.are_finite(replicas, given.grads, reached)? {
+        if self.loss_scale.is_some() && !self.are_finite(&mut peers, given.grads, reached)? {
             self.loss_scale.iter_mut().for_each(|scale| scale.shrink());
             return Ok(false);
         }
-        self.update(replicas, given)?;
+        self.update(&mut peers, given)?;
         self.iterations += 1;
         self.loss_scale.iter_mut().for_each(|scale| scale.grow());
         Ok(true)
@@ -160,31 +167,24 @@ impl Optimizer {
         reached: &[bool],
     ) -> Result<()> {
         self.check_lengths(params, grads, reached)?;
+        let mut reached = reached.to_vec();
+        let mut slices = slices;
         if self.rests() {
-            let mut others = reached.to_vec();
-            for slices in slices.iter().filter(|slices| reached[slices.variable()]) {
-                let (variable, span) = (slices.variable(), slices.span());
-                self.update_rows(slices, &mut params[span.clone()], &grads[span])?;
-                others[variable] = false;
+            for rows in std::mem::take(&mut slices) {
+                if std::mem::take(&mut reached[rows.variable()]) {
+                    let span = rows.span();
+                    self.update_rows(rows, &mut params[span.clone()], &grads[span])?;
+                }
             }
-            let given = Given {
-                params,
-                grads,
-                slices: &mut [],
-                reached: &others,
-                factor: 1.0,
-            };
-            self.update(&mut Alone, given)?;
-        } else {
-            let given = Given {
-                params,
-                grads,
-                slices,
-                reached,
-                factor: 1.0,
-            };
-            self.update(&mut Alone, given)?;
         }
+        let given = Given {
+            params,
+            grads,
+            slices,
+            reached: &reached,
+            factor: 1.0,
+        };
+        self.update(&mut Peers::default(), given)?;
         self.iterations += 1;
         Ok(())
     }
@@ -231,23 +231,20 @@ impl Optimizer {
             .map_or(0, |variable| variable.span().end)
     }
 
-    fn are_finite(
-        &self,
-        replicas: &mut dyn Replicas,
-        grads: &[f32],
-        reached: &[bool],
-    ) -> Result<bool> {
+    fn are_finite(&self, peers: &mut Peers<'_>, grads: &[f32], reached: &[bool]) -> Result<bool> {
         let variables = self.variables.iter().zip(&self.states);
         let variables = variables.zip(reached).filter(|(_, reached)| **reached);
         let gradients = variables.map(|((variable, state), _)| &grads[own_span(variable, state)]);
         let threads = useful(self.threads, grads.len());
         let finite = run(threads, gradients.collect(), all_finite);
         let mut others = [finite.into_iter().filter(|finite| !finite).count() as f64];
-        replicas.sum(&mut others).map_err(Error::Replicas)?;
+        peers.sum(&mut others)?;
+        peers.sum_in_group(&mut others)?;
+        peers.sum_over_stages(&mut others)?;
         Ok(others == [0.0])
     }
 
-    fn update(&mut self, replicas: &mut dyn Replicas, given: Given<'_>) -> Result<()> {
+    fn update(&mut self, peers: &mut Peers<'_>, given: Given<'_>) -> Result<()> {
         let Given {
             params,
             grads,
@@ -300,13 +297,17 @@ impl Optimizer {
             });
             sums.into_iter()
                 .for_each(|(variable, sum)| squares[variable] += sum);
-            replicas.sum(&mut squares).map_err(Error::Replicas)?;
+            peers.sum(&mut squares)?;
             if self.needs().norm {
                 let scale = f64::from(preparation.scale());
                 for slices in &*slices {
                     squares[slices.variable()] = f64::from(slices.sum_of_squares()) * scale * scale;
                 }
             }
+            self.complete_squares(&mut squares, peers)?;
+        }
+        if self.clip.is_global() {
+            peers.add_other_stages(&mut squares)?;
         }
         let clipping = self.clip.clipping(&squares);
 

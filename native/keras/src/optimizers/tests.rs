@@ -15,6 +15,7 @@ fn store_of(variables: &[(&str, &[i64])]) -> VariableStore {
         name: path.rsplit('/').next().unwrap().to_owned(),
         shape: shape.to_vec(),
         offset: 0,
+        held: None,
     };
     VariableStore::zeros(variables.iter().map(variable).collect(), true).unwrap()
 }

@@ -6,6 +6,7 @@ use super::Optimizer;
 use super::part::State;
 use super::slot::{Kind, Slot};
 use crate::error::{Error, Result};
+use crate::tensor_group::Held;
 use crate::variables::Variable;
 
 /// One of Keras's `optimizer.variables`.
@@ -23,6 +24,9 @@ pub struct OptimizerVariable<'a> {
     /// Which of its elements `value` has, if it belongs to a variable of the model: all, unless the
     /// optimizer is one of several.
     pub held: Option<Range<usize>>,
+    /// Which part of the whole one it is, if a tensor group has split the variable that it belongs to
+    /// and it lies like that.
+    pub part: Option<&'a Held>,
     /// Whether Keras lists and so saves it. It does not list what an optimizer made by itself
     /// (Nadam's product, Adafactor's placeholders) where a LossScaleOptimizer built that optimizer.
     pub listed: bool,
@@ -68,6 +72,7 @@ impl Optimizer {
             shape: &[],
             value,
             held: None,
+            part: None,
             listed: true,
         };
         let lists_own = self.loss_scale.is_none();
@@ -156,7 +161,7 @@ impl Optimizer {
     }
 
     /// Restores the state from a checkpoint, where `find` gives a variable by its key: all of it, also to
-    /// one of several optimizers.
+    /// one of several optimizers, or to one of a part of a model.
     ///
     /// # Errors
     /// Before any change, if a variable is missing or of another shape.
@@ -182,35 +187,38 @@ impl Optimizer {
         wanted: impl Fn(&OptimizerVariable<'_>) -> bool,
     ) -> Result<()> {
         let all = self.variables();
-        // Of those that are wanted which elements are to be set; none of the others.
-        let wanted = all.iter().map(|one| wanted(one).then(|| one.held.clone()));
+        // Of those that are wanted what is to be set of the whole; nothing of the others.
+        let own = |one: &OptimizerVariable<'_>| (one.part.cloned(), one.held.clone());
+        let wanted = all.iter().map(|one| wanted(one).then(|| own(one)));
         let wanted: Vec<_> = wanted.collect();
         let own = all
             .iter()
             .zip(&wanted)
             .filter(|(_, wanted)| wanted.is_some());
         for ((own, _), (shape, value)) in own.zip(saved) {
-            if own.shape != *shape || !value.fits(own) {
+            if own.whole_shape() != *shape || !value.fits(own) {
                 return Err(Error::WeightsMismatch {
                     place: format!("optimizer variable {}", own.key),
                     reason: format!(
                         "{} of shape {shape:?}, expected {} of shape {:?}",
                         value.type_name(),
                         own.value.type_name(),
-                        own.shape
+                        own.whole_shape()
                     ),
                 });
             }
         }
         let own = self.values_mut().into_iter().zip(wanted);
         let own = own.filter_map(|(own, wanted)| Some((own, wanted?)));
-        for ((own, held), (_, value)) in own.zip(saved) {
+        for ((own, (part, held)), (_, value)) in own.zip(saved) {
             match (own, *value) {
                 (OptimizerValueMut::Int64(own), OptimizerValue::Int64(value)) => *own = value,
                 (OptimizerValueMut::Int64(own), OptimizerValue::Int32(value)) => {
                     *own = value.into()
                 }
                 (OptimizerValueMut::Float32(own), OptimizerValue::Float32(values)) => {
+                    let part = part.map(|part| part.take(values));
+                    let values = part.as_deref().unwrap_or(values);
                     own.copy_from_slice(held.map_or(values, |held| &values[held]));
                 }
                 _ => {}
@@ -221,7 +229,12 @@ impl Optimizer {
 }
 
 impl OptimizerVariable<'_> {
-    /// Elements of all of it.
+    /// The shape of the whole one, of which this may be a part.
+    pub fn whole_shape(&self) -> &[i64] {
+        self.part.map_or(self.shape, |part| &part.shape)
+    }
+
+    /// Elements of all of it, or of the part that it is.
     pub fn len(&self) -> usize {
         let sizes = self.shape.iter().map(|&n| usize::try_from(n).unwrap_or(0));
         sizes.product()
@@ -237,7 +250,11 @@ impl OptimizerValue<'_> {
     /// Whether this can be kept where `own` is, of which it has all elements.
     fn fits(self, own: &OptimizerVariable<'_>) -> bool {
         match (own.value, self) {
-            (OptimizerValue::Float32(_), Self::Float32(values)) => values.len() == own.len(),
+            (OptimizerValue::Float32(_), Self::Float32(values)) => {
+                let sizes = own.whole_shape().iter();
+                let sizes = sizes.map(|&size| usize::try_from(size).unwrap_or(0));
+                values.len() == sizes.product::<usize>()
+            }
             (OptimizerValue::Int64(_) | OptimizerValue::Int32(_), Self::Float32(_))
             | (OptimizerValue::Float32(_), _) => false,
             (_, Self::Int64(value)) => value >= 0,
@@ -269,6 +286,10 @@ fn slot_variable<'a>(variable: &'a Variable, slot: &'a Slot) -> OptimizerVariabl
         shape: &slot.shape,
         value,
         held: Some(slot.held.clone()),
+        part: variable
+            .held
+            .as_ref()
+            .filter(|_| slot.shape == variable.shape),
         listed: true,
     }
 }

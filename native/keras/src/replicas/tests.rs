@@ -109,7 +109,7 @@ fn step(
             outputs
         }
         Some(replicas) if rows.is_empty() => {
-            let row = model.blank_row().unwrap();
+            let row = model.blank(1).unwrap();
             let none = &mut WithoutRows(replicas);
             model.forward_over(none, &row, &mut pass).unwrap();
             pass.skip(replicas).unwrap();

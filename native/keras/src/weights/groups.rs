@@ -42,8 +42,15 @@ impl Model {
     /// The variables of the model, and of the optimizer if it is given, as Keras groups them.
     ///
     /// # Errors
-    /// libtorch fails.
+    /// The model holds parts of variables only, or libtorch fails.
     pub fn to_weights_file(&self, optimizer: Option<&Optimizer>) -> Result<WeightsFile> {
+        if let Some(path) = self.split() {
+            return Err(Error::Unsupported {
+                place: format!("variable {path}"),
+                what: "writing the part that one rank of a tensor group has".to_owned(),
+                supported: "a whole model that was given the parts of all ranks".to_owned(),
+            });
+        }
         let mut groups = BTreeMap::new();
         for group in self.weight_groups() {
             let vars = group.handles.iter().map(|&handle| self.array(handle));

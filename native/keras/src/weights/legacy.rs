@@ -20,6 +20,7 @@ use crate::model::Model;
 use crate::optimizers::Optimizer;
 use crate::python_json;
 use crate::scope::Declared;
+use crate::tensor_group::TensorPart;
 use crate::variables::Handle;
 
 /// A layer of the model itself, with the variables of all that it holds.
@@ -138,7 +139,7 @@ impl Model {
     /// # Errors
     /// Names the layer that would be lost, as reading the file would.
     pub fn check_legacy_file(&self) -> Result<()> {
-        Blueprint::read(self.config().clone(), Assets::default()).map(|_| ())
+        Blueprint::read(self.config().clone(), Assets::default(), TensorPart::WHOLE).map(|_| ())
     }
 
     /// The legacy file of the model, with `compile` (Keras's `compile_config`) and the state of

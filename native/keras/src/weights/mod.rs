@@ -198,20 +198,30 @@ fn compare<'f>(part: Found<'f>, declared: &[Declared]) -> Result<Found<'f>> {
 }
 
 impl Model {
-    /// Takes over what a file holds.
+    /// Takes over what a file holds: of variables that are split, the part that is here.
     pub(crate) fn take(&mut self, found: &Found<'_>) -> Result<()> {
         for (handle, array) in found {
+            // Its rows are elsewhere.
+            if self.variables().variable(*handle).is_empty() {
+                continue;
+            }
             let value = match array.integer() {
                 Some(count) => Tensor::from(count),
                 None => Tensor::f_from_slice(&array.to_f32().map_err(read)?)?,
             };
-            self.variables_mut().set(*handle, &value)?;
+            self.variables_mut().set_whole(*handle, &value)?;
         }
         Ok(())
     }
 
     /// A variable as files hold it: in its own dtype if it counts, else in float32.
     fn array(&self, handle: Handle) -> Result<Array> {
+        if !self.variables().is_here(handle) {
+            return Err(Error::WeightsMismatch {
+                place: format!("variable {}", self.variables().variable(handle).path),
+                reason: "not here, but in another stage of the model".to_owned(),
+            });
+        }
         let tensor = self.variables().tensor(handle);
         let values = tensor.f_detach()?.f_reshape([-1])?;
         let shape = self.variables().variable(handle).sizes();

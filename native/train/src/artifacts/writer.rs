@@ -13,7 +13,8 @@ use crate::session::Stop;
 use crossbeam::channel::{Receiver, RecvTimeoutError, SendTimeoutError, Sender, bounded};
 use flambeau_formats::checkpoint::{self, Checkpoint};
 use flambeau_formats::dtype::DType;
-use flambeau_formats::pointer;
+use flambeau_formats::pointer::{self, Committed};
+use std::path::PathBuf;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -23,7 +24,15 @@ const TICK: Duration = Duration::from_millis(50);
 /// What is to be written.
 pub(super) enum Work {
     Checkpoint(Checkpoint),
-    File { name: String, bytes: Vec<u8> },
+    /// A checkpoint that is there already, after so many steps.
+    Written {
+        step: u64,
+        path: PathBuf,
+    },
+    File {
+        name: String,
+        bytes: Vec<u8>,
+    },
 }
 
 /// Writes into a folder in the order in which things are given.
@@ -113,13 +122,23 @@ fn write_all(folder: &Folder, given: &Receiver<Work>, keep: usize) -> Result<(),
     for work in given {
         match work {
             Work::File { name, bytes } => folder.write(&name, &bytes)?,
+            Work::Written { step, path } => {
+                show(
+                    folder,
+                    step,
+                    pointer::point_to(folder.path(), step, path, keep),
+                )?;
+            }
             Work::Checkpoint(checkpoint) => match not_a_number(&checkpoint) {
                 // The next step, or the end of the fit, will find it too, and say so.
                 Some(variable) => log::warn!(
                     "no checkpoint after step {}: {variable} holds NaN",
                     checkpoint.step
                 ),
-                None => write(folder, &checkpoint, keep)?,
+                None => {
+                    let committed = pointer::commit(folder.path(), &checkpoint, keep);
+                    show(folder, checkpoint.step, committed)?;
+                }
             },
         }
     }
@@ -137,14 +156,18 @@ fn not_a_number(checkpoint: &Checkpoint) -> Option<&str> {
     bad.map(|(name, _)| name.as_str())
 }
 
-/// Leaves the checkpoint, moves the pointer to it, and drops the oldest beyond the number kept.
-fn write(folder: &Folder, checkpoint: &Checkpoint, keep: usize) -> Result<(), Error> {
-    let committed = pointer::commit(folder.path(), checkpoint, keep)
-        .map_err(|error| cannot_write(folder.path(), error))?;
-    folder.show(checkpoint::file_name(checkpoint.step));
+/// Shows the checkpoint of `step`, which the pointer has been moved to, and drops the oldest beyond the
+/// number kept.
+fn show(
+    folder: &Folder,
+    step: u64,
+    committed: flambeau_formats::Result<Committed>,
+) -> Result<(), Error> {
+    let committed = committed.map_err(|error| cannot_write(folder.path(), error))?;
+    folder.show(checkpoint::file_name(step));
     // A copy, since the caller may look only after the pointer has moved on.
     let pointer = folder.path().join(pointer::FILE);
-    let path = pointer.with_extension(checkpoint.step.to_string());
+    let path = pointer.with_extension(step.to_string());
     let text = std::fs::read(&pointer).map_err(|error| cannot_write(&path, error))?;
     folder.replace(&path, &text)?;
     folder.show_as(path, pointer::FILE.to_owned());

@@ -42,11 +42,14 @@ pub(crate) struct Chief<'a> {
     stop: &'a Stop,
     endpoint: &'a Endpoint,
     opened: Instant,
+    is_both: bool,
     /// Where shards are gathered.
     trainer: Trainer,
     shard: Shard,
     /// What each server holds.
     plans: Vec<Vec<Stretch>>,
+    /// Whether rows are as the model begins that only servers have.
+    is_initial: bool,
     /// Where moving statistics lie.
     moving: Vec<Range<usize>>,
     /// Host, port and line of each other server that has come.
@@ -82,6 +85,7 @@ impl<'a> Chief<'a> {
         let parts = (given.model, given.objective, given.optimizer);
         let mut trainer = trainer_alone(parts, config, secret)?;
         let mut state = restored(config, &mut trainer)?;
+        let is_initial = config.resume.is_none() && given.is_initial;
         let (model, optimizer) = (trainer.model(), trainer.optimizer());
         let plans = plan(model, optimizer, fit.num_ps);
         let threads = usize::try_from(config.threads).unwrap_or(1);
@@ -102,6 +106,7 @@ impl<'a> Chief<'a> {
             moving: moving_spans(trainer.model()),
             roster: Roster::new(tally.workers.clone(), steps, fit.max_staleness),
             opened: given.opened,
+            is_both: given.is_both,
             config,
             events,
             stop,
@@ -109,6 +114,7 @@ impl<'a> Chief<'a> {
             trainer,
             shard,
             plans,
+            is_initial,
             seats: BTreeMap::new(),
             state,
             tally,
@@ -128,7 +134,6 @@ impl<'a> Chief<'a> {
     /// The failure of a worker that would fail again, [`Error::Collective`] if a server is lost or no
     /// worker comes, and what ends the writing of files.
     pub(crate) fn run(mut self) -> Result<FitResult, Error> {
-        self.tell(Event::Feed { pass: 0 });
         while !self.roster.all_done() {
             self.stop.check("waiting for calls")?;
             if let Some(event) = self.endpoint.next(TICK)? {
@@ -164,7 +169,8 @@ impl<'a> Chief<'a> {
                 if reason.deterministic {
                     return Err(self.endpoint.fail_as(rank, reason).into());
                 }
-                if was_here {
+                // With its server, without which nobody trains on, where that is of the same task.
+                if was_here && !self.is_both {
                     let message = format!(
                         "worker {worker} (rank {rank}) is lost: {}. The others train on, and it goes on \
                          behind its last batch when Spark has started its task again",
@@ -192,7 +198,11 @@ impl<'a> Chief<'a> {
         let hosts = std::slice::from_ref(&host);
         let line = self.endpoint.connect(rank, hosts, Some(port..=port))?;
         self.seats.insert(rank, ((host, port), line));
-        answer.give(pack(&mut self.trainer, &self.plans[rank], self.state.step)?);
+        let unlike = self.plans[rank]
+            .iter()
+            .filter(|one| !(one.by_row && self.is_initial));
+        let unlike: Vec<_> = unlike.cloned().collect();
+        answer.give(pack(&mut self.trainer, &unlike, self.state.step)?);
         self.admit()
     }
 

@@ -12,6 +12,7 @@ use crate::error::Error;
 use crate::step::Totals;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 
 /// What a server is asked for.
 #[derive(Debug, Serialize, Deserialize)]
@@ -35,9 +36,13 @@ pub(crate) enum Request {
     Epoch(Ended),
     /// By a worker, of server 0, again and again: it trains no more. Answered by a [`Leave`].
     Done,
-    /// By server 0, of another one. Answered by all that it holds after as many updates as server 0 has
-    /// done.
-    Gather { step: u64 },
+    /// By server 0, of another one. Answered by what it holds of these elements of a variable, after as
+    /// many updates as server 0 has done or more.
+    Gather {
+        step: u64,
+        variable: usize,
+        elements: Range<usize>,
+    },
     /// By server 0, of another one: the fit is over. Answered by nothing.
     End,
 }

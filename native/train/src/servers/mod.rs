@@ -13,12 +13,14 @@
 //! whether the batch that a worker has may be trained, and with a bound on staleness says so late.
 //!
 //! A worker that is lost is missed by nobody: when its task is started again it goes on behind its last
-//! push. A server that is lost ends the attempt of all ranks; the next one goes on from a checkpoint.
+//! push. A server that is lost ends the attempt of all ranks; the next one goes on from a checkpoint. Where
+//! there are no tasks of servers each task is `both`.
 
+mod both;
 mod chief;
 mod message;
 mod parts;
-mod plan;
+pub(crate) mod plan;
 mod roster;
 mod server;
 mod shard;
@@ -30,8 +32,9 @@ use crate::error::Error;
 use crate::event::{Event, FitResult};
 use crate::fit::Intake;
 use crate::objective::Objective;
-use crate::session::Stop;
+use crate::session::{Stop, guarded, tell};
 use crate::step::Trainer;
+pub(crate) use both::run_both;
 use crossbeam::channel::Sender;
 use flambeau_collective::{AbortHandle, Communicator, Config, Endpoint, Secret};
 use flambeau_keras::Model;
@@ -46,26 +49,59 @@ pub(crate) struct Given<'a> {
     pub(crate) model: Model,
     pub(crate) objective: Objective,
     pub(crate) optimizer: Optimizer,
-    pub(crate) rows: &'a mut dyn Intake,
     pub(crate) events: &'a Sender<Event>,
     pub(crate) stop: &'a Stop,
     pub(crate) opened: Instant,
+    /// Whether all weights are those that the model's initializers draw.
+    pub(crate) is_initial: bool,
+    /// Whether the tasks of servers are those of workers, too.
+    pub(crate) is_both: bool,
 }
 
 /// Takes part in a fit to its end, in the part that the rank has.
 ///
 /// # Errors
 /// What ends this rank, or the first cause of what has ended another that it cannot do without.
-pub(crate) fn run<'a>(
-    given: Given<'a>,
-    endpoint: &'a Endpoint,
+pub(crate) fn run(
+    given: Given<'_>,
+    rows: &mut dyn Intake,
     secret: &Secret,
 ) -> Result<FitResult, Error> {
-    match given.config.rank {
-        0 => chief::Chief::new(given, endpoint, secret)?.run(),
-        rank if rank < given.config.fit.num_ps => server::run(given, endpoint),
-        _ => worker::Worker::new(given, endpoint, secret)?.run(),
+    if given.config.rank < given.config.fit.num_ps {
+        serve(given, secret)
+    } else {
+        work(given, rows, secret)
     }
+}
+
+fn serve(given: Given<'_>, secret: &Secret) -> Result<FitResult, Error> {
+    let (endpoint, stop) = (open(&given, secret)?, given.stop);
+    let run = || match given.config.rank {
+        0 => chief::Chief::new(given, &endpoint, secret)?.run(),
+        _ => server::run(given, &endpoint),
+    };
+    leave(guarded(run, stop), endpoint, stop)
+}
+
+fn work(given: Given<'_>, rows: &mut dyn Intake, secret: &Secret) -> Result<FitResult, Error> {
+    let (endpoint, stop) = (open(&given, secret)?, given.stop);
+    let run = || worker::Worker::new(given, rows, &endpoint, secret)?.run();
+    leave(guarded(run, stop), endpoint, stop)
+}
+
+fn open(given: &Given<'_>, secret: &Secret) -> Result<Endpoint, Error> {
+    let Given { config, stop, .. } = given;
+    let (number, abort) = (config.incarnation, &stop.abort);
+    Ok(Endpoint::open(&config.collective, secret, number, abort)?)
+}
+
+fn leave<T>(result: Result<T, Error>, endpoint: Endpoint, stop: &Stop) -> Result<T, Error> {
+    match &result {
+        Ok(_) => endpoint.close(),
+        // Nobody else comes to an error by itself here.
+        Err(error) => tell(error, stop),
+    }
+    result
 }
 
 /// Refuses what cannot be trained asynchronously.
@@ -78,9 +114,6 @@ pub(crate) fn check(
     optimizer: &Optimizer,
 ) -> Result<(), Error> {
     let refuse = |what: &str| Err(Error::Config(format!("strategy is async, but {what}")));
-    if settings.num_ps == 0 {
-        return refuse("numPs is 0, and somebody has to hold the weights: set it to 1 or more");
-    }
     if settings.steps_per_epoch.is_some() || settings.repeat {
         return refuse(
             "stepsPerEpoch is set: each worker's epoch is a pass over its rows, as workers do not step \

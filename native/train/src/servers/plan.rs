@@ -1,7 +1,7 @@
 //! Which server holds which part of the weights: the same on every rank, from the model alone.
 //!
 //! ```text
-//! embeddings  [ rows 0..r ][ rows r..2r ][ ... ]     a stretch of rows on each server
+//! embeddings  [ rows 0..r ][ rows r..2r ][ ... ]     a stretch of rows on each server, and none on workers
 //! kernels     whole, the largest first, each on the server that holds least
 //! ```
 
@@ -10,8 +10,11 @@ use flambeau_keras::optimizers::Optimizer;
 use flambeau_keras::variables::Variable;
 use std::ops::Range;
 
-/// A variable of more elements is cut: 256 kB.
-const LARGE: usize = 1 << 16;
+/// A variable of more elements is cut: 256 kB. One whose rows are looked up is only on servers.
+pub(crate) const LARGE: usize = 1 << 16;
+
+/// About so many elements of a variable travel at once to where all of it is needed.
+const PIECE: usize = 1 << 20;
 
 /// Rows of a variable, or all of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,7 +23,7 @@ pub(crate) struct Stretch {
     pub(crate) variable: usize,
     /// Its elements, counted from its first.
     pub(crate) elements: Range<usize>,
-    /// Where they lie in the store of all trainable variables.
+    /// Where they lie in the store of all trainable variables, of a model that has all of them.
     pub(crate) span: Range<usize>,
     /// Elements of a row.
     pub(crate) width: usize,
@@ -48,6 +51,26 @@ impl Stretch {
             .collect()
     }
 
+    /// Parts of it that need little room on their way, in order.
+    pub(crate) fn pieces(&self) -> impl Iterator<Item = Self> {
+        let row = self.width.max(1);
+        let most = (PIECE / row).max(1) * row;
+        // A variable without elements has state, too.
+        let starts =
+            (self.elements.start..self.elements.end.max(self.elements.start + 1)).step_by(most);
+        starts.map(move |start| self.part(start..self.elements.end.min(start + most)))
+    }
+
+    /// Some of its elements.
+    pub(crate) fn part(&self, elements: Range<usize>) -> Self {
+        let first = self.span.start - self.elements.start;
+        Self {
+            span: first + elements.start..first + elements.end,
+            elements,
+            ..*self
+        }
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.elements.len()
     }
@@ -62,8 +85,8 @@ impl Stretch {
 /// What each server holds of a model, whose optimizer may update parts of a variable by themselves or
 /// not. The rows of large matrices that are looked up travel by themselves.
 pub(crate) fn plan(model: &Model, optimizer: &Optimizer, servers: usize) -> Vec<Vec<Stretch>> {
-    let variables = model.trainable().variables();
-    let mut held = deal(variables, servers, optimizer.is_elementwise());
+    let variables = whole(model);
+    let mut held = deal(&variables, servers, optimizer.is_elementwise());
     let looked_up = model.indexed_slices(optimizer.needs());
     for stretch in held.iter_mut().flatten() {
         let is_looked_up = looked_up
@@ -72,6 +95,19 @@ pub(crate) fn plan(model: &Model, optimizer: &Optimizer, servers: usize) -> Vec<
         stretch.by_row = is_looked_up && variables[stretch.variable].len() > LARGE;
     }
     held
+}
+
+/// The trainable variables, also those of which the model has no rows. What is behind such a one lies where
+/// the model has it.
+fn whole(model: &Model) -> Vec<Variable> {
+    let variables = model.trainable().variables().iter().cloned();
+    let whole = variables
+        .zip(model.whole_shapes())
+        .map(|(variable, shape)| Variable {
+            shape: shape.to_vec(),
+            ..variable
+        });
+    whole.collect()
 }
 
 /// Deals variables to `servers`; what each of them holds is in the order of the variables. Only with
@@ -123,6 +159,7 @@ mod tests {
                 name: "kernel".to_owned(),
                 shape: shape.to_vec(),
                 offset,
+                held: None,
             };
             offset += variable.len();
             variable

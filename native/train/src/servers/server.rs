@@ -5,7 +5,7 @@ use crate::event::FitResult;
 use crate::servers::Given;
 use crate::servers::message::{Packed, Request, Weights, strange, unpack};
 use crate::servers::parts;
-use crate::servers::plan::plan;
+use crate::servers::plan::{Stretch, plan};
 use crate::servers::shard::Shard;
 use flambeau_collective::{Answer, Endpoint, Event};
 use std::time::{Duration, Instant};
@@ -27,23 +27,25 @@ pub(crate) fn run(given: Given<'_>, endpoint: &Endpoint) -> Result<FitResult, Er
     let mut plans = plan(&given.model, &given.optimizer, config.fit.num_ps);
     let stretches = plans.swap_remove(config.rank);
     let mut shard = Shard::zeros(&given.model, &given.optimizer, stretches, threads)?;
+    shard.initialize(&given.model, config.fit.seed)?;
     // What all of the model takes is free again.
     drop((given.model, given.optimizer));
     let port = endpoint.listen()?;
     let chief = endpoint.connect(0, &config.server_hosts, None)?;
     let host = config.collective.bind_host.clone();
     let seat = Packed::new(&Request::Seat { host, port })?;
+    // What is not as the model begins.
     let step = parts::store(&chief.call(seat.into_bytes())?, &mut shard.held())?;
     shard.set_step(step);
-    let mut gather: Option<(u64, Answer, Instant)> = None;
+    let mut gather: Option<(u64, Stretch, Answer, Instant)> = None;
     loop {
         given.stop.check("waiting for calls")?;
-        if let Some((step, answer, until)) = gather.take() {
+        if let Some((step, piece, answer, until)) = gather.take() {
             if shard.step() >= step || Instant::now() >= until {
                 shard.set_step(shard.step().max(step));
-                answer.give(shard.pack()?);
+                answer.give(shard.pack(&piece)?);
             } else {
-                gather = Some((step, answer, until));
+                gather = Some((step, piece, answer, until));
             }
         }
         let Some(Event::Call { rank, body, answer }) = endpoint.next(TICK)? else {
@@ -61,8 +63,13 @@ pub(crate) fn run(given: Given<'_>, endpoint: &Endpoint) -> Result<FitResult, Er
                 numbers.end()?;
                 answer_weights(&shard, answer)?;
             }
-            Request::Gather { step } if rank == 0 => {
-                gather = Some((step, answer, Instant::now() + LATE));
+            Request::Gather {
+                step,
+                variable,
+                elements,
+            } if rank == 0 => {
+                let piece = shard.piece(variable, elements)?;
+                gather = Some((step, piece, answer, Instant::now() + LATE));
             }
             Request::End if rank == 0 => {
                 answer.give(Vec::new());

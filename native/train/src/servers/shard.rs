@@ -6,7 +6,8 @@ use crate::servers::parts::{self, Held};
 use crate::servers::plan::Stretch;
 use flambeau_keras::optimizers::Optimizer;
 use flambeau_keras::variables::{Variable, VariableStore};
-use flambeau_keras::{IndexedSlices, Model};
+use flambeau_keras::{IndexedSlices, Model, RowSums};
+use std::ops::Range;
 
 /// Stretches of a model's variables, one behind the other, and what updates them.
 #[derive(Debug)]
@@ -61,6 +62,21 @@ impl Shard {
         })
     }
 
+    /// Gives what only servers have the values that `model` begins with.
+    ///
+    /// # Errors
+    /// [`Error::Keras`].
+    pub(crate) fn initialize(&mut self, model: &Model, seed: u64) -> Result<(), Error> {
+        let spans = self.store.spans().into_iter();
+        let own = spans.zip(&self.stretches);
+        for (span, stretch) in own.filter(|(_, stretch)| stretch.by_row) {
+            let out = &mut self.store.as_mut_slice()[span];
+            let part = stretch.elements.clone();
+            model.initialize_part(stretch.variable, part, seed, out)?;
+        }
+        Ok(())
+    }
+
     /// Updates since this server began.
     pub(crate) fn step(&self) -> u64 {
         self.step
@@ -80,13 +96,27 @@ impl Shard {
         }
     }
 
-    /// All that it holds.
+    /// Some elements of a variable.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if they are not here.
+    pub(crate) fn piece(&self, variable: usize, elements: Range<usize>) -> Result<Stretch, Error> {
+        let mut stretches = self.stretches.iter();
+        let held = stretches.find(|one| {
+            let (own, asked) = (&one.elements, &elements);
+            one.variable == variable && own.start <= asked.start && asked.end <= own.end
+        });
+        let held = held.ok_or_else(|| strange("it asks for elements that are not here"))?;
+        Ok(held.part(elements))
+    }
+
+    /// All that it holds of a piece.
     ///
     /// # Errors
     /// As [`parts::pack`].
-    pub(crate) fn pack(&mut self) -> Result<Vec<u8>, Error> {
-        let (step, stretches) = (self.step, self.stretches.clone());
-        parts::pack(&self.held(), &stretches, step)
+    pub(crate) fn pack(&mut self, piece: &Stretch) -> Result<Vec<u8>, Error> {
+        let step = self.step;
+        parts::pack(&self.held(), std::slice::from_ref(piece), step)
     }
 
     /// Appends the weights of all stretches but those that travel by row.
@@ -178,68 +208,100 @@ fn take_rows(
     Ok(())
 }
 
-/// Appends what a server with these stretches takes of all `gradients`; gives the header's rows.
-pub(crate) fn put_gradients(
-    stretches: &[Stretch],
-    reached: &[bool],
-    gradients: &[f32],
-    slices: &[IndexedSlices],
-    message: &mut Packed,
-) {
-    for stretch in stretches.iter().filter(|one| reached[one.variable]) {
-        let slices = slices
-            .iter()
-            .find(|slices| slices.variable() == stretch.variable);
-        let Some(slices) = slices else {
-            message.put(&gradients[stretch.span.clone()]);
-            continue;
-        };
-        let (rows, width) = (rows_in(stretch, slices), stretch.width);
-        let first = stretch.rows().start;
-        let numbers: Vec<u32> = rows
-            .iter()
-            .map(|row| u32::try_from(row - first).unwrap_or(u32::MAX))
-            .collect();
-        message.put(&numbers);
-        let variable = stretch.span.start - stretch.elements.start;
-        for row in &rows {
-            let start = variable + row * width;
-            message.put(&gradients[start..start + width]);
+/// What a worker's batch came to, as servers take it.
+#[derive(Debug)]
+pub(crate) struct Computed<'a> {
+    /// Which variables the loss reached.
+    reached: &'a [bool],
+    /// Of all variables that the worker has.
+    gradients: &'a [f32],
+    /// Of matrices whose rows are looked up: what is known of slices, and the sums for each row.
+    looked_up: Vec<(&'a IndexedSlices, RowSums)>,
+}
+
+impl<'a> Computed<'a> {
+    pub(crate) fn new(
+        reached: &'a [bool],
+        gradients: &'a [f32],
+        slices: &'a [IndexedSlices],
+    ) -> Self {
+        let looked_up = slices.iter().map(|slices| match slices.is_elsewhere() {
+            true => (slices, slices.row_sums()),
+            false => (slices, sums_of(slices, &gradients[slices.span()])),
+        });
+        Self {
+            reached,
+            gradients,
+            looked_up: looked_up.collect(),
         }
-        let statistics = slices.statistics();
-        if !statistics.is_empty() {
-            for row in &rows {
-                message.put(&statistics[row * width..(row + 1) * width]);
+    }
+
+    /// The header of what goes to a server with these stretches, of whose step `pulled` the weights were.
+    pub(crate) fn header(&self, stretches: &[Stretch], pulled: u64) -> Push {
+        let rows = stretches.iter().filter_map(|stretch| {
+            let (slices, sums) = self.of(stretch)?;
+            let count = match self.reached[stretch.variable] {
+                true => within(sums, stretch).len(),
+                false => 0,
+            };
+            Some((count, slices.sum_of_squares()))
+        });
+        let reached = stretches.iter().map(|one| self.reached[one.variable]);
+        Push {
+            reached: reached.collect(),
+            rows: rows.collect(),
+            pulled,
+            next: false,
+            place: None,
+        }
+    }
+
+    /// Appends what follows the header.
+    pub(crate) fn put(&self, stretches: &[Stretch], message: &mut Packed) {
+        for stretch in stretches.iter().filter(|one| self.reached[one.variable]) {
+            let Some((_, sums)) = self.of(stretch) else {
+                message.put(&self.gradients[stretch.span.clone()]);
+                continue;
+            };
+            let (rows, first) = (within(sums, stretch), stretch.rows().start);
+            let numbers = sums.rows[rows.clone()].iter().map(|row| row - first);
+            let numbers = numbers.map(|row| u32::try_from(row).unwrap_or(u32::MAX));
+            message.put(&numbers.collect::<Vec<u32>>());
+            let elements = rows.start * stretch.width..rows.end * stretch.width;
+            message.put(&sums.gradients[elements.clone()]);
+            if !sums.statistics.is_empty() {
+                message.put(&sums.statistics[elements]);
             }
         }
     }
+
+    fn of(&self, stretch: &Stretch) -> Option<&(&IndexedSlices, RowSums)> {
+        let mut looked_up = self.looked_up.iter();
+        looked_up.find(|(slices, _)| slices.variable() == stretch.variable)
+    }
 }
 
-/// Of each stretch whose rows are looked up, how many rows a message has, and the squares of all.
-pub(crate) fn row_counts(
-    stretches: &[Stretch],
-    reached: &[bool],
-    slices: &[IndexedSlices],
-) -> Vec<(usize, f32)> {
-    let counts = stretches.iter().filter_map(|stretch| {
-        let slices = slices
-            .iter()
-            .find(|slices| slices.variable() == stretch.variable)?;
-        let count = match reached[stretch.variable] {
-            true => rows_in(stretch, slices).len(),
-            false => 0,
-        };
-        Some((count, slices.sum_of_squares()))
-    });
-    counts.collect()
-}
-
-/// The rows of a stretch that were looked up, in order, each once.
-fn rows_in(stretch: &Stretch, slices: &IndexedSlices) -> Vec<usize> {
-    let within = stretch.rows();
-    let rows = slices.rows().iter().copied();
-    let mut rows: Vec<usize> = rows.filter(|row| within.contains(row)).collect();
+/// The gradient and the statistic of each row of a matrix that was looked up.
+fn sums_of(slices: &IndexedSlices, gradient: &[f32]) -> RowSums {
+    let mut rows = slices.rows().to_vec();
     rows.sort_unstable();
     rows.dedup();
-    rows
+    let width = slices.width();
+    let each = |values: &[f32]| {
+        let rows = rows.iter().map(|row| row * width..(row + 1) * width);
+        let parts = rows.filter_map(|part| values.get(part));
+        parts.flatten().copied().collect()
+    };
+    RowSums {
+        gradients: each(gradient),
+        statistics: each(slices.statistics()),
+        rows,
+    }
+}
+
+/// Which of the rows are of a stretch.
+fn within(sums: &RowSums, stretch: &Stretch) -> Range<usize> {
+    let rows = stretch.rows();
+    let before = |end: usize| sums.rows.partition_point(|row| *row < end);
+    before(rows.start)..before(rows.end)
 }

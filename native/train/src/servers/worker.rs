@@ -8,12 +8,13 @@ use crate::config::{self, FitSession};
 use crate::dataset::{self, Cursor, Dataset};
 use crate::error::Error;
 use crate::event::{Event, FitResult};
+use crate::fit::Intake;
 use crate::resume::State;
 use crate::servers::message::{
     Ended, Leave, Packed, Push, Request, Weights, Welcome, WorkerProgress, unpack,
 };
 use crate::servers::plan::{Stretch, plan};
-use crate::servers::shard::{put_gradients, row_counts};
+use crate::servers::shard::Computed;
 use crate::share::moving_spans;
 use crate::step::{Position, Totals, Trainer};
 use flambeau_collective::{Endpoint, Line, Secret};
@@ -72,6 +73,7 @@ impl<'a> Worker<'a> {
     /// [`Error::Collective`] if one is not found.
     pub(crate) fn new(
         given: Given<'a>,
+        rows: &'a mut dyn Intake,
         endpoint: &Endpoint,
         secret: &Secret,
     ) -> Result<Self, Error> {
@@ -110,7 +112,7 @@ impl<'a> Worker<'a> {
         let pass = progress.place.passes;
         given.events.send(Event::Feed { pass }).ok();
         Ok(Self {
-            batches: Batches::new(dataset, given.rows, trainer.batch_shape()),
+            batches: Batches::new(dataset, rows, trainer.batch_shape()),
             trainee: Trainee {
                 moving: moving_spans(trainer.model()),
                 servers,
@@ -156,7 +158,7 @@ impl<'a> Worker<'a> {
             step: self.trainee.progress.steps,
             ..State::default()
         };
-        Ok(artifacts::result(&self.trainee.trainer, &state))
+        Ok(artifacts::result(self.trainee.trainer.model(), &state))
     }
 
     /// Waits until the fit is over, or another worker needs the place.
@@ -252,18 +254,17 @@ impl Trainee {
         let mut now = Vec::new();
         take_moving(self.trainer.model(), &self.moving, &mut now);
         let (reached, gradients, slices) = self.trainer.computed();
+        let computed = Computed::new(&reached, gradients, slices);
         let mut requests = Vec::new();
         for (at, server) in self.servers.iter().enumerate() {
             let stretches = &server.stretches;
             let push = Request::Push(Push {
-                reached: stretches.iter().map(|one| reached[one.variable]).collect(),
-                rows: row_counts(stretches, &reached, slices),
-                pulled: server.pulled,
                 next,
                 place: (at == 0).then_some(self.progress.place),
+                ..computed.header(stretches, server.pulled)
             });
             let mut message = Packed::new(&push)?;
-            put_gradients(stretches, &reached, gradients, slices, &mut message);
+            computed.put(stretches, &mut message);
             if at == 0 {
                 message.put(&self.before);
                 message.put(&now);

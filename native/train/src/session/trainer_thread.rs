@@ -1,5 +1,8 @@
 //! What the trainer thread does: meet the other ranks, agree on the state to start from, train.
 
+mod staged;
+
+use self::staged::Source;
 use crate::artifacts::{self, Artifacts};
 use crate::batches::Batches;
 use crate::columns::{Wanted, WantedOutput, wanted_inputs};
@@ -11,17 +14,18 @@ use crate::event::{Event, FitResult};
 use crate::fit::FitLoop;
 use crate::objective::{Asked, Objective};
 use crate::resume::State;
+use crate::servers::plan::LARGE;
 use crate::servers::{self, Given};
 use crate::session::Stop;
 use crate::session::intake::Channel;
 use crate::settings;
 use crate::step::Trainer;
 use crossbeam::channel::Sender;
-use flambeau_collective::{AbortReason, Communicator, Endpoint, Secret};
+use flambeau_collective::{AbortReason, Communicator, Secret};
 use flambeau_formats::checkpoint::{self, Checkpoint};
 use flambeau_keras::optimizers::Optimizer;
 use flambeau_keras::weights::OptimizerArray;
-use flambeau_keras::{InitialWeights, Model, ReadOptions, Weights};
+use flambeau_keras::{Holds, InitialWeights, Model, ReadOptions, Weights};
 use serde_json::Value;
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -46,20 +50,28 @@ pub(crate) struct Setup {
     model: Model,
     objective: Objective,
     optimizer: Optimizer,
+    /// For a model that no rank holds as a whole: then the one above has no variables.
+    source: Option<Source>,
+    /// Whether no file gave any weights.
+    is_initial: bool,
 }
 
 impl Setup {
+    /// For a rank that has all of the weights; or, with `rows_elsewhere`, not the rows that only servers
+    /// have.
     pub(crate) fn new(
         settings: &config::Fit,
         columns: &Columns,
         files: ModelFiles<'_>,
+        rows_elsewhere: bool,
     ) -> Result<Self, Error> {
         settings.check()?;
-        let options = ReadOptions {
-            frozen_layers: settings.frozen_layers.clone(),
-            initial: initial_weights(settings, files.weights)?,
-            seed: Some(settings.seed),
-        };
+        let mut options = read_options(settings, files.weights)?;
+        if settings.mesh.is_some() {
+            options.holds = Holds::Nothing;
+        } else if rows_elsewhere {
+            options.holds = Holds::AllButRows(LARGE);
+        }
         let (model, loaded) = Model::read(files.model, &options)?;
         if settings.export_formats.contains(&ExportFormat::H5) {
             model.check_legacy_file().map_err(|error| {
@@ -103,22 +115,29 @@ impl Setup {
             class_weight: settings.class_weight.clone(),
         };
         let objective = Objective::new(&model, &asked)?;
-        let compiled_optimizer = settings.optimizer.is_none();
-        let optimizer = demand(&settings.optimizer, "optimizer")?;
-        let mut optimizer = Optimizer::from_config(&optimizer, model.trainable())?;
+        let compiled_optimizer = settings.optimizer.is_none() && settings.mesh.is_none();
+        let described = demand(&settings.optimizer, "optimizer")?;
+        let mut optimizer = Optimizer::from_config(&described, model.trainable())?;
         // The state of a compiled model goes on with it; but not beside layers frozen anew, for
         // which it has slots too many.
-        if compiled_optimizer && settings.frozen_layers.is_empty() && !loaded.optimizer.is_empty() {
+        let goes_on = compiled_optimizer && settings.frozen_layers.is_empty() && !rows_elsewhere;
+        if goes_on && !loaded.optimizer.is_empty() {
             let saved: Vec<_> = loaded.optimizer.iter().map(OptimizerArray::saved).collect();
             optimizer.set_keras_variables(&saved)?;
         }
         if settings.strategy == Strategy::Async {
             servers::check(settings, &model, &optimizer)?;
         }
+        let source = settings.mesh.as_ref().map(|mesh| {
+            staged::check(&model, mesh)?;
+            Ok::<_, Error>(Source::new(files, described))
+        });
         Ok(Self {
+            source: source.transpose()?,
             model,
             objective,
             optimizer,
+            is_initial: !loaded.some_weights,
         })
     }
 
@@ -135,24 +154,47 @@ impl Setup {
         }
     }
 
-    /// Meets the other ranks and trains to the end.
+    /// Meets the other ranks and trains to the end; `server` is for a rank that holds weights, too.
     pub(crate) fn run(
+        self,
+        server: Option<Self>,
+        config: &FitSession,
+        secret: &Secret,
+        rows: Channel,
+        caller: &Caller,
+    ) -> Result<(), Error> {
+        tch::set_num_threads(config.threads);
+        let result = match config.fit.strategy {
+            Strategy::Sync => self.run_in_step(config, secret, rows, caller),
+            Strategy::Async => self.run_by_itself(server, config, secret, rows, caller),
+        }?;
+        // The caller may have closed the session already.
+        caller.events.send(Event::Done { result }).ok();
+        Ok(())
+    }
+
+    /// Takes part in a synchronous fit to its end.
+    fn run_in_step(
         self,
         config: &FitSession,
         secret: &Secret,
         mut rows: Channel,
         caller: &Caller,
-    ) -> Result<(), Error> {
-        tch::set_num_threads(config.threads);
-        if config.fit.strategy == Strategy::Async {
-            return self.run_by_itself(config, secret, rows, caller);
-        }
+    ) -> Result<FitResult, Error> {
         let abort = &caller.stop.abort;
         let communicator = Communicator::connect(&config.collective, secret, abort)?;
         let seed = config.fit.seed;
         let (model, objective, mut optimizer) = (self.model, self.objective, self.optimizer);
-        optimizer.set_threads(usize::try_from(config.threads).unwrap_or(1));
-        let mut trainer = Trainer::new(model, objective, optimizer, communicator, seed)?;
+        let source = self.source.as_ref();
+        let mut trainer = match (source, &config.fit.mesh) {
+            (Some(source), Some(mesh)) => {
+                staged::trainer(source, config, mesh, (model, objective), communicator)?
+            }
+            _ => {
+                optimizer.set_threads(usize::try_from(config.threads).unwrap_or(1));
+                Trainer::new(model, objective, optimizer, communicator, seed)?
+            }
+        };
         trainer.set_wire(config.fit.allreduce_dtype.into());
         // A failure is told to the other ranks while the links to them are still there.
         let train = || {
@@ -165,56 +207,59 @@ impl Setup {
             if config.fit.shard_optimizer_state {
                 trainer.shard_optimizer_state()?;
             }
-            train(&mut trainer, config, &mut rows, caller)
+            train(&mut trainer, config, &mut rows, (caller, source))
         };
         let trained = guarded(train, &caller.stop);
         // Nobody hangs up before all are done, also with an error that all have agreed on.
-        let left = trainer.into_communicator().close();
+        let left = trainer.close();
         let result = trained?;
         left?;
-        // The caller may have closed the session already.
-        caller.events.send(Event::Done { result }).ok();
-        Ok(())
+        Ok(result)
     }
-}
 
-impl Setup {
     /// Takes part in an asynchronous fit to its end.
     fn run_by_itself(
         self,
+        server: Option<Self>,
         config: &FitSession,
         secret: &Secret,
         mut rows: Channel,
         caller: &Caller,
-    ) -> Result<(), Error> {
-        let Caller { events, stop, .. } = caller;
-        let (number, abort) = (config.incarnation, &stop.abort);
-        let endpoint = Endpoint::open(&config.collective, secret, number, abort)?;
-        let given = Given {
+    ) -> Result<FitResult, Error> {
+        let beside = caller.stop.beside();
+        let own = self.given(config, caller, &caller.stop);
+        match server {
+            None => servers::run(own, &mut rows, secret),
+            Some(server) => {
+                let server = server.given(config, caller, &beside);
+                servers::run_both(server, own, &mut rows, secret)
+            }
+        }
+    }
+
+    fn given<'a>(self, config: &'a FitSession, caller: &'a Caller, stop: &'a Stop) -> Given<'a> {
+        Given {
             config,
             model: self.model,
             objective: self.objective,
             optimizer: self.optimizer,
-            rows: &mut rows,
-            events,
+            events: &caller.events,
             stop,
             opened: caller.opened,
-        };
-        let trained = guarded(|| servers::run(given, &endpoint, secret), stop);
-        match trained {
-            Ok(result) => {
-                endpoint.close();
-                // The caller may have closed the session already.
-                events.send(Event::Done { result }).ok();
-                Ok(())
-            }
-            Err(error) => {
-                // Nobody else comes to an error by itself here.
-                tell(&error, stop);
-                Err(error)
-            }
+            is_initial: self.is_initial,
+            is_both: false,
         }
     }
+}
+
+/// How the model of a fit is read.
+fn read_options(settings: &config::Fit, weights: &[u8]) -> Result<ReadOptions, Error> {
+    Ok(ReadOptions {
+        frozen_layers: settings.frozen_layers.clone(),
+        initial: initial_weights(settings, weights)?,
+        seed: Some(settings.seed),
+        ..ReadOptions::default()
+    })
 }
 
 /// The weights that the settings name, cut out of `bytes`, which holds their files in a row.
@@ -245,10 +290,13 @@ fn train(
     trainer: &mut Trainer,
     config: &FitSession,
     rows: &mut Channel,
-    caller: &Caller,
+    (caller, source): (&Caller, Option<&Source>),
 ) -> Result<FitResult, Error> {
     let (settings, events) = (&config.fit, &caller.events);
-    let mut state = agreed_state(trainer, config, caller.kept.as_deref())?;
+    let mut state = match source {
+        Some(_) => staged::agreed_state(trainer, config)?,
+        None => agreed_state(trainer, config, caller.kept.as_deref())?,
+    };
     let mut artifacts = if config.rank == 0 {
         let (events, stop) = (events.clone(), caller.stop.clone());
         Some(Artifacts::start(config, trainer.model(), events, stop)?)
@@ -287,9 +335,12 @@ fn train(
     }
     trained?;
     trainer.finalize()?;
+    if source.is_some() {
+        return staged::finish(config, trainer, artifacts, &state);
+    }
     match artifacts {
-        Some(artifacts) => artifacts.finish(trainer, &state),
-        None => Ok(artifacts::result(trainer, &state)),
+        Some(artifacts) => artifacts.finish(trainer.trained(), &state),
+        None => Ok(artifacts::result(trainer.model(), &state)),
     }
 }
 
@@ -361,7 +412,7 @@ pub(crate) fn guarded<T>(run: impl FnOnce() -> Result<T, Error>, stop: &Stop) ->
 }
 
 /// Tells the other ranks why this one fails.
-fn tell(error: &Error, stop: &Stop) {
+pub(crate) fn tell(error: &Error, stop: &Stop) {
     let (deterministic, message) = (error.is_deterministic(), error.to_string());
     stop.abort.abort(AbortReason {
         deterministic,

@@ -40,14 +40,15 @@ impl Trainer {
         Ok(totals)
     }
 
-    /// Fills the share with gradients. Of a large matrix only the rows are looked at that this batch and
-    /// the one before looked up.
+    /// Fills the share with gradients. Of a matrix whose rows are looked up only those are looked at that
+    /// this batch and the one before looked up.
     fn gradients_by_row(&mut self, loss: &Tensor, pass: &Pass, rows: f32) -> Result<(), Error> {
         let limit = self.optimizer.needs().limit;
         let (gradients, slices) = self.share.gradients_mut();
         for slices in &mut *slices {
             let (start, width) = (slices.span().start, slices.width());
-            for row in slices.rows() {
+            let own = slices.rows().iter().filter(|_| !slices.is_elsewhere());
+            for row in own {
                 gradients[start + row * width..start + (row + 1) * width].fill(0.0);
             }
             slices.set_limit(limit);

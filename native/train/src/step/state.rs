@@ -4,6 +4,7 @@
 use super::Trainer;
 use super::parts::Parts;
 use crate::error::Error;
+use crate::resume::State;
 use flambeau_collective::Communicator;
 use flambeau_keras::optimizers::{OptimizerValue, OptimizerValueMut, OptimizerVariable};
 use std::borrow::Cow;
@@ -80,7 +81,7 @@ impl Trainer {
 
     /// Whether this rank by itself has the weights and the state that all ranks have.
     pub fn has_all(&self) -> bool {
-        self.sharded.is_none() && self.is_in_step()
+        self.sharded.is_none() && self.mesh.is_none() && self.is_in_step()
     }
 
     /// Overwrites weights, moving statistics and optimizer state with those of rank `root`, whose
@@ -155,16 +156,19 @@ impl Trainer {
         Ok(())
     }
 
-    /// Gives rank 0 this rank's part of the optimizer's state, where it is sharded, when that calls
-    /// [`each_optimizer_variable`](Self::each_optimizer_variable).
+    /// Gives rank 0 this rank's part of the optimizer's state, where it is sharded, or of the model, on a
+    /// mesh, when that leaves a checkpoint.
     ///
     /// # Errors
     /// [`Error::Collective`].
     pub fn lend_state(&mut self) -> Result<(), Error> {
-        match self.sharded {
-            Some(_) => self.each_optimizer_variable(|_, _| Ok(())),
-            None => Ok(()),
+        if self.sharded.is_some() {
+            return self.each_optimizer_variable(|_, _| Ok(()));
         }
+        if self.lends_its_stage() {
+            self.write_stages(&State::default(), None)?;
+        }
+        Ok(())
     }
 
     /// Ends training: a moving average of the weights, where the optimizer keeps one, takes their

@@ -80,7 +80,7 @@ fn rows_behind_buckets_are_those_that_leave_at_once() {
                         trainer.step(batch, true, at, true).unwrap();
                     }
                     let weights = trainer.model().trainable().as_slice().to_vec();
-                    trainer.into_communicator().close().unwrap();
+                    trainer.close().unwrap();
                     weights
                 })
             });

@@ -7,6 +7,8 @@ mod evaluator;
 mod exactness;
 mod failures;
 mod hostility;
+mod killed;
+mod meshes;
 mod passes;
 mod ranks;
 mod recovery;

@@ -115,15 +115,19 @@ impl Job {
     }
 
     pub(crate) fn session(&self, rank: usize, world_size: usize, directory: &Path) -> FitSession {
-        let config = json!({
+        serde_json::from_value(self.session_json(rank, world_size, directory)).unwrap()
+    }
+
+    /// What a rank's session is opened with.
+    pub(crate) fn session_json(&self, rank: usize, world_size: usize, directory: &Path) -> Value {
+        json!({
             "rank": rank, "threads": 1, "local_dir": directory.join(rank.to_string()),
             "cache_bytes": self.cache_bytes,
             "collective": self.how_to_meet(rank, world_size),
             "columns": {"features": ["a", "b", "c", "d"], "labels": ["label"], "weight": null,
                         "null_policy": self.null_policy},
             "fit": self.fit, "server_hosts": ["127.0.0.1"], "resume": if rank == 0 { json!(self.resume) } else { Value::Null },
-            "micro_batch": self.micro_batch.map(|number| json!({"stream": "s", "number": number}))});
-        serde_json::from_value(config).unwrap()
+            "micro_batch": self.micro_batch.map(|number| json!({"stream": "s", "number": number}))})
     }
 
     /// Trains on the given partitions, one rank each; what every rank came to.

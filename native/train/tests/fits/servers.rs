@@ -68,7 +68,7 @@ fn one_worker_trains_as_it_would_alone() {
             alone.validation = vec![rows(5000, 50)];
             let folder = tempfile::tempdir().unwrap();
             let expected = fit(&alone, &partitions, folder.path());
-            for servers in [1, 2] {
+            for servers in [1, 2, 0] {
                 let mut job = job(model.clone(), servers, json!({"optimizer": optimizer}));
                 job.validation = alone.validation.clone();
                 let folder = tempfile::tempdir().unwrap();
@@ -96,7 +96,7 @@ fn matrices_that_are_cut_by_rows_train_as_whole_ones() {
         let folder = tempfile::tempdir().unwrap();
         let alone = Job::new(embedded(40_000), settings.clone());
         let expected = fit(&alone, &partitions, folder.path());
-        for servers in [1, 3] {
+        for servers in [1, 3, 0] {
             let folder = tempfile::tempdir().unwrap();
             let job = job(embedded(40_000), servers, settings.clone());
             let result = train(&job, &partitions, folder.path());
@@ -123,6 +123,8 @@ fn several_workers_use_every_row_once_in_every_epoch_and_learn() {
             vec![300, 300, 300],
             json!({"optimizer": "adagrad", "max_staleness": 2}),
         ),
+        (0, vec![300, 0, 250], json!({"max_staleness": 1})),
+        (0, vec![500, 100], json!({"reread": true})),
     ] {
         let folder = tempfile::tempdir().unwrap();
         let mut job = job(normalized(false), servers, json!({"epochs": 4}));
@@ -154,7 +156,7 @@ fn it_learns_about_as_well_as_ranks_that_step_together() {
         &sizes,
         folder.path(),
     );
-    for servers in [1, 2] {
+    for servers in [1, 2, 0] {
         let folder = tempfile::tempdir().unwrap();
         let apart = train(
             &job(perceptron(), servers, settings.clone()),
@@ -171,7 +173,7 @@ fn it_learns_about_as_well_as_ranks_that_step_together() {
 
 #[test]
 fn steps_are_those_of_all_workers_and_none_too_many() {
-    for servers in [1, 2] {
+    for servers in [1, 2, 0] {
         for more in [
             json!({"epochs": null, "max_steps": 37}),
             json!({"max_steps": 11}),
@@ -194,6 +196,8 @@ fn a_fit_goes_on_from_a_checkpoint() {
         (1, perceptron(), "adam"),
         (1, normalized(false), "sgd"),
         (2, normalized(false), "adam"),
+        (0, normalized(false), "adam"),
+        (2, embedded(40_000), "adagrad"),
     ] {
         let more = json!({
             "checkpoint_every_steps": 5, "optimizer": optimizer, "keep_checkpoints": 1000});
@@ -273,6 +277,21 @@ fn a_server_that_is_lost_ends_all_with_an_error_worth_a_retry() {
     }
 }
 
+/// What a worker that is a server has of the weights is gone with it.
+#[test]
+fn a_task_that_is_both_ends_all_when_it_is_lost() {
+    for lost in [0, 2] {
+        let mut job = job(perceptron(), 0, json!({"epochs": 100_000}));
+        job.killed = Some((lost, Duration::from_millis(700)));
+        let folder = tempfile::tempdir().unwrap();
+        let outcomes = run(&job, &partitions(&[300, 300, 300]), folder.path());
+        for error in outcomes.into_iter().map(Result::unwrap_err) {
+            assert!(!error.is_deterministic(), "{error}");
+        }
+        assert!(job.warnings.lock().unwrap().is_empty());
+    }
+}
+
 #[test]
 fn an_error_of_one_worker_ends_all_and_names_it() {
     let mut sizes = partitions(&[300, 300]);
@@ -289,14 +308,18 @@ fn an_error_of_one_worker_ends_all_and_names_it() {
             .collect(),
     );
     sizes[1].push(bad.unwrap());
-    let job = job(perceptron(), 1, json!({"epochs": 100_000}));
-    let folder = tempfile::tempdir().unwrap();
-    for (rank, outcome) in run(&job, &sizes, folder.path()).into_iter().enumerate() {
-        let error = outcome.unwrap_err();
-        assert!(error.is_deterministic(), "{error}");
-        let message = error.to_string();
-        assert!(message.contains("label 9 of column 'label'"), "{message}");
-        assert!(rank == 2 || message.contains("rank 2"), "{message}");
+    // A task that is both ends as rank 1, its server, and rank 3, its worker.
+    for (servers, task, names) in [(1, 2, vec!["rank 2"]), (0, 1, vec!["rank 1", "rank 3"])] {
+        let job = job(perceptron(), servers, json!({"epochs": 100_000}));
+        let folder = tempfile::tempdir().unwrap();
+        for (rank, outcome) in run(&job, &sizes, folder.path()).into_iter().enumerate() {
+            let error = outcome.unwrap_err();
+            assert!(error.is_deterministic(), "{error}");
+            let message = error.to_string();
+            assert!(message.contains("label 9 of column 'label'"), "{message}");
+            let is_named = names.iter().any(|name| message.contains(name));
+            assert!(rank == task || is_named, "{message}");
+        }
     }
 }
 
@@ -334,7 +357,6 @@ fn what_cannot_be_trained_asynchronously_is_refused() {
         "name": "logits", "units": 2, "kernel_constraint": {
             "class_name": "NonNeg", "config": {}}}}]);
     for (model, servers, more, words) in [
-        (perceptron(), 0, json!({}), "numPs is 0"),
         (
             perceptron(),
             1,

@@ -217,7 +217,7 @@ fn kept(ranks: usize, class: &str, transports: &'static str) -> Vec<(usize, Vec<
                 });
                 let kept = kept.sum();
                 let weights = trainer.model().trainable().as_slice().to_vec();
-                trainer.into_communicator().close().unwrap();
+                trainer.close().unwrap();
                 (kept, weights)
             })
         });

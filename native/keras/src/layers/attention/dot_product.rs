@@ -10,7 +10,8 @@ use tch::{Kind, Tensor};
 
 use crate::context::Context;
 use crate::error::Result;
-use crate::layers::regularization::dropout::dropout_mask;
+use crate::layers::regularization::dropout::dropout_mask_of_part;
+use crate::tensor_group::TensorPart;
 
 /// Rules of one layer.
 #[derive(Debug)]
@@ -20,6 +21,8 @@ pub(super) struct DotProduct {
     pub(super) dropout: f64,
     /// Whether Keras takes its fused way where no scores are wanted.
     pub(super) fused: bool,
+    /// Which part of the heads a call sees.
+    pub(super) part: TensorPart,
 }
 
 /// Tensors of one call.
@@ -38,8 +41,8 @@ pub(super) struct Heads<'a> {
 }
 
 impl DotProduct {
-    /// The output `[batch, heads, T, value size]`, and the scores `[batch, heads, T, S]` before
-    /// dropout if they are wanted.
+    /// The output `[batch, heads, T, value size]`, and the scores `[batch, heads, T, S]` of all heads of
+    /// the layer, before dropout, if they are wanted.
     pub(super) fn attend(
         &self,
         heads: &Heads<'_>,
@@ -48,7 +51,14 @@ impl DotProduct {
     ) -> Result<(Tensor, Option<Tensor>)> {
         if with_scores || (context.training && self.dropout > 0.0) {
             let (output, scores) = self.by_scores(heads, context)?;
-            return Ok((output, with_scores.then_some(scores)));
+            if !with_scores {
+                return Ok((output, None));
+            }
+            if self.part == TensorPart::WHOLE {
+                return Ok((output, Some(scores)));
+            }
+            let scores = context.gathered(&scores, 1, self.part)?;
+            return Ok((output, Some(scores)));
         }
         Ok((self.by_kernel(heads)?, None))
     }
@@ -71,7 +81,8 @@ impl DotProduct {
             scores = scores.f_masked_fill(blocked, 0.0)?;
         }
         let output = if context.training && self.dropout > 0.0 {
-            let factors = dropout_mask(context.rng(), self.dropout, &scores.size())?;
+            let size = scores.size();
+            let factors = dropout_mask_of_part(context.rng(), self.dropout, &size, 1, self.part)?;
             let factors = factors
                 .f_to_device(scores.device())?
                 .f_to_kind(scores.f_kind()?)?;

@@ -1,11 +1,11 @@
 //! `GroupQueryAttention` (Ainslie et al., 2023): several heads of the query share one of key and
-//! value.
+//! value. A rank of a tensor group has some of both.
 
 use tch::Tensor;
 
 use super::dot_product::{DotProduct, Heads};
-use super::masks::{Masks, with_heads};
-use super::multi_head::{Inputs, dropout, flag, mask_argument, sliding_window};
+use super::masks::{Masks, of_part, with_heads};
+use super::multi_head::{Inputs, dropout, flag, mask_argument, sliding_window, splits};
 use super::projection::{Projection, Projections, infer, project};
 use crate::arguments::{Args, Tree};
 use crate::context::Context;
@@ -56,6 +56,7 @@ pub(super) fn build(scope: &mut Scope<'_>) -> Result<Built> {
     let sliding_window = sliding_window(scope)?;
     let use_gate = options.bool("use_gate", false)?;
     let all = Projections::read(scope)?;
+    let (part, columns, rows) = splits(scope);
     let projection = |scope: &mut Scope<'_>, name, attribute, heads, input: &Spec| {
         let projection = Projection {
             name,
@@ -64,6 +65,7 @@ pub(super) fn build(scope: &mut Scope<'_>) -> Result<Built> {
             bound: 1,
             sizes: &[heads, size],
             activation: (name == "gate").then_some("sigmoid"),
+            split: columns,
         };
         all.build(scope, &projection, input)
     };
@@ -81,7 +83,8 @@ pub(super) fn build(scope: &mut Scope<'_>) -> Result<Built> {
         None
     };
     let value_dense = projection(scope, "value", "_value_dense", key_heads, &value)?;
-    let attended = [query.dims[0], query.dims[1], Some(query_heads), Some(size)];
+    let own_heads = Some(query_heads / part.ranks());
+    let attended = [query.dims[0], query.dims[1], own_heads, Some(size)];
     let output = all.build(
         scope,
         &Projection {
@@ -91,6 +94,7 @@ pub(super) fn build(scope: &mut Scope<'_>) -> Result<Built> {
             bound: 2,
             sizes: &[features],
             activation: None,
+            split: rows,
         },
         &query.with_dims(attended),
     )?;
@@ -107,6 +111,7 @@ pub(super) fn build(scope: &mut Scope<'_>) -> Result<Built> {
             scale,
             dropout,
             fused: dropout == 0.0,
+            part,
         },
         sliding_window,
     }))
@@ -147,7 +152,8 @@ impl Layer for GroupedQueryAttention {
         if !flag(args, "return_attention_scores") {
             return Ok(Tree::Leaf(output));
         }
-        let scores = [query.dims[0], query.dims[2], query.dims[1], key.dims[1]];
+        let heads = query.dims[2].map(|heads| heads * self.product.part.ranks());
+        let scores = [query.dims[0], heads, query.dims[1], key.dims[1]];
         let scores = output.with_dims(scores);
         Ok(Tree::List(vec![Tree::Leaf(output), Tree::Leaf(scores)]))
     }
@@ -176,7 +182,9 @@ impl Layer for GroupedQueryAttention {
             query: &query,
             key: &key,
             value: &value,
-            mask: mask.map(|mask| with_heads(mask, 4, 2)).transpose()?,
+            mask: mask
+                .map(|mask| of_part(with_heads(mask, 4, 2)?, 1, self.product.part))
+                .transpose()?,
             causal: flag(args, "use_causal_mask"),
         };
         let with_scores = flag(args, "return_attention_scores");

@@ -4,6 +4,7 @@
 use tch::{Device, Kind, Tensor};
 
 use crate::error::{Error, Result};
+use crate::tensor_group::TensorPart;
 
 /// The masks of one call.
 #[derive(Debug, Default)]
@@ -54,6 +55,14 @@ impl Masks<'_> {
 
 pub(super) fn as_bool(mask: &Tensor) -> Result<Tensor> {
     Ok(mask.f_to_kind(Kind::Bool)?)
+}
+
+/// Of a mask with an axis of heads, what is of the heads of `part`.
+pub(super) fn of_part(mask: Tensor, axis: usize, part: TensorPart) -> Result<Tensor> {
+    if part == TensorPart::WHOLE || mask.size().get(axis).is_none_or(|&heads| heads == 1) {
+        return Ok(mask);
+    }
+    part.narrow(&mask, axis)
 }
 
 /// The mask with axes of 1 for what stands before `behind` axes of queries and keys, up to `rank`.

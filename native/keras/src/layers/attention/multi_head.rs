@@ -1,5 +1,7 @@
 //! `MultiHeadAttention` (Vaswani et al., 2017) over any axes between batch and features.
 //!
+//! A rank of a tensor group has some of the heads; what they give is summed.
+//!
 //! As Keras does, a call takes the masks away from its inputs: what is computed from them later
 //! has none.
 
@@ -7,14 +9,16 @@ use serde_json::Value as Json;
 use tch::Tensor;
 
 use super::dot_product::{DotProduct, Heads};
-use super::masks::{Masks, with_heads};
+use super::masks::{Masks, of_part, with_heads};
 use super::projection::{Projection, Projections, infer, project};
 use crate::arguments::{Args, Tree};
 use crate::context::Context;
 use crate::error::{Error, Result};
+use crate::graph::Split;
 use crate::layer::{Built, Inferred, Layer};
 use crate::scope::Scope;
 use crate::spec::{Spec, position};
+use crate::tensor_group::TensorPart;
 use crate::value::Value;
 
 #[derive(Debug)]
@@ -67,6 +71,7 @@ pub(super) fn build(scope: &mut Scope<'_>) -> Result<Built> {
     let output_shape = output_shape(scope, &query)?;
     let all = Projections::read(scope)?;
     let free = rank - 1;
+    let (part, columns, rows) = splits(scope);
     let projection = |scope: &mut Scope<'_>, name, attribute, size, input: &Spec| {
         let projection = Projection {
             name,
@@ -75,6 +80,7 @@ pub(super) fn build(scope: &mut Scope<'_>) -> Result<Built> {
             bound: 1,
             sizes: &[heads, size],
             activation: (name == "gate").then_some("sigmoid"),
+            split: columns,
         };
         all.build(scope, &projection, input)
     };
@@ -87,7 +93,7 @@ pub(super) fn build(scope: &mut Scope<'_>) -> Result<Built> {
     };
     let value_dense = projection(scope, "value", "value_dense", value_dim, &value)?;
     let mut attended = query.dims[..rank - 1].to_vec();
-    attended.extend([Some(heads), Some(value_dim)]);
+    attended.extend([Some(heads / part.ranks()), Some(value_dim)]);
     let output = all.build(
         scope,
         &Projection {
@@ -97,6 +103,7 @@ pub(super) fn build(scope: &mut Scope<'_>) -> Result<Built> {
             bound: 2,
             sizes: &output_shape,
             activation: None,
+            split: rows,
         },
         &query.with_dims(attended),
     )?;
@@ -113,9 +120,18 @@ pub(super) fn build(scope: &mut Scope<'_>) -> Result<Built> {
             scale,
             dropout,
             fused: dropout == 0.0 && rank == 3,
+            part,
         },
         sliding_window,
     }))
+}
+
+/// Which part of the heads is here, and what the projections to heads and from them do.
+pub(super) fn splits(scope: &Scope<'_>) -> (TensorPart, Split, Split) {
+    match scope.place.split {
+        Split::Inside => (scope.place.tensor, Split::Columns, Split::Rows),
+        _ => (TensorPart::WHOLE, Split::Whole, Split::Whole),
+    }
 }
 
 /// Option `dropout`.
@@ -286,10 +302,11 @@ impl HeadLayout {
         [&query[..attended.end], &key[attended]].concat()
     }
 
-    /// A mask of the scores, joined as they are.
-    fn mask(&self, mask: Tensor, query: &[i64], key: &[i64]) -> Result<Tensor> {
+    /// A mask of the scores, joined as they are, for the heads of `part`.
+    fn mask(&self, mask: Tensor, query: &[i64], key: &[i64], part: TensorPart) -> Result<Tensor> {
         let size = self.scores_size(query, key);
         let mask = with_heads(mask, size.len(), 2 * self.attended)?;
+        let mask = of_part(mask, self.batch() - 1, part)?;
         if size.len() == 4 {
             return Ok(mask);
         }
@@ -337,7 +354,9 @@ impl Layer for MultiHeadAttention {
                 .filter_map(|&axis| usize::try_from(axis).ok());
             axes.map(|axis| spec.dims[axis]).collect::<Vec<_>>()
         };
-        let scores = self.layout.scores_size(&permuted(&query), &permuted(&key));
+        let mut scores = self.layout.scores_size(&permuted(&query), &permuted(&key));
+        let heads = &mut scores[self.layout.batch() - 1];
+        *heads = heads.map(|heads| heads * self.product.part.ranks());
         let scores = output.with_dims(scores);
         Ok(Tree::List(vec![Tree::Leaf(output), Tree::Leaf(scores)]))
     }
@@ -379,7 +398,8 @@ impl Layer for MultiHeadAttention {
         let (query, query_size) = self.layout.heads(&project(&self.query, q, context)?)?;
         let (key, key_size) = self.layout.heads(&project(&self.key, k, context)?)?;
         let (value, _) = self.layout.heads(&project(&self.value, v, context)?)?;
-        let mask = mask.map(|mask| self.layout.mask(mask, &query_size, &key_size));
+        let part = self.product.part;
+        let mask = mask.map(|mask| self.layout.mask(mask, &query_size, &key_size, part));
         let heads = Heads {
             query: &query,
             key: &key,
@@ -397,7 +417,8 @@ impl Layer for MultiHeadAttention {
         let Some(scores) = scores else {
             return Ok(output);
         };
-        let size = self.layout.scores_size(&query_size, &key_size);
+        let mut size = self.layout.scores_size(&query_size, &key_size);
+        size[self.layout.batch() - 1] *= part.ranks();
         Ok(Tree::List(vec![
             output,
             Tree::Leaf(scores.f_reshape(size)?.into()),

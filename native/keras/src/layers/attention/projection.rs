@@ -6,6 +6,7 @@ use tch::Tensor;
 use crate::arguments::{Args, Tree};
 use crate::context::Context;
 use crate::error::{Error, Result};
+use crate::graph::Split;
 use crate::layer::Built;
 use crate::scope::Scope;
 use crate::spec::Spec;
@@ -32,6 +33,8 @@ pub(super) struct Projection<'a> {
     /// Sizes of the axes that the kernel adds.
     pub(super) sizes: &'a [i64],
     pub(super) activation: Option<&'a str>,
+    /// What it does with a rank's part of the heads.
+    pub(super) split: Split,
 }
 
 impl Projections {
@@ -92,7 +95,8 @@ impl Projections {
             "module": "keras.layers", "class_name": "EinsumDense", "config": config,
             "registered_name": null,
         });
-        scope.child(projection.attribute, &serialized, &Args::one(input.clone()))
+        let args = Args::one(input.clone());
+        scope.child_split(projection.attribute, &serialized, &args, projection.split)
     }
 }
 

@@ -1,5 +1,10 @@
 //! `Embedding`: a row of its matrix `embeddings` for each id. Negative ids count from the end and
 //! ids beyond the rows are errors, as in Keras on TensorFlow's CPU kernels.
+//!
+//! A rank of a tensor group has some rows of the matrix: it looks those up, and what the ranks have
+//! found is summed.
+
+use std::ops::Range;
 
 use tch::{Kind, Tensor};
 
@@ -7,6 +12,7 @@ use crate::arguments::{Args, Tree};
 use crate::context::Context;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
+use crate::graph::Split;
 use crate::layer::{Built, Inferred, Layer};
 use crate::scope::Scope;
 use crate::spec::Spec;
@@ -22,14 +28,21 @@ pub(super) struct Embedding {
     mask_zero: bool,
     /// Whether the gradient is a slice for each row that is looked up; else it is one whole.
     slices: bool,
+    /// The rows that are here, if not all.
+    held: Option<Range<i64>>,
     pub(super) dtype: DType,
 }
 
 pub(super) fn build(scope: &mut Scope<'_>) -> Result<Built> {
     let embedding = Embedding::read(scope)?;
     let slices = scope.looks_up(embedding.embeddings);
+    let held = (scope.place.split == Split::Inside).then(|| {
+        scope.hold_part(embedding.embeddings, 0);
+        scope.place.tensor.of(embedding.rows)
+    });
     Ok(Built::layer(Embedding {
         slices,
+        held,
         ..embedding
     })
     .without_autocast())
@@ -52,6 +65,7 @@ impl Embedding {
             embeddings,
             mask_zero,
             slices: false,
+            held: None,
             dtype: scope.policy.compute,
         })
     }
@@ -67,13 +81,42 @@ impl Embedding {
     /// The rows of `ids`, of any dtype; numbers lose their fraction.
     pub(super) fn look_up(&self, ids: &Tensor, context: &mut Context<'_>) -> Result<Tensor> {
         let ids = self.checked(ids)?;
-        let rows = if self.slices {
-            context.look_up(self.embeddings, &ids)?
-        } else {
-            let embeddings = context.state(self.embeddings);
-            Tensor::f_embedding(&embeddings, &ids, -1, false, false)?
+        let rows = match &self.held {
+            Some(held) => self.look_up_in_group(&ids, held, context)?,
+            None => self.rows(&ids, context)?,
         };
         Ok(rows.f_to_kind(context.compute())?)
+    }
+
+    /// The rows `ids` of the matrix that is here.
+    fn rows(&self, ids: &Tensor, context: &mut Context<'_>) -> Result<Tensor> {
+        if self.slices {
+            return context.look_up(self.embeddings, ids);
+        }
+        let embeddings = context.state(self.embeddings);
+        Ok(Tensor::f_embedding(&embeddings, ids, -1, false, false)?)
+    }
+
+    /// The rows `ids`, of which those in `held` are here.
+    fn look_up_in_group(
+        &self,
+        ids: &Tensor,
+        held: &Range<i64>,
+        context: &mut Context<'_>,
+    ) -> Result<Tensor> {
+        let flat = ids.f_to_kind(Kind::Int64)?.f_flatten(0, -1)?;
+        let here = flat
+            .f_ge(held.start)?
+            .f_logical_and(&flat.f_lt(held.end)?)?;
+        let places = here.f_nonzero()?.f_flatten(0, -1)?;
+        let own = flat.f_index_select(0, &places)?.f_sub_scalar(held.start)?;
+        let rows = self.rows(&own, context)?;
+        let zeros = Tensor::f_zeros(
+            [flat.size()[0], self.width],
+            (rows.f_kind()?, rows.device()),
+        )?;
+        let sum = context.sum_of_group(&zeros.f_index_copy(0, &places, &rows)?)?;
+        Ok(sum.f_view([ids.size().as_slice(), &[self.width]].concat().as_slice())?)
     }
 
     /// The ids as rows of the matrix.

@@ -10,22 +10,30 @@ use crate::arguments::{Args, Tree};
 use crate::config::Options;
 use crate::context::{Context, Rng};
 use crate::error::{Error, Result};
+use crate::graph::Split;
 use crate::layer::{Built, Inferred, Layer, first_mask};
 use crate::layers::layout::{Layout, spatial_rank};
 use crate::scope::Scope;
 use crate::spec::Spec;
+use crate::tensor_group::TensorPart;
 use crate::value::Value;
 
 #[derive(Debug)]
 struct Dropout {
     rate: f64,
     noise_shape: NoiseShape,
+    /// Which part of the last axis it sees.
+    part: TensorPart,
 }
 
 pub(super) fn build(scope: &mut Scope<'_>) -> Result<Built> {
     Ok(Built::layer(Dropout {
         rate: rate(scope.options, 0.0..=1.0)?,
         noise_shape: NoiseShape::read(scope)?,
+        part: match scope.place.split {
+            Split::Between => scope.place.tensor,
+            _ => TensorPart::WHOLE,
+        },
     }))
 }
 
@@ -43,6 +51,7 @@ pub(super) fn build_spatial(scope: &mut Scope<'_>) -> Result<Built> {
     Ok(Built::layer(Dropout {
         rate: rate(scope.options, 0.0..=1.0)?,
         noise_shape: NoiseShape::Sizes(sizes),
+        part: TensorPart::WHOLE,
     }))
 }
 
@@ -77,7 +86,8 @@ impl Layer for Dropout {
             return Ok(Tree::Leaf(x.f_detach()?.f_zeros_like()?.into()));
         }
         let shape = self.noise_shape.of(&x.size());
-        let mask = dropout_mask(context.rng(), self.rate, &shape)?;
+        let last = shape.len().saturating_sub(1);
+        let mask = dropout_mask_of_part(context.rng(), self.rate, &shape, last, self.part)?;
         let mask = mask.f_to_device(x.device())?.f_to_kind(x.f_kind()?)?;
         Ok(Tree::Leaf(x.f_mul(&mask)?.into()))
     }
@@ -91,6 +101,23 @@ impl Layer for Dropout {
 pub(crate) fn dropout_mask(rng: &mut Rng, rate: f64, shape: &[i64]) -> Result<Tensor> {
     let len = usize::try_from(shape.iter().product::<i64>()).unwrap_or(0);
     Ok(Tensor::f_from_slice(&factors(rng, rate, len))?.f_view(shape)?)
+}
+
+/// As [`dropout_mask`], for the part of a value along `axis`: that of the whole value's mask, which all
+/// ranks of a tensor group draw alike.
+pub(crate) fn dropout_mask_of_part(
+    rng: &mut Rng,
+    rate: f64,
+    shape: &[i64],
+    axis: usize,
+    part: TensorPart,
+) -> Result<Tensor> {
+    if part == TensorPart::WHOLE {
+        return dropout_mask(rng, rate, shape);
+    }
+    let mut whole = shape.to_vec();
+    whole[axis] *= part.ranks();
+    part.narrow(&dropout_mask(rng, rate, &whole)?, axis)
 }
 
 fn factors(rng: &mut Rng, rate: f64, len: usize) -> Vec<f32> {

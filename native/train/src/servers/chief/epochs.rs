@@ -15,19 +15,29 @@ use std::time::{Duration, Instant};
 const PATIENCE: Duration = Duration::from_secs(10);
 
 impl Chief<'_> {
-    /// Brings what all servers hold into the trainer.
+    /// Brings what all servers hold into the trainer, piece by piece. Where workers push meanwhile, those
+    /// that come late have a few updates more.
     pub(super) fn gather(&mut self) -> Result<(), Error> {
         let step = self.state.step;
-        let mut replies = Vec::new();
-        for (_, line) in self.seats.values() {
-            replies.push(line.start(Packed::new(&Request::Gather { step })?.into_bytes()));
-        }
-        for reply in replies {
-            self.take_part(&reply.wait()?)?;
+        for rank in 1..self.plans.len() {
+            for piece in pieces(&self.plans[rank]) {
+                let request = Request::Gather {
+                    step,
+                    variable: piece.variable,
+                    elements: piece.elements,
+                };
+                let request = Packed::new(&request)?.into_bytes();
+                let line = self.seats.get(&rank).map(|(_, line)| line);
+                let answer = line.map(|line| line.call(request)).transpose()?;
+                answer.map_or(Ok(()), |answer| self.take_part(&answer))?;
+            }
         }
         // Its counts are those of the fit.
-        let own = self.shard.pack()?;
-        self.take_part(&own)
+        for piece in pieces(&self.plans[0]) {
+            let own = self.shard.pack(&piece)?;
+            self.take_part(&own)?;
+        }
+        Ok(())
     }
 
     fn take_part(&mut self, message: &[u8]) -> Result<(), Error> {
@@ -138,7 +148,7 @@ impl Chief<'_> {
         self.checkpoint()?;
         self.count_late_rows();
         self.trainer.finalize()?;
-        let result = self.artifacts.finish(&self.trainer, &self.state)?;
+        let result = self.artifacts.finish(self.trainer.trained(), &self.state)?;
         let mut replies = Vec::new();
         for (_, line) in self.seats.values() {
             replies.push(line.start(Packed::new(&Request::End)?.into_bytes()));
@@ -164,6 +174,10 @@ impl Chief<'_> {
             self.state.end_epoch(&logs, rows);
         }
     }
+}
+
+fn pieces(stretches: &[Stretch]) -> Vec<Stretch> {
+    stretches.iter().flat_map(Stretch::pieces).collect()
 }
 
 /// Lets the workers end that are still `staying`.

@@ -5,6 +5,8 @@ import java.nio.file.{Files, Path}
 
 import scala.concurrent.Await
 import scala.concurrent.duration.{Duration, SECONDS}
+import scala.jdk.CollectionConverters._
+import scala.util.Try
 
 import org.apache.spark.sql.SparkSession
 import org.scalatest.BeforeAndAfterAll
@@ -51,14 +53,31 @@ abstract class SparkSuite(master: String = "local[2]") extends AnyFunSuite with 
   }
 
   /** As `kill -9`, and waits for its end: executors of local-cluster are children of this JVM. */
-  protected def killOneExecutor(): Unit = kill(_ => true)
+  protected def killOneExecutor(): Unit = kill(executors.head)
 
-  /** That of an id of Spark's, likewise. */
-  protected def killExecutor(id: String): Unit = kill(_.contains(s"--executor-id $id "))
+  /** As [[killOneExecutor]]; false if the rank does not train in any. */
+  protected def killExecutorOf(rank: Int): Boolean = {
+    // The system keeps the first fifteen characters of a thread's name.
+    val name = s"flambeau-$rank trainer".take(15)
+    val victim = executors.find(executor => threadsOf(executor).contains(name))
+    victim.foreach(kill)
+    victim.isDefined
+  }
 
-  private def kill(chosen: String => Boolean): Unit = {
-    val executors = ProcessHandle.current.children.filter(_.info.command.orElse("").endsWith("java"))
-    val executor = executors.filter(one => chosen(commandLine(one))).findFirst().orElseThrow()
+  /** The executor of an id of Spark's, likewise. */
+  protected def killExecutor(id: String): Unit =
+    executors.find(commandLine(_).contains(s"--executor-id $id ")).fold(fail(s"no executor $id"))(kill)
+
+  private def executors: Seq[ProcessHandle] =
+    ProcessHandle.current.children.filter(_.info.command.orElse("").endsWith("java")).iterator.asScala.toSeq
+
+  private def threadsOf(process: ProcessHandle): Seq[String] = {
+    val tasks = Option(Path.of(s"/proc/${process.pid}/task").toFile.listFiles).toSeq.flatten
+    // One that has just ended has no name.
+    tasks.flatMap(task => Try(Files.readString(task.toPath.resolve("comm")).trim).toOption)
+  }
+
+  private def kill(executor: ProcessHandle): Unit = {
     assert(executor.destroyForcibly())
     executor.onExit().get()
   }

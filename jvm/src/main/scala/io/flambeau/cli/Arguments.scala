@@ -29,6 +29,8 @@ private[cli] final class Arguments(usage: String, values: Map[String, String]) {
   /** A whole number of at least 1. */
   def count(name: String): Int = parsed(name, "a whole number of at least 1")(_.toIntOption.filter(_ > 0))
 
+  def countFromZero(name: String): Int = parsed(name, "a whole number of at least 0")(_.toIntOption.filter(_ >= 0))
+
   def long(name: String): Long = parsed(name, "a whole number")(_.toLongOption)
 
   /** A number of at least 0. */

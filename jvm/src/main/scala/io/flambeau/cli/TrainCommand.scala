@@ -55,8 +55,13 @@ private[cli] object TrainCommand extends Command {
     Flag("local-steps", "steps that each worker makes by itself before all average their weights", default = Some("1")),
     Flag("shard-optimizer-state", "whether each worker keeps the optimizer's state of a part of the weights only", default = Some("false")),
     Flag("strategy", "sync: workers step together; async: they push to servers that hold the weights", default = Some("sync")),
-    Flag("ps", "tasks that hold the weights, with strategy async (default 1)"),
+    Flag("ps", "tasks that hold the weights, with strategy async (default 1); with 0 the workers do"),
     Flag("max-staleness", "batches that a worker may be ahead of the slowest, with strategy async"),
+    Flag("pipeline-stages", "stages that the model is cut into, each on workers of its own", default = Some("1")),
+    Flag("layer-stages", "JSON of layers with their stages; by the time that layers take if absent"),
+    Flag("micro-batches", "parts of a batch, on which stages work at the same time (default 4)"),
+    Flag("pipeline-schedule", "gpipe or 1f1b, which takes less memory (default gpipe)"),
+    Flag("tensor-parallel", "workers that share the weights of each layer", default = Some("1")),
     Flag("allreduce-dtype", "in which type gradients travel: float32, bfloat16 or float16", default = Some("float32")),
     Flag("null-policy", "what a null does: error, zero or drop", default = Some("error")),
     Flag("checkpoint-every-epochs", "epochs between checkpoints", default = Some("1")),
@@ -111,6 +116,8 @@ private[cli] object TrainCommand extends Command {
       .setLocalSteps(arguments.count("local-steps"))
       .setShardOptimizerState(arguments.flag("shard-optimizer-state"))
       .setStrategy(arguments.choice("strategy", "sync", "async"))
+      .setPipelineStages(arguments.count("pipeline-stages"))
+      .setTensorParallel(arguments.count("tensor-parallel"))
       .setEvaluator(arguments.flag("evaluator"))
       .setNullPolicy(arguments.choice("null-policy", "error", "zero", "drop"))
       .setSkipMismatch(arguments.flag("skip-mismatch"))
@@ -125,8 +132,11 @@ private[cli] object TrainCommand extends Command {
     whenSet("batch-size")(name => estimator.setBatchSize(arguments.count(name)))
     whenSet("global-batch-size")(name => estimator.setGlobalBatchSize(arguments.count(name)))
     whenSet("checkpoint-every-steps")(name => estimator.setCheckpointEverySteps(arguments.count(name).toLong))
-    whenSet("ps")(name => estimator.setNumPs(arguments.count(name)))
+    whenSet("ps")(name => estimator.setNumPs(arguments.countFromZero(name)))
     whenSet("max-staleness")(name => estimator.setMaxStaleness(arguments.long(name)))
+    whenSet("micro-batches")(name => estimator.setMicroBatches(arguments.count(name)))
+    whenSet("pipeline-schedule")(name => estimator.setPipelineSchedule(arguments.choice(name, "gpipe", "1f1b")))
+    arguments.get("layer-stages").foreach(estimator.setLayerStages)
     val labels = setLabels(estimator, arguments)
     Tables.setFeatures(estimator, arguments, table, labels ++ arguments.get("weight"))
     estimator.setLabelEncoding(arguments("label-encoding"))

@@ -67,6 +67,12 @@ final class KerasEstimator(override val uid: String)
   def setStrategy(value: String): this.type = set(strategy, value)
   def setNumPs(value: Int): this.type = set(numPs, value)
   def setMaxStaleness(value: Long): this.type = set(maxStaleness, value)
+  def setPipelineStages(value: Int): this.type = set(pipelineStages, value)
+  def setTensorParallel(value: Int): this.type = set(tensorParallel, value)
+  def setMicroBatches(value: Int): this.type = set(microBatches, value)
+  def setPipelineSchedule(value: String): this.type = set(pipelineSchedule, value)
+  def setLayerStages(value: String): this.type = set(layerStages, value)
+  def setLayerStages(value: Map[String, Int]): this.type = set(layerStages, StagesParam.json(value))
   def setValidationIndicatorCol(value: String): this.type = set(validationIndicatorCol, value)
   def setValidationSplit(value: Double): this.type = set(validationSplit, value)
   def setEvaluator(value: Boolean): this.type = set(evaluator, value)
@@ -138,6 +144,10 @@ final class KerasEstimator(override val uid: String)
       throw new ConfigException("evaluator is set, but a stream validates each micro-batch by itself. Try: clear evaluator")
     }
     val query = Option(batch.sparkSession.sparkContext.getLocalProperty(KerasEstimator.QueryId))
+    if (mesh.size > 1) {
+      throw new ConfigException(
+        "pipelineStages or tensorParallel is above 1, but the executors keep the model of a stream as a whole. Try: 1")
+    }
     // Whoever calls this without a query numbers the batches of one directory.
     val stream = query.getOrElse(UUID.nameUUIDFromBytes($(modelDir).getBytes(UTF_8)).toString)
     run(batch, validation, Some(MicroBatch(stream, batchId)))
@@ -173,9 +183,12 @@ final class KerasEstimator(override val uid: String)
       keepCheckpoints = if (microBatch.isDefined) $(keepCheckpoints).max(2) else $(keepCheckpoints),
       resume = $(resume),
       servers = Option.when(isAsync)($(numPs)),
+      mesh = mesh,
       evaluator = Option.when($(evaluator))($(checkpointEveryEpochs)),
       microBatch = microBatch)
   }
+
+  private def mesh: MeshShape = MeshShape($(pipelineStages), $(tensorParallel))
 
   private def isAsync: Boolean = $(strategy) == "async"
 
@@ -189,15 +202,19 @@ final class KerasEstimator(override val uid: String)
     Seq(numPs, maxStaleness).filter(isSet(_) && !isAsync).foreach { param =>
       throw new ConfigException(s"${param.name} is set, but strategy is sync, which has no servers. Try: strategy async")
     }
+    Seq(microBatches, pipelineSchedule, layerStages).filter(isSet(_) && $(pipelineStages) == 1).foreach { param =>
+      throw new ConfigException(s"${param.name} is set, but pipelineStages is 1. Try: pipelineStages, or clear it")
+    }
+    val replicas = mesh.replicas($(numWorkers))
     if (isSet(learningRate) && !isSet(optimizer)) {
       throw new ConfigException("learningRate is set without optimizer, whose learning rate it is. Try: set both")
     }
     get(globalBatchSize).foreach { rows =>
       if (isSet(batchSize)) throw new ConfigException("batchSize and globalBatchSize are both set. Try: clear one of them")
-      if (rows < $(numWorkers)) {
+      if (rows < replicas) {
         throw new ConfigException(
-          s"globalBatchSize is $rows, which leaves some of the ${$(numWorkers)} workers without a row. Try: at least " +
-            s"${$(numWorkers)}, or fewer workers")
+          s"globalBatchSize is $rows, which leaves some of the $replicas workers without a row. Try: at least " +
+            s"$replicas, or fewer workers")
       }
     }
   }
@@ -205,6 +222,11 @@ final class KerasEstimator(override val uid: String)
   /** Refuses an evaluator that would see nothing. */
   private def checkEvaluator(validation: Validation): Unit = {
     required(modelDir, "setModelDir: the evaluator takes the weights from the checkpoints there")
+    if (mesh.size > 1) {
+      throw new ConfigException(
+        "evaluator is set, but the model is on several workers (pipelineStages, tensorParallel), and one task has no room " +
+          "for it. Try: clear evaluator")
+    }
     if (validation == Validation.NoRows) {
       throw new ConfigException(
         "evaluator is set, but there are no rows to validate with. Try: validationSplit, validationIndicatorCol or a " +
@@ -241,6 +263,13 @@ final class KerasEstimator(override val uid: String)
     case (None, fraction) if fraction > 0 => Validation.Fraction(fraction)
     case _ => Validation.NoRows
   }
+
+  private def meshJson: JObject =
+    ("pipeline" -> $(pipelineStages)) ~
+      ("tensor" -> $(tensorParallel)) ~
+      ("micro_batches" -> (if ($(pipelineStages) == 1) 1 else $(microBatches))) ~
+      ("schedule" -> $(pipelineSchedule)) ~
+      ("stages" -> get(layerStages).fold(Map.empty[String, Int])(StagesParam.read(layerStages.name, _)))
 
   /** Without optimizer, loss and metrics of its own, a .keras file's compile config applies. */
   private def trainingJson(weights: Option[InitialWeights], seed: Long): String = {
@@ -279,6 +308,7 @@ final class KerasEstimator(override val uid: String)
         ("strategy" -> $(strategy)) ~
         ("num_ps" -> $(numPs)) ~
         ("max_staleness" -> get(maxStaleness)) ~
+        ("mesh" -> Option.when(mesh.size > 1)(meshJson)) ~
         ("seed" -> seed) ~
         ("checkpoint_every_epochs" -> $(checkpointEveryEpochs)) ~
         ("checkpoint_every_steps" -> get(checkpointEverySteps).getOrElse(0L)) ~

@@ -210,11 +210,31 @@ trait KerasParams extends KerasColumnParams with HasSeed {
     ParamValidators.inArray(Array("sync", "async")))
 
   final val numPs: IntParam = new IntParam(
-    this, "numPs", "with strategy async: tasks that hold the weights, beside the workers", ParamValidators.gt(0))
+    this, "numPs", "with strategy async: tasks that hold the weights, beside the workers; with 0 each worker holds a part of them",
+    ParamValidators.gtEq(0))
 
   final val maxStaleness: LongParam = new LongParam(
     this, "maxStaleness", "with strategy async: batches that a worker may be ahead of the slowest; any number if not set",
     ParamValidators.gtEq(0))
+
+  final val pipelineStages: IntParam = new IntParam(
+    this, "pipelineStages", "stages that the model is cut into, each on workers of its own", ParamValidators.gt(0))
+
+  final val tensorParallel: IntParam = new IntParam(
+    this, "tensorParallel", "workers that share the weights of each layer", ParamValidators.gt(0))
+
+  final val microBatches: IntParam = new IntParam(
+    this, "microBatches", "with pipelineStages: parts of a batch, which the stages work on at the same time", ParamValidators.gt(0))
+
+  final val pipelineSchedule: Param[String] = new Param[String](
+    this, "pipelineSchedule",
+    "with pipelineStages: gpipe: all forward passes, then all backward passes; 1f1b: each backward pass as soon as it can be, for less memory",
+    ParamValidators.inArray(Array("gpipe", "1f1b")))
+
+  final val layerStages: Param[String] = new Param[String](
+    this, "layerStages",
+    "with pipelineStages: JSON of layers with their stages, from 0 on; a layer that is not named goes with the one before it; by measured time if not set",
+    StagesParam.isValid)
 
   final val validationIndicatorCol: Param[String] = new Param[String](
     this, "validationIndicatorCol", "boolean column, true for rows that only validate")
@@ -246,8 +266,10 @@ trait KerasParams extends KerasColumnParams with HasSeed {
 
   setDefault(
     labelCol -> "label", labelEncoding -> "none", batchSize -> 32, epochs -> 1, numWorkers -> 1, seed -> 42L, shuffle -> true,
-    allreduceDtype -> "float32", localSteps -> 1, shardOptimizerState -> false, strategy -> "sync", numPs -> 1, dropRemainder -> false, repeat -> false, inputMode -> "spark", shuffleBuffer -> 4096,
-    skipMismatch -> false, exportFormats -> Array("keras"), validationSplit -> 0.0, evaluator -> false, checkpointEveryEpochs -> 1, keepCheckpoints -> 5, resume -> true, verbose -> 1)
+    allreduceDtype -> "float32", localSteps -> 1, shardOptimizerState -> false, strategy -> "sync", numPs -> 1,
+    pipelineStages -> 1, tensorParallel -> 1, microBatches -> 4, pipelineSchedule -> "gpipe", dropRemainder -> false,
+    repeat -> false, inputMode -> "spark", shuffleBuffer -> 4096, skipMismatch -> false, exportFormats -> Array("keras"),
+    validationSplit -> 0.0, evaluator -> false, checkpointEveryEpochs -> 1, keepCheckpoints -> 5, resume -> true, verbose -> 1)
 
   final def getModel: String = $(model)
   final def getOptimizer: String = $(optimizer)
@@ -282,6 +304,11 @@ trait KerasParams extends KerasColumnParams with HasSeed {
   final def getStrategy: String = $(strategy)
   final def getNumPs: Int = $(numPs)
   final def getMaxStaleness: Long = $(maxStaleness)
+  final def getPipelineStages: Int = $(pipelineStages)
+  final def getTensorParallel: Int = $(tensorParallel)
+  final def getMicroBatches: Int = $(microBatches)
+  final def getPipelineSchedule: String = $(pipelineSchedule)
+  final def getLayerStages: String = $(layerStages)
   final def getValidationIndicatorCol: String = $(validationIndicatorCol)
   final def getValidationSplit: Double = $(validationSplit)
   final def getEvaluator: Boolean = $(evaluator)

@@ -28,20 +28,21 @@ private[train] object DirectInput {
     val selected = mark(data)
     val training = readable(selected)
     if (training.getNumPartitions == 0) throw new DataException("the training data has no rows")
-    if (training.getNumPartitions < spec.numWorkers) {
+    if (training.getNumPartitions < spec.replicas) {
       log.warn(
         s"the training data is read in ${training.getNumPartitions} parts, so that only as many of the " +
-          s"${spec.numWorkers} workers have rows. Try: more files, or a lower spark.sql.files.maxPartitionBytes")
+          s"${spec.replicas} workers that read have rows. Try: more files, or a lower spark.sql.files.maxPartitionBytes")
     }
     val seed = Option.when(spec.shuffle)(spec.seed)
     val sc = data.sparkSession.sparkContext
     val sources = spec.validation match {
-      case _ if spec.evaluator.isDefined => new Dealt(sc, spec.numWorkers, training, None, seed, validatesAmong = false)
-      case Validation.NoRows => new Dealt(sc, spec.numWorkers, training, None, seed, validatesAmong = false)
+      case _ if spec.evaluator.isDefined =>
+        new Dealt(sc, spec.numWorkers, spec.mesh, training, None, seed, validatesAmong = false)
+      case Validation.NoRows => new Dealt(sc, spec.numWorkers, spec.mesh, training, None, seed, validatesAmong = false)
       case Validation.Indicated(_) | Validation.Fraction(_) =>
-        new Dealt(sc, spec.numWorkers, training, None, seed, validatesAmong = true)
+        new Dealt(sc, spec.numWorkers, spec.mesh, training, None, seed, validatesAmong = true)
       case Validation.Rows(held) =>
-        new Dealt(sc, spec.numWorkers, training, Some(FitInput.held(held, spec)), seed, validatesAmong = false)
+        new Dealt(sc, spec.numWorkers, spec.mesh, training, Some(FitInput.held(held, spec)), seed, validatesAmong = false)
     }
     (sources, spec.columns.of(selected.schema))
   }
@@ -84,6 +85,7 @@ private[train] object DirectInput {
   private final class Dealt(
       sc: SparkContext,
       ranks: Int,
+      mesh: MeshShape,
       training: RDD[InternalRow],
       @transient held: Option[RDD[InternalRow]],
       seed: Option[Long],
@@ -91,7 +93,8 @@ private[train] object DirectInput {
       extends RDD[RankSource](sc, held.map(new OneToOneDependency(_)).toSeq) {
 
     override protected def getPartitions: Array[Partition] = Array.tabulate(ranks) { rank =>
-      new Share(rank, Splits.dealt(training, ranks, rank), held.map(_.partitions(rank)))
+      val dealt = if (mesh.hasRows(rank)) Splits.dealt(training, ranks / mesh.size, mesh.replica(rank)) else Seq.empty
+      new Share(rank, dealt, held.map(_.partitions(rank)))
     }
 
     override def compute(split: Partition, context: TaskContext): Iterator[RankSource] = {

@@ -40,14 +40,14 @@ private[train] object FitInput {
     val planned = Planned(SparkInternals.rows(selected), selected.schema, data.sparkSession)
     if (planned.rows.getNumPartitions == 0) throw new DataException("the training data has no rows")
     val rows = withIndicator(ordered(planned, selected, spec), columns, spec)
-    FitInput(partitioned(rows, spec.numWorkers).rows, spec.columns.of(selected.schema))
+    FitInput(spec.mesh.spread(partitioned(rows, spec.replicas).rows), spec.columns.of(selected.schema))
   }
 
   /** The rows of `data`, which all validate: a partition for each rank, as those of a fit. */
   def held(data: Dataset[_], spec: FitSpec): RDD[InternalRow] = {
     val selected = marked(data, columnsOf(spec), lit(true))
     val planned = Planned(SparkInternals.rows(selected), selected.schema, data.sparkSession)
-    partitioned(ordered(planned, selected, spec), spec.numWorkers).rows
+    spec.mesh.spread(partitioned(ordered(planned, selected, spec), spec.replicas).rows)
   }
 
   /** Rows of a plan that is decided: the session's columns, and what is known of validation. */

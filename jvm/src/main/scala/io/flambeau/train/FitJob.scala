@@ -41,7 +41,7 @@ object FitJob {
       case None => SlotCheck.demand(sc, spec.numWorkers, spec.evaluator.isDefined)
       case Some(servers) =>
         if (spec.inputMode == InputMode.Direct && !sc.isLocal) SlotCheck.refuseDynamicAllocation(sc.getConf)
-        ServedJob.check(sc, servers)
+        ServedJob.check(sc, servers, spec.numWorkers)
     }
     val runId = spec.microBatch.fold(UUID.randomUUID().toString)(part => s"stream-${part.stream}")
     val hadoop = new SerializableConfiguration(sc.hadoopConfiguration)

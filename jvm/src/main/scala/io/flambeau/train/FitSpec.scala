@@ -17,6 +17,7 @@ import io.flambeau.jni.Columns
  * @param keepCheckpoints how many of the newest stay there
  * @param resume whether it goes on from the checkpoint of a fit that was interrupted there
  * @param servers tasks that hold the weights of asynchronous training; none where all train in step
+ * @param mesh how ranks share the model
  * @param evaluator where a task of its own validates, how many epochs lie between checkpoints; this needs a modelDir
  * @param microBatch what the rows are, if they are part of a stream; this needs a modelDir
  */
@@ -33,8 +34,13 @@ final case class FitSpec(
     keepCheckpoints: Int = 5,
     resume: Boolean = true,
     servers: Option[Int] = None,
+    mesh: MeshShape = MeshShape.Whole,
     evaluator: Option[Int] = None,
-    microBatch: Option[MicroBatch] = None)
+    microBatch: Option[MicroBatch] = None) {
+
+  /** How many ranks have rows: one of each replica of the model. */
+  def replicas: Int = mesh.replicas(numWorkers)
+}
 
 /**
  * Which part of a stream the rows are. Training goes on where it stood after the one before, and what

@@ -16,7 +16,8 @@ import io.flambeau.{CollectiveException, ConfigException}
 
 /**
  * Asynchronous training in two jobs: first the servers, and once they run the workers, which find them
- * without the driver. Spark retries each task by itself. The first ranks are those of the servers.
+ * without the driver. Spark retries each task by itself. The first ranks are those of the servers. Where
+ * workers are servers, too, there is one job.
  */
 private[train] object ServedJob {
   private val PollMillis = 20L
@@ -31,15 +32,15 @@ private[train] object ServedJob {
   def firstRankOf(name: String): Option[Int] =
     Option(name).filter(_.startsWith(Name)).map(_.drop(Name.length).toInt)
 
-  /** @throws ConfigException if servers and a worker cannot run at once, or Spark starts tasks twice */
-  def check(sc: SparkContext, servers: Int): Unit = {
+  /** @throws ConfigException if those that hold weights and a worker cannot run at once, or Spark starts tasks twice */
+  def check(sc: SparkContext, servers: Int, workers: Int): Unit = {
     val key = "spark.speculation"
     if (sc.getConf.getBoolean(key, defaultValue = false)) {
       throw new ConfigException(
         s"strategy=async, but $key=true: Spark would start slow servers and workers a second time, which ends the " +
           s"first. Try: --conf $key=false")
     }
-    SlotCheck.demandServed(sc, servers)
+    if (servers == 0) SlotCheck.demandServing(sc, workers) else SlotCheck.demandServed(sc, servers)
   }
 
   /** What all ranks came to, as far as they did. */
@@ -47,15 +48,17 @@ private[train] object ServedJob {
     val sc = sources.sparkContext
     val outcomes = new Outcomes
     val ranks = servers + sources.getNumPartitions
-    val idle = sc.parallelize(Seq.fill[RankSource](servers)(NoRows), servers)
-    val serving = submit(idle, 0, ranks, task, outcomes)
+    def idle = sc.parallelize(Seq.fill[RankSource](servers)(NoRows), servers)
+    val serving = submit(if (servers == 0) sources else idle, 0, ranks, task, outcomes)
     var working = Option.empty[FutureAction[Unit]]
     def actions = serving +: working.toSeq
     val watch = new ServerWatch(sc, serving, outcomes)
     sc.addSparkListener(watch)
     try {
-      awaitTasks(sc, serving, servers)
-      if (!serving.isCompleted) working = Some(submit(sources, servers, ranks, task, outcomes))
+      if (servers > 0) {
+        awaitTasks(sc, serving, servers)
+        if (!serving.isCompleted) working = Some(submit(sources, servers, ranks, task, outcomes))
+      }
       awaitAll(actions, outcomes, watch.lost)
     } finally {
       sc.removeSparkListener(watch)

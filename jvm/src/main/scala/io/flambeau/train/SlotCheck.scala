@@ -41,6 +41,10 @@ private[train] object SlotCheck {
   def demandServed(sc: SparkContext, servers: Int): Unit =
     check(sc, Demand(servers + 1, s"strategy=async with numPs=$servers", _ => "a lower numPs, or more executors or cores"))
 
+  /** @throws ConfigException if `workers` tasks, each of which holds a part of the weights, cannot run at once */
+  def demandServing(sc: SparkContext, workers: Int): Unit =
+    check(sc, Demand(workers, s"strategy=async with numPs=0 and numWorkers=$workers", _ => "fewer workers, or more executors or cores"))
+
   private def check(sc: SparkContext, demand: Demand): Unit =
     if (sc.isLocal) refuseIfFew(demand, SparkInternals.slots(sc), s"master ${sc.master}")
     else

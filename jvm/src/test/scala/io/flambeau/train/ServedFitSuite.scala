@@ -3,10 +3,12 @@ package io.flambeau.train
 
 import java.nio.file.Files
 
+import scala.collection.concurrent.TrieMap
 import scala.concurrent.{Await, Future}
 import scala.concurrent.ExecutionContext.Implicits.global
 
-import org.apache.spark.ml.param.ParamMap
+import org.apache.spark.TaskFailedReason
+import org.apache.spark.scheduler.{SparkListener, SparkListenerStageSubmitted, SparkListenerTaskEnd}
 import org.apache.spark.sql.functions.{col, when}
 import org.scalatest.time.SpanSugar._
 
@@ -22,7 +24,7 @@ class ServedFitSuite extends SparkSuite("local-cluster[3,1,1024]") {
   test("servers and workers learn together, with rows to validate") {
     failAfter(180.seconds) {
       val data = Samples.points(spark, 1000, 4).withColumn("held", col("id") % 5 === 0)
-      for ((servers, workers) <- Seq((1, 2), (2, 1))) {
+      for ((servers, workers) <- Seq((1, 2), (2, 1), (0, 3))) {
         val model = estimator(servers, workers).setEpochs(8).setValidationIndicatorCol("held").fit(data)
         assert(model.history("loss").length == 8 && model.history("accuracy").last > 0.85)
         assert(model.history("val_accuracy").last > 0.8)
@@ -34,7 +36,7 @@ class ServedFitSuite extends SparkSuite("local-cluster[3,1,1024]") {
     failAfter(120.seconds) {
       val data = Samples.points(spark, 500, 2)
       val alone = Samples.estimator(1).fit(data).history("loss").toSeq
-      assert(estimator(1, 1).fit(data).history("loss").toSeq == alone)
+      for (servers <- Seq(1, 0)) assert(estimator(servers, 1).fit(data).history("loss").toSeq == alone)
     }
   }
 
@@ -56,19 +58,64 @@ class ServedFitSuite extends SparkSuite("local-cluster[3,1,1024]") {
     }
   }
 
-  /** Which of its tasks an executor runs is as it comes: a worker that is lost is missed, a server is not. */
-  test("a fit one of whose executors is killed ends well") {
-    failAfter(300.seconds) {
-      val data = Samples.points(spark, 4000, 2)
-      for (_ <- 0 until 3) {
-        val folder = temporaryDirectory()
-        val asked = estimator(1, 2).setEpochs(40).setCheckpointEverySteps(50)
-        val fit = Future(asked.copy(ParamMap.empty).setModelDir(folder.toUri.toString).fit(data))
-        while (!Files.exists(folder.resolve("checkpoint")) && !fit.isCompleted) Thread.sleep(20)
-        killOneExecutor()
-        val model = Await.result(fit, 200.seconds)
-        assert(model.history("loss").length == 40 && model.history("accuracy").last > 0.9)
+  test("a worker that is killed is missed by nobody") {
+    failAfter(200.seconds) {
+      val (failed, steps) = killed(estimator(1, 2), victim = 2)
+      assert(failed == Set(2), "others failed, too")
+      assert(steps == steps.sorted, "steps were trained twice")
+    }
+  }
+
+  test("where a server is killed all go on from the checkpoint") {
+    failAfter(400.seconds) {
+      for ((servers, workers, victim) <- Seq((1, 2, 0), (0, 3, 1))) {
+        val (failed, steps) = killed(estimator(servers, workers), victim)
+        assert(failed == Set(0, 1, 2))
+        assert(steps == steps.sorted, "they began anew")
       }
+    }
+  }
+
+  /**
+   * Kills the executor of rank `victim` when there is a checkpoint, and sees that the fit ends well: the
+   * ranks of the tasks that have failed, and the newest checkpoint's steps as they were from then on.
+   */
+  private def killed(estimator: KerasEstimator, victim: Int): (Set[Int], Seq[Long]) = {
+    val folder = temporaryDirectory()
+    val pointer = folder.resolve("checkpoint")
+    def newest: Option[Long] =
+      Option.when(Files.exists(pointer))(Files.readString(pointer)).flatMap(CheckpointPointer.read).map(_.steps.last)
+    val failures = new Failures
+    spark.sparkContext.addSparkListener(failures)
+    try {
+      val asked = estimator.setEpochs(40).setCheckpointEverySteps(50).setModelDir(folder.toUri.toString)
+      val fit = Future(asked.fit(Samples.points(spark, 4000, 3)))
+      while (newest.isEmpty && !fit.isCompleted) Thread.sleep(20)
+      assert(killExecutorOf(victim))
+      val steps = Seq.newBuilder[Long]
+      while (!fit.isCompleted) {
+        steps ++= newest
+        Thread.sleep(20)
+      }
+      val model = Await.result(fit, 1.second)
+      assert(model.history("loss").length == 40 && model.history("accuracy").last > 0.9)
+      (failures.ranks, steps.result())
+    } finally spark.sparkContext.removeSparkListener(failures)
+  }
+
+  /** Ranks whose tasks have failed. */
+  private final class Failures extends SparkListener {
+    private val first = TrieMap.empty[Int, Int]
+    private val failed = TrieMap.empty[Int, Unit]
+
+    def ranks: Set[Int] = failed.keySet.toSet
+
+    override def onStageSubmitted(stage: SparkListenerStageSubmitted): Unit =
+      stage.stageInfo.rddInfos.flatMap(rdd => ServedJob.firstRankOf(rdd.name)).foreach(first.put(stage.stageInfo.stageId, _))
+
+    override def onTaskEnd(end: SparkListenerTaskEnd): Unit = end.reason match {
+      case _: TaskFailedReason => first.get(end.stageId).foreach(rank => failed.put(rank + end.taskInfo.index, ()))
+      case _ =>
     }
   }
 
@@ -87,6 +134,7 @@ class ServedFitSuite extends SparkSuite("local-cluster[3,1,1024]") {
       def refused(estimator: KerasEstimator): String = intercept[ConfigException](estimator.fit(data)).getMessage
       val jobs = jobsOf {
         assert(refused(estimator(3, 1)).contains("strategy=async with numPs=3 needs 4 task slots at once, but there are 3"))
+        assert(refused(estimator(0, 4)).contains("strategy=async with numPs=0 and numWorkers=4 needs 4 task slots at once"))
         assert(refused(Samples.estimator(1).setNumPs(2)).contains("numPs is set, but strategy is sync"))
         assert(refused(estimator(1, 1).setStepsPerEpoch(3)).contains("stepsPerEpoch"))
         assert(refused(estimator(1, 1).setLocalSteps(3)).contains("localSteps"))
