@@ -64,6 +64,10 @@ abstract class SparkSuite(master: String = "local[2]") extends AnyFunSuite with 
     victim.isDefined
   }
 
+  /** The executor of an id of Spark's, likewise. */
+  protected def killExecutor(id: String): Unit =
+    executors.find(commandLine(_).contains(s"--executor-id $id ")).fold(fail(s"no executor $id"))(kill)
+
   private def executors: Seq[ProcessHandle] =
     ProcessHandle.current.children.filter(_.info.command.orElse("").endsWith("java")).iterator.asScala.toSeq
 
@@ -77,6 +81,9 @@ abstract class SparkSuite(master: String = "local[2]") extends AnyFunSuite with 
     assert(executor.destroyForcibly())
     executor.onExit().get()
   }
+
+  private def commandLine(process: ProcessHandle): String =
+    Files.readString(Path.of(s"/proc/${process.pid}/cmdline")).replace('\u0000', ' ')
 
   protected def temporaryDirectory(): Path = Files.createTempDirectory("flambeau-test")
 }

@@ -61,7 +61,7 @@ object FitEachJob {
       val ended = TaskFailures.of(run, sc).watch(sc) {
         sc.runJob(rows, (own: Iterator[InternalRow]) => fitted(own, by, keyType, whole, fed, task, mayValidate))
       }
-      ended.toSeq.flatten.map { case (key, outcome) =>
+      for (part <- ended.toSeq; Seq(key, outcome) <- OutcomeBytes.parts(part).grouped(2)) yield {
         val value = read(key)
         OutcomeBytes.decode(outcome) match {
           case Trained(result) => value -> result
@@ -81,7 +81,7 @@ object FitEachJob {
     case Validation.NoRows | Validation.Rows(_) => lit(false)
   }
 
-  /** Keys and outcomes as bytes, which every serializer takes; up to the first failure. */
+  /** Keys and outcomes in turn, up to the first failure, as bytes, which every serializer takes. */
   private def fitted(
       rows: Iterator[InternalRow],
       by: String,
@@ -89,11 +89,11 @@ object FitEachJob {
       schema: StructType,
       fed: Seq[String],
       task: FitTask,
-      mayValidate: Boolean): Array[(Array[Byte], Array[Byte])] = {
+      mayValidate: Boolean): Array[Byte] = {
     val groups = new RowGroups(rows, CatalystTypeConverters.convertToScala(_, keyType), keyType)
     val project = SparkInternals.projection(schema, fed)
     var failed = false
-    val outcomes = Array.newBuilder[(Array[Byte], Array[Byte])]
+    val outcomes = Seq.newBuilder[Array[Byte]]
     while (!failed && groups.hasNext) {
       val (key, own) = groups.next()
       if (key == null) throw new DataException(s"column '$by' holds a null, which names no model. Try: filter such rows")
@@ -101,9 +101,9 @@ object FitEachJob {
       val run = s"${task.owner.run}-${TaskContext.getPartitionId()}-${groups.index}"
       val outcome = task.copy(owner = ModelDirectory.Owner(run)).runAlone(new StreamedRows(own.map(project), mayValidate))
       failed = outcome.isInstanceOf[Failed]
-      outcomes += written(key) -> OutcomeBytes.encode(outcome)
+      outcomes += written(key) += OutcomeBytes.encode(outcome)
     }
-    outcomes.result()
+    OutcomeBytes.join(outcomes.result().iterator)
   }
 
   private def written(key: Any): Array[Byte] = {

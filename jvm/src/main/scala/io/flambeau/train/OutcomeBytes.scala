@@ -71,12 +71,15 @@ private[train] object OutcomeBytes {
     }
   }
 
-  /** Several outcomes in one array. */
+  /** Several arrays, such as outcomes, in one. */
   def join(outcomes: Iterator[Array[Byte]]): Array[Byte] = written(out => outcomes.foreach(write(out, _)))
 
-  def split(joined: Array[Byte]): Seq[Outcome] = {
+  def split(joined: Array[Byte]): Seq[Outcome] = parts(joined).map(decode)
+
+  /** What was joined. */
+  def parts(joined: Array[Byte]): Seq[Array[Byte]] = {
     val in = new DataInputStream(new ByteArrayInputStream(joined))
-    Iterator.continually(in).takeWhile(_.available() > 0).map(in => decode(read(in))).toSeq
+    Iterator.continually(in).takeWhile(_.available() > 0).map(read).toSeq
   }
 
   private def written(body: DataOutputStream => Unit): Array[Byte] = {

@@ -2,10 +2,12 @@
 package io.flambeau.train
 
 import java.nio.file.{Files, Path}
+import java.util.concurrent.ConcurrentHashMap
 
 import scala.concurrent.{Await, Future}
 import scala.concurrent.ExecutionContext.Implicits.global
 
+import org.apache.spark.scheduler.{SparkListener, SparkListenerStageSubmitted, SparkListenerTaskStart}
 import org.apache.spark.sql.functions.col
 import org.json4s.jackson.JsonMethods.parse
 import org.scalatest.time.SpanSugar._
@@ -60,10 +62,20 @@ class EvaluatorSuite extends SparkSuite("local-cluster[3,1,1024]") {
   test("an evaluator that is lost is started again, and training does not hear of it") {
     failAfter(240.seconds) {
       val folder = temporaryDirectory()
+      val evaluators = ConcurrentHashMap.newKeySet[Int]()
+      val places = new ConcurrentHashMap[Int, String]
+      val listener = new SparkListener {
+        override def onTaskStart(start: SparkListenerTaskStart): Unit =
+          places.putIfAbsent(start.stageId, start.taskInfo.executorId)
+        override def onStageSubmitted(stage: SparkListenerStageSubmitted): Unit =
+          if (stage.stageInfo.rddInfos.exists(_.name == "flambeau evaluator")) evaluators.add(stage.stageInfo.stageId)
+      }
+      spark.sparkContext.addSparkListener(listener)
       val fit = Future(estimator(1, folder).setEpochs(30).setKeepCheckpoints(30).setEvaluator(true).fit(data))
       while (!Files.exists(folder.resolve("validation")) && !fit.isCompleted) Thread.sleep(20)
-      killOneExecutor()
+      killExecutor(places.get(evaluators.iterator.next()))
       val found = history(Await.result(fit, 200.seconds))
+      spark.sparkContext.removeSparkListener(listener)
       assert(found("loss").length == 30 && found("val_loss").length == 30 && !found("val_loss").exists(_.isNaN))
     }
   }

@@ -24,6 +24,16 @@ class SerializerSuite extends SparkSuite("local-cluster[2,1,1024]") {
     }
   }
 
+  test("nor do an evaluator and a model for each value") {
+    failAfter(120.seconds) {
+      val data = Samples.points(spark, 400, 2).selectExpr("*", "id % 2 AS half")
+      val beside = Samples.estimator(1).setEvaluator(true).setValidationSplit(0.2)
+      val validated = beside.setModelDir(temporaryDirectory().toUri.toString).fit(data)
+      assert(validated.history("val_loss").length == 3)
+      assert(Samples.estimator(1).fitEach(data, "half").keySet == Set[Any](0L, 1L))
+    }
+  }
+
   test("a failure crosses as well") {
     failAfter(60.seconds) {
       val wrong = Samples.points(spark, 100, 2).selectExpr("*", "label + 9 AS other").drop("label").withColumnRenamed("other", "label")
