@@ -115,8 +115,9 @@ fn clicks(given: &Given, first: u64, count: u64) -> Outcome<RecordBatch> {
         bits ^ (bits >> 31)
     };
     let id = |row: u64, field: u64| {
-        let share = (hash(row, field) >> 11) as f64 / (1_u64 << 53) as f64;
-        ((share * share * given.ids as f64) as u64).min(given.ids - 1)
+        // The square of a number from 0 to below 1, in units of 2^-32.
+        let share = hash(row, field) >> 32;
+        (((share * share) >> 32) * given.ids) >> 32
     };
     let rows = first..first + count;
     let column = |values: Vec<i32>| -> ArrayRef { Arc::new(Int32Array::from(values)) };

@@ -42,6 +42,7 @@ fn a_rank_of_its_own_process() {
     let schema = rows(0, 1).schema();
     let fit = Fit::open(config, &schema, files, Secret::new([5; 32]), None).unwrap();
     let first = given["first_row"].as_u64();
+    let first = first.map(|row| usize::try_from(row).unwrap());
     let outcome = std::thread::scope(|scope| {
         scope.spawn(|| feed(&fit, first));
         loop {
@@ -66,7 +67,7 @@ fn a_rank_of_its_own_process() {
 }
 
 /// Feeds a worker its rows in each pass, a batch at a time; a server none.
-fn feed(fit: &Fit, first: Option<u64>) {
+fn feed(fit: &Fit, first: Option<usize>) {
     let room = || {
         while let Ok(room) = fit.room(Duration::from_millis(50)) {
             if let Some(room) = room {
@@ -80,7 +81,7 @@ fn feed(fit: &Fit, first: Option<u64>) {
         loop {
             if let Some(first) = first {
                 for batch in 0..ROWS / BATCH {
-                    let batch = partition(first as usize + batch * BATCH, BATCH);
+                    let batch = partition(first + batch * BATCH, BATCH);
                     std::thread::sleep(PACE);
                     fit.feed(room()?, Stream::Training, &batch[0]);
                 }
