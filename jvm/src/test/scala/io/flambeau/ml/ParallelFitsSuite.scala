@@ -44,12 +44,15 @@ class FourSlotsSuite extends ParallelFits(2, 2) {
 
   private def accuracy = new MulticlassClassificationEvaluator().setMetricName("accuracy")
 
-  private def validated(parallelism: Int): CrossValidatorModel = {
-    val estimator = Samples.estimator(2)
-    val grid = new ParamGridBuilder()
-      .addGrid(estimator.learningRate, Array(0.0, 0.05))
-      .addGrid(estimator.model, Array(Samples.Classifier, Samples.classifier(4)))
-      .build()
+  private val estimator = Samples.estimator(2)
+
+  /** Built once, as the order of its points is that of hashes of params. */
+  private val grid = new ParamGridBuilder()
+    .addGrid(estimator.learningRate, Array(0.0, 0.05))
+    .addGrid(estimator.model, Array(Samples.Classifier, Samples.classifier(4)))
+    .build()
+
+  private def validated(parallelism: Int): CrossValidatorModel =
     new CrossValidator()
       .setEstimator(estimator)
       .setEvaluator(accuracy)
@@ -58,7 +61,6 @@ class FourSlotsSuite extends ParallelFits(2, 2) {
       .setSeed(3)
       .setParallelism(parallelism)
       .fit(data)
-  }
 
   test("cross validation finds the same whether fits run at once or one after the other") {
     failAfter(300.seconds) {

@@ -86,6 +86,8 @@ class ServedFitSuite extends SparkSuite("local-cluster[3,1,1024]") {
     def newest: Option[Long] =
       Option.when(Files.exists(pointer))(Files.readString(pointer)).flatMap(CheckpointPointer.read).map(_.steps.last)
     val failures = new Failures
+    // One of another test may still be on its way: then a worker would not be there to hear of the loss.
+    while (spark.sparkContext.statusTracker.getExecutorInfos.length < 4) Thread.sleep(50)
     spark.sparkContext.addSparkListener(failures)
     try {
       val asked = estimator.setEpochs(40).setCheckpointEverySteps(50).setModelDir(folder.toUri.toString)
