@@ -146,7 +146,8 @@ def test_workers_push_to_servers(spark, network, data):
 
 
 def test_an_evaluator_validates_beside_training(estimator, data, tmp_path):
-    one = estimator.copy({estimator.numWorkers: 1})
+    # All checkpoints stay: the evaluator may begin when training is epochs ahead.
+    one = estimator.copy({estimator.numWorkers: 1, estimator.keepCheckpoints: 20})
     beside = one.copy({one.evaluator: True, one.modelDir: str(tmp_path / "model")}).fit(data)
     assert beside.history == one.fit(data).history
     assert json.loads((tmp_path / "model/history.json").read_text()) == beside.history
