@@ -335,8 +335,8 @@ fn train(
     }
     trained?;
     trainer.finalize()?;
-    if source.is_some() {
-        return staged::finish(config, trainer, artifacts, &state);
+    if let Some(source) = source {
+        return staged::finish(source, config, trainer, artifacts, &state);
     }
     match artifacts {
         Some(artifacts) => artifacts.finish(trainer.trained(), &state),

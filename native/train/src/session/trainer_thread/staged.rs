@@ -153,6 +153,7 @@ pub(super) fn agreed_state(trainer: &mut Trainer, config: &FitSession) -> Result
 /// # Errors
 /// [`Error::Collective`], [`Error::Keras`], [`Error::Storage`].
 pub(super) fn finish(
+    source: &Source,
     config: &FitSession,
     trainer: &mut Trainer,
     artifacts: Option<Artifacts>,
@@ -160,7 +161,7 @@ pub(super) fn finish(
 ) -> Result<FitResult, Error> {
     let mut result = match artifacts {
         Some(artifacts) => {
-            let model = whole(config, trainer, state)?;
+            let model = whole(source, config, trainer, state)?;
             let trained = Trained {
                 model: &model,
                 optimizer: None,
@@ -181,7 +182,16 @@ pub(super) fn finish(
 }
 
 /// The model with all its weights, by way of a file, so that nothing else need be in memory.
-fn whole(config: &FitSession, trainer: &mut Trainer, state: &State) -> Result<Model, Error> {
+///
+/// # Errors
+/// [`Error::Storage`], [`Error::Collective`], [`Error::Keras`]; [`Error::NotFinite`] where the weights or
+/// what the optimizer keeps hold NaN.
+fn whole(
+    source: &Source,
+    config: &FitSession,
+    trainer: &mut Trainer,
+    state: &State,
+) -> Result<Model, Error> {
     let folder = config.local_dir.join("whole");
     let failed = |source: Box<dyn std::error::Error + Send + Sync>| Error::Storage {
         what: "cannot put the model together in",
@@ -189,14 +199,21 @@ fn whole(config: &FitSession, trainer: &mut Trainer, state: &State) -> Result<Mo
         source,
     };
     std::fs::create_dir_all(&folder).map_err(|error| failed(error.into()))?;
-    let mut model = trainer.model().alone(&Holds::All)?;
-    if let Some(path) = trainer.write_stages(state, Some(&folder))? {
-        let mut reader = Reader::open(&path).map_err(|error| failed(error.into()))?;
-        while let Some((described, values)) =
-            reader.read_next().map_err(|error| failed(error.into()))?
-        {
-            model.set_by_path(&described.name, &values)?;
-        }
+    let Some(path) = trainer.write_stages(state, Some(&folder))? else {
+        return Err(Error::NotFinite {
+            variable: "that the log of rank 0 names".to_owned(),
+            value: f32::NAN,
+            step: state.step,
+        });
+    };
+    // Counts and the like, which training leaves alone, are as they came.
+    let options = read_options(&config.fit, &source.weights)?;
+    let (mut model, _) = Model::read(&source.model, &options)?;
+    let mut reader = Reader::open(&path).map_err(|error| failed(error.into()))?;
+    while let Some((described, values)) =
+        reader.read_next().map_err(|error| failed(error.into()))?
+    {
+        model.set_by_path(&described.name, &values)?;
     }
     std::fs::remove_dir_all(&folder).map_err(|error| failed(error.into()))?;
     Ok(model)
