@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
-const SOURCES: [&str; 7] = [
+const SOURCES: [&str; 8] = [
     "src/backward.cpp",
     "src/convolution.cpp",
+    "src/device.cpp",
     "src/ffi.cpp",
     "src/gradient.cpp",
     "src/heap.cpp",

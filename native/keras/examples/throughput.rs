@@ -63,10 +63,10 @@ impl Case {
             let minimised = minimised.f_sum(Kind::Double)?;
             let (gradients, slices) = (&mut trainer.gradients, &mut trainer.slices);
             let reached = self.model.gradients(&pass, &minimised, gradients, slices)?;
-            let params = self.model.trainable_mut().as_mut_slice();
-            trainer
-                .optimizer
-                .apply(params, gradients, slices, &reached)?;
+            let optimizer = &mut trainer.optimizer;
+            self.model
+                .trainable_mut()
+                .change(|params| optimizer.apply(params, gradients, slices, &reached))??;
             self.model.apply_updates(&pass.updates)?;
         }
         Ok(steps * batch)

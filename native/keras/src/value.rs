@@ -5,7 +5,7 @@ use std::cell::OnceCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use crate::activations::Activation;
 use crate::dtype::DType;
@@ -107,6 +107,15 @@ impl Value {
             Data::Pending { activation, .. } => Some(*activation),
             _ => None,
         }
+    }
+
+    /// The value on `device`, where passes run. Strings stay where they are.
+    pub(crate) fn to_device(&self, device: Device) -> Result<Self> {
+        if matches!(self.data, Data::Strings(_)) {
+            return Ok(self.clone());
+        }
+        let mask = self.mask().map(|mask| mask.f_to_device(device));
+        Ok(Self::new(self.y()?.f_to_device(device)?).with_mask(mask.transpose()?))
     }
 
     /// The tensor, differentiable.

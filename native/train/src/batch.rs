@@ -4,7 +4,7 @@ use crate::block::{Block, Part, Values};
 use crate::dataset::{Dataset, Row, RowRef, gather, too_large};
 use crate::error::Error;
 use flambeau_keras::{Strings, Value};
-use tch::Tensor;
+use tch::{Device, Tensor};
 
 /// The tensors of one step on one rank.
 #[derive(Debug)]
@@ -30,6 +30,23 @@ impl Batch {
             labels: self.labels.iter().map(share).collect(),
             weights: share(&self.weights),
         }
+    }
+
+    /// The same rows with labels and weights on `device`; a model takes its inputs there by itself.
+    ///
+    /// # Errors
+    /// [`Error::Torch`].
+    pub(crate) fn to_device(&self, device: Device) -> Result<Self, Error> {
+        let moved = |tensor: &Option<Tensor>| {
+            let tensor = tensor.as_ref();
+            tensor.map(|tensor| tensor.f_to_device(device)).transpose()
+        };
+        Ok(Self {
+            rows: self.rows,
+            inputs: self.inputs.clone(),
+            labels: self.labels.iter().map(moved).collect::<Result<_, _>>()?,
+            weights: moved(&self.weights)?,
+        })
     }
 
     /// Rows `start..start + count`.

@@ -31,6 +31,7 @@ use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
+use tch::Device;
 
 /// The caller's side of the session, as the trainer thread needs it.
 #[derive(Debug)]
@@ -54,6 +55,8 @@ pub(crate) struct Setup {
     source: Option<Source>,
     /// Whether no file gave any weights.
     is_initial: bool,
+    /// Where passes run.
+    device: Device,
 }
 
 impl Setup {
@@ -138,7 +141,13 @@ impl Setup {
             objective,
             optimizer,
             is_initial: !loaded.some_weights,
+            device: Device::Cpu,
         })
+    }
+
+    /// Has passes run on `device`.
+    pub(crate) fn compute_on(self, device: Device) -> Self {
+        Self { device, ..self }
     }
 
     /// What a row must hold.
@@ -184,13 +193,15 @@ impl Setup {
         let abort = &caller.stop.abort;
         let communicator = Communicator::connect(&config.collective, secret, abort)?;
         let seed = config.fit.seed;
-        let (model, objective, mut optimizer) = (self.model, self.objective, self.optimizer);
+        let (mut model, objective, mut optimizer) = (self.model, self.objective, self.optimizer);
         let source = self.source.as_ref();
         let mut trainer = match (source, &config.fit.mesh) {
             (Some(source), Some(mesh)) => {
-                staged::trainer(source, config, mesh, (model, objective), communicator)?
+                let whole = (model, objective, self.device);
+                staged::trainer(source, config, mesh, whole, communicator)?
             }
             _ => {
+                model.to_device(self.device)?;
                 optimizer.set_threads(usize::try_from(config.threads).unwrap_or(1));
                 Trainer::new(model, objective, optimizer, communicator, seed)?
             }
@@ -247,6 +258,7 @@ impl Setup {
             stop,
             opened: caller.opened,
             is_initial: self.is_initial,
+            device: self.device,
             is_both: false,
         }
     }
@@ -340,7 +352,7 @@ fn train(
     }
     match artifacts {
         Some(artifacts) => artifacts.finish(trainer.trained(), &state),
-        None => Ok(artifacts::result(trainer.model(), &state)),
+        None => artifacts::result(trainer.model(), &state),
     }
 }
 

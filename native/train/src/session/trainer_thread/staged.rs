@@ -17,6 +17,7 @@ use flambeau_keras::optimizers::Optimizer;
 use flambeau_keras::{Holds, Model, ReadOptions, TensorPart};
 use serde_json::Value;
 use std::collections::BTreeMap;
+use tch::Device;
 
 /// What a model is read from, part by part.
 #[derive(Debug)]
@@ -80,7 +81,7 @@ pub(super) fn trainer(
     source: &Source,
     config: &FitSession,
     mesh: &config::Mesh,
-    (whole, objective): (Model, Objective),
+    (whole, objective, device): (Model, Objective, Device),
     mut world: Communicator,
 ) -> Result<Trainer, Error> {
     let ranks = Mesh::connect(&world, mesh)?;
@@ -106,7 +107,8 @@ pub(super) fn trainer(
         count: ranks.grid.parts,
     };
     let holds = Holds::Stage(stages, ranks.place.stage);
-    let (model, optimizer) = source.read(config, holds, part)?;
+    let (mut model, optimizer) = source.read(config, holds, part)?;
+    model.to_device(device)?;
     let split = model.trainable().variables().iter();
     let split: Vec<_> = split
         .filter(|one| one.held.is_some())
@@ -172,7 +174,7 @@ pub(super) fn finish(
         }
         None => {
             trainer.lend_state()?;
-            artifacts::result(trainer.model(), state)
+            artifacts::result(trainer.model(), state)?
         }
     };
     let digest = result.digest.into_bytes();
