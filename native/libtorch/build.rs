@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-const SOURCES: [&str; 8] = [
+const SOURCES: [&str; 9] = [
     "src/backward.cpp",
     "src/convolution.cpp",
     "src/device.cpp",
@@ -11,6 +11,7 @@ const SOURCES: [&str; 8] = [
     "src/heap.cpp",
     "src/pooling.cpp",
     "src/products.cpp",
+    "src/upload.cpp",
 ];
 
 fn main() {

@@ -228,6 +228,12 @@ void change_each(c10::IValue& value, Change change) {
 void run_on_host(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
   const auto& schema = op.schema();
   const size_t count = schema.arguments().size();
+  // What only the CPU has.
+  for (const char* name : {"mkldnn", "_for_cpu", "_add_relu", "aten::histogram"}) {
+    TORCH_CHECK_NOT_IMPLEMENTED(
+        schema.name().find(name) == std::string::npos, "Could not run '", schema.name(),
+        "' with arguments from the 'CUDA' backend.");
+  }
   for (size_t at = stack->size() - count; at < stack->size(); ++at) {
     change_each((*stack)[at], [&](const at::Tensor& tensor) {
       TORCH_CHECK(

@@ -138,7 +138,7 @@ pub(crate) fn write_gradient(tensor: &Tensor, out: &mut [f32]) -> Result<()> {
 /// As [`write_gradient`].
 pub(crate) fn add_gradient(tensor: &Tensor, out: &mut [f32]) -> Result<()> {
     let _guard = tch::no_grad_guard();
-    let gradient = tensor.f_to_kind(Kind::Float)?;
+    let gradient = tensor.f_to_device(Device::Cpu)?.f_to_kind(Kind::Float)?;
     in_shape_of(tensor, out, |target| {
         let _sum = target.f_add_(&gradient)?;
         Ok(())

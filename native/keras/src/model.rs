@@ -430,6 +430,14 @@ impl Model {
         Some(&self.variables.variable(Handle(at)).path)
     }
 
+    /// Whether layers whose variables gradients change compute in float16, as Keras's `mixed_float16`
+    /// has it: their gradients underflow unless the loss is scaled.
+    pub fn trains_in_float16(&self) -> bool {
+        let declared = self.declared.iter();
+        let mut learning = declared.filter(|declared| declared.trainable && !declared.frozen);
+        learning.any(|declared| declared.compute.kind() == Some(Kind::Half))
+    }
+
     /// Brings trainable variables that have a constraint back to it, as Keras does after a step.
     pub fn constrain(&mut self) -> Result<()> {
         for (at, declared) in self.declared.iter().enumerate() {

@@ -5,6 +5,7 @@ use std::cell::OnceCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use flambeau_libtorch::Uploads;
 use tch::{Device, Kind, Tensor};
 
 use crate::activations::Activation;
@@ -116,6 +117,17 @@ impl Value {
         }
         let mask = self.mask().map(|mask| mask.f_to_device(device));
         Ok(Self::new(self.y()?.f_to_device(device)?).with_mask(mask.transpose()?))
+    }
+
+    /// The value with a copy of its tensor on a GPU, which is begun; strings stay where they are.
+    ///
+    /// # Errors
+    /// Those of the copy.
+    pub fn upload(&self, uploads: &Uploads) -> Result<Self> {
+        match &self.data {
+            Data::Strings(_) => Ok(self.clone()),
+            _ => Ok(Self::new(uploads.start(self.y()?)?)),
+        }
     }
 
     /// The tensor, differentiable.

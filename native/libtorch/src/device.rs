@@ -115,7 +115,10 @@ fn folder() -> PathBuf {
         flambeau_free(path);
         file
     };
-    Path::new(&file).parent().map(Path::to_owned).unwrap_or_default()
+    Path::new(&file)
+        .parent()
+        .map(Path::to_owned)
+        .unwrap_or_default()
 }
 
 /// Loads a library for good, its symbols for all.

@@ -1,5 +1,5 @@
 //! What `tch` leaves out of libtorch: where tensors get their memory, convolutions with what follows
-//! them, faster matrix products, a pooling with TensorFlow's gradient, gradients that Rust knows.
+//! them, faster matrix products, a pooling with TensorFlow's gradient, gradients that Rust knows, GPUs.
 
 mod backward;
 pub mod convolution;
@@ -9,6 +9,7 @@ mod gradient;
 mod heap;
 mod pooling;
 mod products;
+mod upload;
 
 use std::sync::Once;
 
@@ -19,6 +20,7 @@ pub use device::{NoGpu, gpus};
 pub use gradient::{is_same, with_gradient};
 pub use heap::{KeptMemory, trim_process_heap};
 pub use pooling::max_pool3d;
+pub use upload::Uploads;
 
 /// The release that the bindings are generated from and this library is linked against.
 pub const VERSION: &str = "2.11.0";

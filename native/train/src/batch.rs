@@ -4,6 +4,7 @@ use crate::block::{Block, Part, Values};
 use crate::dataset::{Dataset, Row, RowRef, gather, too_large};
 use crate::error::Error;
 use flambeau_keras::{Strings, Value};
+use flambeau_libtorch::Uploads;
 use tch::{Device, Tensor};
 
 /// The tensors of one step on one rank.
@@ -30,6 +31,37 @@ impl Batch {
             labels: self.labels.iter().map(share).collect(),
             weights: share(&self.weights),
         }
+    }
+
+    /// Begins to copy all of it to a GPU.
+    ///
+    /// # Errors
+    /// [`Error::Torch`], [`Error::Keras`].
+    pub(crate) fn upload(&self, uploads: &Uploads) -> Result<Self, Error> {
+        let copied = |tensor: &Option<Tensor>| {
+            let tensor = tensor.as_ref();
+            tensor.map(|tensor| uploads.start(tensor)).transpose()
+        };
+        let inputs = self.inputs.iter().map(|input| input.upload(uploads));
+        Ok(Self {
+            rows: self.rows,
+            inputs: inputs.collect::<Result<_, _>>()?,
+            labels: self.labels.iter().map(copied).collect::<Result<_, _>>()?,
+            weights: copied(&self.weights)?,
+        })
+    }
+
+    /// Has what is computed next wait until all of it is copied.
+    ///
+    /// # Errors
+    /// [`Error::Torch`].
+    pub(crate) fn arrive(&self, uploads: &Uploads) -> Result<(), Error> {
+        let inputs = self.inputs.iter().filter_map(|input| input.y().ok());
+        let others = self.labels.iter().chain([&self.weights]).flatten();
+        for copy in inputs.chain(others) {
+            uploads.arrive(copy)?;
+        }
+        Ok(())
     }
 
     /// The same rows with labels and weights on `device`; a model takes its inputs there by itself.

@@ -331,7 +331,10 @@ fn an_archive_holds_the_model() {
         }
     );
     assert_eq!(read.config(), model.config());
-    assert_eq!(read.trainable().as_slice().unwrap(), model.trainable().as_slice().unwrap());
+    assert_eq!(
+        read.trainable().as_slice().unwrap(),
+        model.trainable().as_slice().unwrap()
+    );
     assert_eq!(
         read.non_trainable().as_slice().unwrap(),
         model.non_trainable().as_slice().unwrap()

@@ -288,7 +288,10 @@ mod tests {
         assert_eq!(arrived[3].strings().unwrap().items()[0].as_ref(), b"ab");
         for length in 0..bytes.len() {
             let part = &bytes[..length];
-            assert!(values_of_bytes(part, Device::Cpu).is_err(), "{length} bytes");
+            assert!(
+                values_of_bytes(part, Device::Cpu).is_err(),
+                "{length} bytes"
+            );
         }
     }
 

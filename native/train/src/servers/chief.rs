@@ -316,14 +316,18 @@ impl<'a> Chief<'a> {
         let count = self.moving.iter().map(Range::len).sum();
         let (before, now) = (numbers.take::<f32>(count)?, numbers.take::<f32>(count)?);
         let places = self.moving.iter().flat_map(Clone::clone);
-        let taken = self.trainer.model_mut().non_trainable_mut().change(|store| {
-            for (place, (before, now)) in places.zip(before.into_iter().zip(now)) {
-                match stale {
-                    0 => store[place] = now,
-                    _ => store[place] += now - before,
+        let taken = self
+            .trainer
+            .model_mut()
+            .non_trainable_mut()
+            .change(|store| {
+                for (place, (before, now)) in places.zip(before.into_iter().zip(now)) {
+                    match stale {
+                        0 => store[place] = now,
+                        _ => store[place] += now - before,
+                    }
                 }
-            }
-        });
+            });
         Ok(taken?)
     }
 

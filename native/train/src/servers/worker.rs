@@ -114,7 +114,8 @@ impl<'a> Worker<'a> {
         let pass = progress.place.passes;
         given.events.send(Event::Feed { pass }).ok();
         Ok(Self {
-            batches: Batches::new(dataset, rows, trainer.batch_shape()),
+            batches: Batches::new(dataset, rows, trainer.batch_shape())
+                .to_device(trainer.model().device())?,
             trainee: Trainee {
                 moving: moving_spans(trainer.model()),
                 servers,
@@ -321,11 +322,7 @@ fn is_over(settings: &config::Fit, progress: &WorkerProgress) -> bool {
 }
 
 /// The model's moving statistics.
-fn take_moving(
-    model: &Model,
-    moving: &[Range<usize>],
-    into: &mut Vec<f32>,
-) -> Result<(), Error> {
+fn take_moving(model: &Model, moving: &[Range<usize>], into: &mut Vec<f32>) -> Result<(), Error> {
     let store = model.non_trainable().as_slice()?;
     into.clear();
     for span in moving {

@@ -121,6 +121,9 @@ impl Setup {
         let compiled_optimizer = settings.optimizer.is_none() && settings.mesh.is_none();
         let described = demand(&settings.optimizer, "optimizer")?;
         let mut optimizer = Optimizer::from_config(&described, model.trainable())?;
+        if model.trains_in_float16() {
+            optimizer = optimizer.scaling_loss();
+        }
         // The state of a compiled model goes on with it; but not beside layers frozen anew, for
         // which it has slots too many.
         let goes_on = compiled_optimizer && settings.frozen_layers.is_empty() && !rows_elsewhere;
@@ -133,7 +136,8 @@ impl Setup {
         }
         let source = settings.mesh.as_ref().map(|mesh| {
             staged::check(&model, mesh)?;
-            Ok::<_, Error>(Source::new(files, described))
+            let scales_loss = model.trains_in_float16();
+            Ok::<_, Error>(Source::new(files, described, scales_loss))
         });
         Ok(Self {
             source: source.transpose()?,
@@ -316,10 +320,15 @@ fn train(
         None
     };
     let dataset = Dataset::new(dataset::Settings::of(config));
-    let shape = trainer.batch_shape();
+    let batches = Batches::new(dataset, rows, trainer.batch_shape());
+    // Rows of a mesh go to the ranks that have them in the first place.
+    let batches = match source {
+        Some(_) => batches,
+        None => batches.to_device(trainer.model().device())?,
+    };
     let trained = FitLoop {
         trainer,
-        batches: Batches::new(dataset, rows, shape),
+        batches,
         settings,
         events,
         artifacts: artifacts.as_mut(),

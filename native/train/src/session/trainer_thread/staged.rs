@@ -25,14 +25,17 @@ pub(super) struct Source {
     model: Vec<u8>,
     weights: Vec<u8>,
     optimizer: Value,
+    /// Whether a stage of the model needs its loss scaled, and so all do.
+    scales_loss: bool,
 }
 
 impl Source {
-    pub(super) fn new(files: ModelFiles<'_>, optimizer: Value) -> Self {
+    pub(super) fn new(files: ModelFiles<'_>, optimizer: Value, scales_loss: bool) -> Self {
         Self {
             model: files.model.to_vec(),
             weights: files.weights.to_vec(),
             optimizer,
+            scales_loss,
         }
     }
 
@@ -50,6 +53,9 @@ impl Source {
         };
         let (model, _) = Model::read(&self.model, &options)?;
         let mut optimizer = Optimizer::from_config(&self.optimizer, model.trainable())?;
+        if self.scales_loss {
+            optimizer = optimizer.scaling_loss();
+        }
         optimizer.set_threads(usize::try_from(config.threads).unwrap_or(1));
         Ok((model, optimizer))
     }
