@@ -5,6 +5,7 @@
 //
 // FLAMBEAU_STAND_IN_BYTES: how much memory the device has; without it, as much as the host.
 
+#include <ATen/ATen.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/detail/CUDAHooksInterface.h>
 #include <ATen/native/CPUFallback.h>
@@ -259,6 +260,38 @@ void run_on_host(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
   }
 }
 
+// A GPU's fused cell of an LSTM, and its gradient: gates i, f, g, o of which the workspace keeps the
+// activations.
+std::tuple<at::Tensor, at::Tensor, at::Tensor> lstm_cell(
+    const at::Tensor& input, const at::Tensor& hidden, const at::Tensor& cx,
+    const std::optional<at::Tensor>& input_bias, const std::optional<at::Tensor>& hidden_bias) {
+  auto gates = input + hidden;
+  if (input_bias && input_bias->defined()) gates = gates + *input_bias + *hidden_bias;
+  auto parts = gates.chunk(4, 1);
+  auto i = parts[0].sigmoid(), f = parts[1].sigmoid(), g = parts[2].tanh(), o = parts[3].sigmoid();
+  auto cy = f * cx + i * g;
+  return {o * cy.tanh(), cy, at::cat({i, f, g, o}, 1)};
+}
+
+std::tuple<at::Tensor, at::Tensor, at::Tensor> lstm_cell_backward(
+    const std::optional<at::Tensor>& grad_hy, const std::optional<at::Tensor>& grad_cy,
+    const at::Tensor& cx, const at::Tensor& cy, const at::Tensor& workspace, bool has_bias) {
+  auto parts = workspace.chunk(4, 1);
+  auto i = parts[0], f = parts[1], g = parts[2], o = parts[3], t = cy.tanh();
+  auto given = [&](const std::optional<at::Tensor>& slope) {
+    return slope && slope->defined() ? *slope : at::zeros_like(cx);
+  };
+  auto h = given(grad_hy), c = given(grad_cy) + h * o * (1 - t * t);
+  auto gates = at::cat(
+      {c * g * i * (1 - i), c * cx * f * (1 - f), c * i * (1 - g * g), h * t * o * (1 - o)}, 1);
+  return {gates, c * f, has_bias ? gates.sum(0) : at::Tensor()};
+}
+
+bool no_cudnn(
+    const at::Tensor&, const at::Tensor&, const at::Tensor&, const at::Tensor&, int64_t) {
+  return false;
+}
+
 constexpr auto kFallback = &run_on_host;
 
 TORCH_LIBRARY_IMPL(_, CUDA, library) {
@@ -279,6 +312,9 @@ TORCH_LIBRARY_IMPL(aten, CUDA, library) {
   library.impl("unfold", at::native::unfold);
   library.impl("view_as_real", at::native::view_as_real);
   library.impl("view_as_complex", at::native::view_as_complex);
+  library.impl("_thnn_fused_lstm_cell", lstm_cell);
+  library.impl("_thnn_fused_lstm_cell_backward_impl", lstm_cell_backward);
+  library.impl("_use_cudnn_ctc_loss.Tensor", no_cudnn);
   // Made of kernels that only a GPU has.
   for (const char* name : {"convolution", "convolution_backward", "convolution_overrideable"}) {
     library.impl(name, torch::CppFunction::makeFromBoxedFunction<kFallback>());

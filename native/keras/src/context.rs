@@ -4,7 +4,7 @@
 use std::sync::{Arc, Mutex};
 
 use flambeau_libtorch::is_same;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use crate::arguments::Tree;
 use crate::dtype::{DType, Policy};
@@ -234,6 +234,19 @@ impl<'a> Context<'a> {
         let (sum, cut) = joined(own, *replicas)?;
         self.pass.cuts.extend(cut);
         Ok(sum)
+    }
+
+    /// Where the pass runs.
+    pub(crate) fn device(&self) -> Device {
+        self.variables.device()
+    }
+
+    /// A layer's outputs, where the pass runs.
+    pub(crate) fn bring(&self, outputs: Tree<Value>) -> Result<Tree<Value>> {
+        match self.device() {
+            Device::Cpu => Ok(outputs),
+            gpu => outputs.try_map(&mut |value| value.to_device(gpu)),
+        }
     }
 
     /// A layer's outputs, cut off where others share the batch.

@@ -12,7 +12,8 @@
 //! ```
 //!
 //! Every rank must come to the same exchanges in the same order. Forward it is that of the graph. A
-//! backward pass of libtorch on the CPU runs in the thread that asks for it, and of what can run it
+//! backward pass of libtorch runs in the thread that asks for it (on a GPU after
+//! [`flambeau_libtorch::backward_in_own_thread`]), and of what can run it
 //! always takes what was recorded last: so graphs that were recorded alike are gone through alike.
 
 use std::fmt::Debug;

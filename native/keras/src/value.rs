@@ -112,7 +112,13 @@ impl Value {
 
     /// The value on `device`, where passes run. Strings stay where they are.
     pub(crate) fn to_device(&self, device: Device) -> Result<Self> {
-        if matches!(self.data, Data::Strings(_)) {
+        let there = match &self.data {
+            Data::Strings(_) => true,
+            Data::Tensor(tensor) | Data::Pending { logits: tensor, .. } => {
+                tensor.device() == device
+            }
+        };
+        if there {
             return Ok(self.clone());
         }
         let mask = self.mask().map(|mask| mask.f_to_device(device));

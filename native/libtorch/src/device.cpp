@@ -1,7 +1,8 @@
-// Where libtorch lies, and how many GPUs its part for them finds.
+// Where libtorch lies, how many GPUs its part for them finds, and which thread their backward passes run in.
 
 #include <ATen/Context.h>
 #include <ATen/detail/CUDAHooksInterface.h>
+#include <c10/core/AutogradState.h>
 #include <dlfcn.h>
 
 #include <cstdlib>
@@ -16,6 +17,12 @@ char* flambeau_libtorch_path() noexcept {
   Dl_info found;
   if (!dladdr(reinterpret_cast<void*>(&at::detail::getCUDAHooks), &found) || !found.dli_fname) return nullptr;
   return strdup(found.dli_fname);
+}
+
+// Has backward passes that this thread asks for run in it, also those on a GPU, for which libtorch has
+// one thread for all that ask.
+void flambeau_backward_in_own_thread() noexcept {
+  c10::AutogradState::get_tls_state().set_multithreading_enabled(false);
 }
 
 // How many GPUs there are; 0 too where libtorch_cuda.so was not loaded before libtorch first looked.

@@ -62,6 +62,7 @@ unsafe extern "C" {
     fn flambeau_libtorch_path() -> *mut c_char;
     fn flambeau_free(text: *mut c_char);
     fn flambeau_gpus() -> usize;
+    fn flambeau_backward_in_own_thread();
 }
 
 /// How many GPUs this process can compute on; never 0.
@@ -75,6 +76,13 @@ pub fn gpus() -> Result<usize, NoGpu> {
         0 => Err(driver().err().map_or(NoGpu::NotFound, NoGpu::NoDriver)),
         count => Ok(count),
     }
+}
+
+/// Has backward passes that this thread asks for run in it from now on, also those on a GPU. Else
+/// libtorch has one thread for all passes on that, and one that waits for another would wait for ever.
+pub fn backward_in_own_thread() {
+    // SAFETY: the function changes a setting of this thread.
+    unsafe { flambeau_backward_in_own_thread() }
 }
 
 /// Loads the part for GPUs if the machine has a driver.

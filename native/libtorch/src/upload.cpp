@@ -46,7 +46,7 @@ void flambeau_free_stream(c10::Stream* stream) noexcept { delete stream; }
 Tensor* flambeau_upload(const Tensor* host, const c10::Stream* stream, char** error) noexcept {
   return guarded(error, [&] {
     Entered entered(*stream);
-    return host->pin_memory(stream->device()).to(stream->device(), /*non_blocking=*/true);
+    return host->pin_memory().to(stream->device(), /*non_blocking=*/true);
   });
 }
 

@@ -110,7 +110,7 @@ impl Graph {
             values[*id] = Some(value);
         }
         for (id, tensor) in &self.constants {
-            values[*id] = Some(tensor.shallow_clone().into());
+            values[*id] = Some(tensor.f_to_device(context.device())?.into());
         }
         for (at, finished) in &self.plan.steps {
             let call = &self.calls[*at];
@@ -124,6 +124,8 @@ impl Graph {
                 Step::Fused(fused) => self.run_fused(fused, &args)?,
             };
             drop(args);
+            // Strings are looked up on the host.
+            let outputs = context.bring(outputs)?;
             assign(&call.outputs, context.cut(outputs)?, &mut values);
             finished.iter().for_each(|&value| values[value] = None);
         }

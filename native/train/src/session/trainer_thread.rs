@@ -26,6 +26,7 @@ use flambeau_formats::checkpoint::{self, Checkpoint};
 use flambeau_keras::optimizers::Optimizer;
 use flambeau_keras::weights::OptimizerArray;
 use flambeau_keras::{Holds, InitialWeights, Model, ReadOptions, Weights};
+use flambeau_libtorch::backward_in_own_thread;
 use serde_json::Value;
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -177,6 +178,7 @@ impl Setup {
         caller: &Caller,
     ) -> Result<(), Error> {
         tch::set_num_threads(config.threads);
+        backward_in_own_thread();
         let result = match config.fit.strategy {
             Strategy::Sync => self.run_in_step(config, secret, rows, caller),
             Strategy::Async => self.run_by_itself(server, config, secret, rows, caller),

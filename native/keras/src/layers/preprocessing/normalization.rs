@@ -128,7 +128,10 @@ impl Unary for Normalization {
             Ok(value.f_to_kind(kind)?.f_view(self.shape.as_slice())?)
         };
         let (mean, variance) = match &self.moments {
-            Moments::Given { mean, variance } => (mean.f_to_kind(kind)?, variance.f_to_kind(kind)?),
+            Moments::Given { mean, variance } => {
+                let [mean, variance] = [mean, variance].map(|given| given.f_to_device(x.device()));
+                (mean?.f_to_kind(kind)?, variance?.f_to_kind(kind)?)
+            }
             Moments::Adapted { mean, variance } => (
                 shaped(&context.state(*mean))?,
                 shaped(&context.state(*variance))?,

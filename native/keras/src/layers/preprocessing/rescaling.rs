@@ -53,18 +53,22 @@ impl Unary for Rescaling {
         let x = x.f_to_kind(kind)?;
         let scaled = match &self.scale {
             Factor::One(scale) => x.f_mul_scalar(*scale)?,
-            Factor::Each(scales) => x.f_mul(&Tensor::f_from_slice(scales)?.f_to_kind(kind)?)?,
+            Factor::Each(scales) => x.f_mul(&each(scales, &x)?)?,
         };
         Ok(match &self.offset {
             Factor::One(0.0) => scaled,
             Factor::One(offset) => scaled.f_add_scalar(*offset)?,
-            Factor::Each(offsets) => {
-                scaled.f_add(&Tensor::f_from_slice(offsets)?.f_to_kind(kind)?)?
-            }
+            Factor::Each(offsets) => scaled.f_add(&each(offsets, &x)?)?,
         })
     }
 
     fn supports_masking(&self) -> bool {
         true
     }
+}
+
+/// Factors of the last axis, as `x` is and where it is.
+fn each(factors: &[f64], x: &Tensor) -> Result<Tensor> {
+    let factors = Tensor::f_from_slice(factors)?.f_to_device(x.device())?;
+    Ok(factors.f_to_kind(x.f_kind()?)?)
 }

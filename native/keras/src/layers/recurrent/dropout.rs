@@ -79,6 +79,7 @@ impl Dropout {
         }
         let shape = [&[self.masks], shape].concat();
         let mask = dropout_mask(context.rng(), rate, &shape)?;
+        let mask = mask.f_to_device(context.device())?;
         Ok(Some(mask.f_to_kind(context.compute())?))
     }
 }
