@@ -35,6 +35,8 @@ impl Model {
     /// trainable variables, laid out as [`VariableStore::as_slice`], over `out`, and tells `slices`,
     /// those of [`Self::indexed_slices`], what they need to know. Gives for each variable whether
     /// the loss depends on it; one that it does not depend on gets zeros. The loss's graph is freed.
+    ///
+    /// Of a variable that has slices, `out` is what the call before with these left there, or zeros.
     pub fn gradients(
         &self,
         pass: &Pass,
@@ -70,11 +72,15 @@ impl Model {
         let gradients = replicas::gradients(loss, &leaves, &pass.cuts, replicas)
             .map_err(|error| pass.explain(error))?;
         let (gradients, of_rows) = gradients.split_at(store.variables().len());
-        for (gradient, variable) in gradients.iter().zip(store.variables()) {
-            write_gradient(gradient, &mut out[variable.span()])?;
+        let mut known = slices.iter_mut().peekable();
+        for (index, (gradient, variable)) in gradients.iter().zip(store.variables()).enumerate() {
+            let out = &mut out[variable.span()];
+            match known.next_if(|slices| slices.variable() == index) {
+                Some(slices) => slices.clear(out),
+                None => write_gradient(gradient, out)?,
+            }
         }
         let mut reached: Vec<bool> = gradients.iter().map(Tensor::defined).collect();
-        slices.iter_mut().for_each(IndexedSlices::clear);
         for (look_up, gradient) in pass.look_ups.iter().zip(of_rows) {
             let Slot::Trainable(index) = self.variables.slot(look_up.handle) else {
                 continue;
@@ -91,7 +97,8 @@ impl Model {
 
     /// As [`Self::gradients`] of a pass without exchanges, but hands each gradient, of the trainable
     /// variable of that index, to `take` as soon as it is known: those of the last layers while those of
-    /// the first are still to be computed, and last of all what rows that were looked up add to theirs.
+    /// the first are still to be computed, and last of all what rows that were looked up add to theirs,
+    /// which have been [cleared](IndexedSlices::clear).
     pub fn gradients_in_turn<E: From<TchError> + From<Error>>(
         &self,
         pass: &Pass,
@@ -122,7 +129,6 @@ impl Model {
                 None => error,
             })?;
         }
-        slices.iter_mut().for_each(IndexedSlices::clear);
         for (look_up, gradient) in pass.look_ups.iter().zip(of_rows) {
             if let (Slot::Trainable(index), Some(gradient)) =
                 (self.variables.slot(look_up.handle), gradient)
