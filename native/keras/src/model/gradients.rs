@@ -81,18 +81,32 @@ impl Model {
             }
         }
         let mut reached: Vec<bool> = gradients.iter().map(Tensor::defined).collect();
+        self.add_rows(pass, of_rows, (out, slices), &mut reached)?;
+        Ok(reached)
+    }
+
+    /// Adds the gradients of rows that `pass` looked up to `out` and `slices`; `reached` learns of which
+    /// variables they are.
+    fn add_rows(
+        &self,
+        pass: &Pass,
+        of_rows: &[Tensor],
+        (out, slices): (&mut [f32], &mut [IndexedSlices]),
+        reached: &mut [bool],
+    ) -> Result<()> {
+        let variables = self.variables.trainable.variables();
         for (look_up, gradient) in pass.look_ups.iter().zip(of_rows) {
             let Slot::Trainable(index) = self.variables.slot(look_up.handle) else {
                 continue;
             };
             if gradient.defined() {
                 reached[index] = true;
-                let out = &mut out[store.variables()[index].span()];
+                let out = &mut out[variables[index].span()];
                 let slices = slices.iter_mut().find(|slices| slices.variable() == index);
                 look_up.add(gradient, out, slices)?;
             }
         }
-        Ok(reached)
+        Ok(())
     }
 
     /// As [`Self::gradients`] of a pass without exchanges, but hands each gradient, of the trainable
@@ -168,17 +182,7 @@ impl Model {
                 add_gradient(gradient, &mut out[variable.span()])?;
             }
         }
-        for (look_up, gradient) in pass.look_ups.iter().zip(of_rows) {
-            let Slot::Trainable(index) = self.variables.slot(look_up.handle) else {
-                continue;
-            };
-            if gradient.defined() {
-                reached[index] = true;
-                let out = &mut out[store.variables()[index].span()];
-                let slices = slices.iter_mut().find(|slices| slices.variable() == index);
-                look_up.add(gradient, out, slices)?;
-            }
-        }
+        self.add_rows(pass, of_rows, (out, slices), reached)?;
         Ok(of_leaves)
     }
 
