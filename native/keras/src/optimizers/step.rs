@@ -99,18 +99,11 @@ impl Optimizer {
         slices: &mut [IndexedSlices],
         reached: &[bool],
     ) -> Result<bool> {
-        let given = Given {
-            params,
-            grads,
-            slices,
-            reached,
-            factor: 1.0,
-        };
         let peers = Peers {
             replicas: Some(replicas),
             ..Peers::default()
         };
-        self.step(peers, given)
+        self.apply_among(peers, (params, grads), slices, reached, 1.0)
     }
 
     /// As [`Self::apply`], with gradients `factor` times those given. It saves a pass over them.
@@ -122,14 +115,7 @@ impl Optimizer {
         reached: &[bool],
         factor: f32,
     ) -> Result<bool> {
-        let given = Given {
-            params,
-            grads,
-            slices,
-            reached,
-            factor,
-        };
-        self.step(Peers::default(), given)
+        self.apply_among(Peers::default(), (params, grads), slices, reached, factor)
     }
 
     fn step(&mut self, mut peers: Peers<'_>, given: Given<'_>) -> Result<bool> {
