@@ -121,8 +121,9 @@ impl Optimizer {
         for slices in &mut *given.slices {
             let (variable, width) = (slices.variable(), slices.width().max(1));
             let state = &self.states[variable];
-            let cuts_rows = state.own.start % width != 0 || state.own.end % width != 0;
-            if !self.rests() || cuts_rows {
+            let is_border = |at: usize| at.is_multiple_of(width);
+            let has_whole_rows = is_border(state.own.start) && is_border(state.own.end);
+            if !self.rests() || !has_whole_rows {
                 slices.make_dense();
             }
             if !slices.is_dense() && given.reached[variable] {
