@@ -1,5 +1,6 @@
 //! Ranks that update weights of their own and meet every few steps.
 
+use crate::embeddings::embedded;
 use crate::exactness::{relative_difference, weights};
 use crate::passes::checkpoint_of;
 use crate::ranks::{
@@ -62,6 +63,22 @@ fn one_rank_trains_as_if_it_met_others_in_every_step() {
         (weights(folder.path()), result.rows)
     });
     assert_eq!(results[0], results[1]);
+}
+
+/// Half of what one has and half of what the other has is what both have, to the bit, also where a step
+/// changes looked-up rows only.
+#[test]
+fn ranks_with_the_same_rows_come_to_what_one_comes_to_alone() {
+    for optimizer in ["adagrad", "adam"] {
+        let more = json!({"shuffle": false, "optimizer": optimizer});
+        let (one, both) = ([partition(0, 320)], [partition(0, 320), partition(0, 320)]);
+        let digests = [&one[..], &both[..]].map(|partitions| {
+            let folder = tempfile::tempdir().unwrap();
+            let job = job(embedded(40_000), more.clone());
+            fit(&job, partitions, folder.path()).digest
+        });
+        assert_eq!(digests[0], digests[1], "{optimizer}");
+    }
 }
 
 /// Ranks that run dry wait for the others; `fit` compares what all ranks end with.
