@@ -8,6 +8,7 @@
 # make matrix  a small job with every version of Spark that is promised
 # make drill   ranks and executors killed, frozen, cut off and lied to, hundreds of times
 # make fuzz    damaged files and configs, for FLAMBEAU_FUZZ_SECONDS (300) each
+# make check-gpu  layers, fits and a benchmark on the machine's GPU; says what it skipped without one
 # make parity  every layer and operation with every option, against TensorFlow
 # See README.md. cargo and Maven decide what is out of date inside native/ and jvm/.
 
@@ -15,7 +16,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := build
 .DELETE_ON_ERROR:
-.PHONY: setup build mnist packages flights tfos servers pipeline search check test test-native test-jvm test-python fuzz parity matrix wheel bench bench-keras bench-feed bench-memory bench-steps bench-async bench-wide bench-collective simulate drill clean FORCE
+.PHONY: setup build mnist packages flights tfos servers pipeline search check test test-native test-jvm test-python fuzz parity matrix wheel bench bench-keras bench-feed bench-memory bench-steps bench-async bench-wide bench-gpu check-gpu bench-collective simulate drill clean FORCE
 
 # Where rustup puts cargo, for shells that have not read its profile.
 export PATH := $(PATH):$(HOME)/.cargo/bin
@@ -48,7 +49,7 @@ check: | setup
 	$(VENV)/ruff check $(PYTHON_FILES)
 	$(VENV)/ruff format --check $(PYTHON_FILES)
 	cd python && ../$(VENV)/mypy
-	$(VENV)/shellcheck .ci/run scripts/*.sh examples/*.sh examples/*/*.sh tests/bench/*.sh tests/bench/*/*.sh
+	$(VENV)/shellcheck .ci/run scripts/*.sh examples/*.sh examples/*/*.sh tests/bench/*.sh tests/bench/*/*.sh tests/device/*.sh
 
 test: test-native test-jvm test-python
 
@@ -119,6 +120,14 @@ bench-async: $(JAR)
 # Rows per second, bytes on the wire and memory of a click model with ten million embeddings.
 bench-wide: | setup
 	tests/bench/wide/run.sh
+
+# Training on the machine's GPU beside plain PyTorch.
+bench-gpu: | setup
+	tests/bench/gpu/run.sh
+
+# What a GPU can be checked for, and on a stand-in what needs none.
+check-gpu: | setup
+	tests/device/check.sh
 
 # Feeding rows and reading TFRecords beside Spark's and TensorFlow's own ways, on one core.
 bench-feed: $(JAR)

@@ -2,14 +2,16 @@
 
 use std::path::PathBuf;
 
-const SOURCES: [&str; 7] = [
+const SOURCES: [&str; 9] = [
     "src/backward.cpp",
     "src/convolution.cpp",
+    "src/device.cpp",
     "src/ffi.cpp",
     "src/gradient.cpp",
     "src/heap.cpp",
     "src/pooling.cpp",
     "src/products.cpp",
+    "src/upload.cpp",
 ];
 
 fn main() {

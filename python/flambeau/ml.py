@@ -42,6 +42,7 @@ class PredictSettings(TypedDict, total=False):
     predictionCol: str
     outputCol: str
     nullPolicy: str
+    device: str
     imageCols: Sequence[str]
     imageResize: str
     sequencePadding: str | Mapping[str, str]

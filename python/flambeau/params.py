@@ -51,6 +51,12 @@ class ModelParams(Params):
         "the row out",
         TypeConverters.toString,
     )
+    device: Param[str] = Param(
+        Params._dummy(),
+        "device",
+        "where tasks compute: 'auto' (a GPU if there is one), 'cpu', 'cuda', or 'cuda:N'",
+        TypeConverters.toString,
+    )
     imageCols: Param[list[str]] = Param(
         Params._dummy(),
         "imageCols",

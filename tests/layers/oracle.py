@@ -93,8 +93,9 @@ def build_forward() -> None:
 
 
 def run_forward(folder: Path, *arguments: str) -> None:
-    """Run the example on every case below a folder."""
-    environment = os.environ | {"LD_LIBRARY_PATH": str(ROOT / "build" / "libtorch" / "lib")}
+    """Run the example on every case below a folder, on the device that FLAMBEAU_DEVICE names."""
+    libtorch = os.environ.get("FLAMBEAU_LIBTORCH", ROOT / "build" / "libtorch" / "lib")
+    environment = os.environ | {"LD_LIBRARY_PATH": str(libtorch)}
     command = [FORWARD, folder, *arguments]
     done = subprocess.run(
         command, env=environment, capture_output=True, text=True, timeout=900, check=False

@@ -53,7 +53,9 @@ fn exception_class(error: &Error) -> &'static JNIStr {
 
 fn train_exception_class(error: &TrainError) -> &'static JNIStr {
     match error {
-        TrainError::Config(_) | TrainError::Keras(_) => jni_str!("io/flambeau/ConfigException"),
+        TrainError::Config(_) | TrainError::Keras(_) | TrainError::NoGpu(_) => {
+            jni_str!("io/flambeau/ConfigException")
+        }
         TrainError::Data(_) => jni_str!("io/flambeau/DataException"),
         TrainError::Numeric { .. } | TrainError::NotFinite { .. } => {
             jni_str!("io/flambeau/NumericException")

@@ -7,7 +7,8 @@
 //! training outputs `training/0`, .. with `mask/0`, .. where they have masks, the added losses
 //! `losses`, the gradients of `sum(y * g) + losses` as `gradient/PATH` and, for floating-point
 //! inputs, `input/0`, .., the variables after the updates as `updated/PATH`; and `exported.keras`,
-//! `exported.json`. A case that fails leaves its message in `error.txt` instead.
+//! `exported.json`. A case that fails leaves its message in `error.txt` instead. Models run on the
+//! device that FLAMBEAU_DEVICE names, `cpu` or `cuda`.
 
 use std::collections::HashMap;
 use std::error::Error;
@@ -16,7 +17,7 @@ use std::path::Path;
 use flambeau_keras::{Inference, Model, Pass, Rng, Strings, Value};
 use rand_core::SeedableRng;
 use serde::Deserialize;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 type Failure = Box<dyn Error>;
 type Named = Vec<(String, Tensor)>;
@@ -73,6 +74,7 @@ fn run(case: &Path, seed: Option<u64>) -> Result<(), Failure> {
         if weights.exists() {
             load(&mut model, &Tensor::read_safetensors(&weights)?)?;
         }
+        model.to_device(device()?)?;
         Ok(model)
     };
     let mut model = read()?;
@@ -89,7 +91,7 @@ fn run(case: &Path, seed: Option<u64>) -> Result<(), Failure> {
     train(&mut model, &given, &inputs, &mut outputs)?;
     let outputs: Vec<_> = outputs
         .into_iter()
-        .map(|(name, tensor)| Ok((name, tensor.f_contiguous()?)))
+        .map(|(name, tensor)| Ok((name, tensor.f_to_device(Device::Cpu)?.f_contiguous()?)))
         .collect::<Result<_, Failure>>()?;
     Tensor::write_safetensors(&outputs, case.join("outputs.safetensors"))?;
     std::fs::write(case.join("exported.keras"), model.to_archive(None, None)?)?;
@@ -104,9 +106,11 @@ fn train(
     inputs: &[Value],
     outputs: &mut Named,
 ) -> Result<(), Failure> {
+    let device = model.device();
     let leaves = inputs.iter().map(|value| match value.y() {
         Ok(x) if x.is_floating_point() => {
-            let leaf = x.f_detach()?.f_set_requires_grad(true)?;
+            let leaf = x.f_detach()?.f_to_device(device)?;
+            let leaf = leaf.f_set_requires_grad(true)?;
             Ok((Value::new(leaf.shallow_clone()), Some(leaf)))
         }
         _ => Ok((value.clone(), None)),
@@ -115,7 +119,7 @@ fn train(
     let values: Vec<Value> = leaves.iter().map(|(value, _)| value.clone()).collect();
     let mut pass = Pass::training(Rng::seed_from_u64(0));
     let results = model.forward(&values, &mut pass)?;
-    let mut loss = Tensor::f_zeros([], (Kind::Float, tch::Device::Cpu))?;
+    let mut loss = Tensor::f_zeros([], (Kind::Float, device))?;
     for (at, result) in results.iter().enumerate() {
         let y = result.y()?;
         outputs.push((format!("training/{at}"), y.f_detach()?));
@@ -123,11 +127,11 @@ fn train(
             outputs.push((format!("mask/{at}"), mask.shallow_clone()));
         }
         if y.is_floating_point() {
-            let g = find(given, &format!("g/{at}"))?;
-            loss = loss.f_add(&y.f_to_kind(Kind::Float)?.f_mul(g)?.f_sum(Kind::Float)?)?;
+            let g = find(given, &format!("g/{at}"))?.f_to_device(device)?;
+            loss = loss.f_add(&y.f_to_kind(Kind::Float)?.f_mul(&g)?.f_sum(Kind::Float)?)?;
         }
     }
-    let mut losses = Tensor::f_zeros([], (Kind::Float, tch::Device::Cpu))?;
+    let mut losses = Tensor::f_zeros([], (Kind::Float, device))?;
     for added in &pass.losses {
         losses = losses.f_add(added)?;
     }
@@ -176,6 +180,17 @@ fn train(
         }
     }
     Ok(())
+}
+
+/// Where models run.
+fn device() -> Result<Device, Failure> {
+    match std::env::var("FLAMBEAU_DEVICE").as_deref() {
+        Ok("cuda") => {
+            flambeau_libtorch::gpus()?;
+            Ok(Device::Cuda(0))
+        }
+        _ => Ok(Device::Cpu),
+    }
 }
 
 fn find<'a>(tensors: &'a Named, name: &str) -> Result<&'a Tensor, Failure> {

@@ -149,14 +149,15 @@ impl Inputs<'_> {
                 gradients.extend(self.values(&format!("gradient/{step}/{variable}"))?);
             }
             let reached = case.reached.get(at).unwrap_or(&all);
-            let params = store.as_mut_slice();
-            optimizer.apply_scaled(params, &mut gradients, &mut [], reached, case.factor)?;
+            store.change(|params| {
+                optimizer.apply_scaled(params, &mut gradients, &mut [], reached, case.factor)
+            })??;
             if case.record.contains(step) {
                 results.extend(tensors(&store, &format!("{index}/{step}")));
                 results.extend(state(&optimizer, &format!("{index}/{step}"))?);
             }
         }
-        optimizer.finalize(store.as_mut_slice())?;
+        store.change(|params| optimizer.finalize(params))??;
         results.extend(tensors(&store, &format!("{index}/final")));
         Ok((results, optimizer.config()))
     }

@@ -3,7 +3,8 @@
 //! The folder is one that `tests/bench/keras/prepare.py` wrote: `model.keras`, `data.safetensors`
 //! with `x` and `y`, `settings.json` with the loss, the rows of a step and what is timed. A step is
 //! gathering a batch, forward, loss, gradients and Adam. The last line is JSON: rows a second and
-//! the peak memory in MB. Pin it to a core (`taskset -c 0`, `OMP_NUM_THREADS=1`) to compare it.
+//! the peak memory in MB. Pin it to a core (`taskset -c 0`, `OMP_NUM_THREADS=1`) to compare it. It runs
+//! on the device that FLAMBEAU_DEVICE names, `cpu` or `cuda`.
 
 use std::error::Error;
 use std::path::Path;
@@ -14,7 +15,7 @@ use flambeau_keras::optimizers::Optimizer;
 use flambeau_keras::{IndexedSlices, Inference, Model, Pass, Rng, Value as Input};
 use rand_core::SeedableRng;
 use serde_json::{Value, json};
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 type Failure = Box<dyn Error>;
 
@@ -27,7 +28,11 @@ struct Case {
 
 impl Case {
     fn read(folder: &Path) -> Result<Self, Failure> {
-        let (model, _) = Model::from_bytes(&std::fs::read(folder.join("model.keras"))?)?;
+        let (mut model, _) = Model::from_bytes(&std::fs::read(folder.join("model.keras"))?)?;
+        if std::env::var("FLAMBEAU_DEVICE").as_deref() == Ok("cuda") {
+            flambeau_libtorch::gpus()?;
+            model.to_device(Device::Cuda(0))?;
+        }
         let tensors = Tensor::read_safetensors(folder.join("data.safetensors"))?;
         let tensor = |name: &str| {
             let found = tensors.iter().find(|(key, _)| key == name);
@@ -47,26 +52,28 @@ impl Case {
 
     /// Trains `steps` steps; gives the rows trained.
     fn fit(&mut self, trainer: &mut Trainer, steps: i64) -> Result<i64, Failure> {
-        let batch = self.number("batch");
-        let order = Tensor::f_randperm(steps * batch, (Kind::Int64, tch::Device::Cpu))?;
+        let (batch, device) = (self.number("batch"), self.model.device());
+        let order = Tensor::f_randperm(steps * batch, (Kind::Int64, Device::Cpu))?;
         for step in 0..steps {
             let rows = order.f_narrow(0, step * batch, batch)?;
             let (x, y) = (
                 self.x.f_index_select(0, &rows)?,
-                self.y.f_index_select(0, &rows)?,
+                self.y.f_index_select(0, &rows)?.f_to_device(device)?,
             );
             let mut pass = Pass::training(Rng::seed_from_u64(step.unsigned_abs()));
             let outputs = self.model.forward(&[Input::new(x)], &mut pass)?;
             let sums = trainer.loss.sums(&y, &outputs[0], None)?;
             let outcome = trainer.loss.outcome(&Vec::try_from(sums.f_detach()?)?);
-            let minimised = sums.f_mul(&Tensor::f_from_slice(&outcome.slopes)?)?;
-            let minimised = minimised.f_sum(Kind::Double)?;
+            let slopes = Tensor::f_from_slice(&outcome.slopes)?.f_to_device(device)?;
+            let minimised = sums.f_mul(&slopes)?;
+            let scale = f64::from(trainer.optimizer.loss_scale());
+            let minimised = minimised.f_sum(Kind::Double)?.f_mul_scalar(scale)?;
             let (gradients, slices) = (&mut trainer.gradients, &mut trainer.slices);
             let reached = self.model.gradients(&pass, &minimised, gradients, slices)?;
-            let params = self.model.trainable_mut().as_mut_slice();
-            trainer
-                .optimizer
-                .apply(params, gradients, slices, &reached)?;
+            let optimizer = &mut trainer.optimizer;
+            self.model
+                .trainable_mut()
+                .change(|params| optimizer.apply(params, gradients, slices, &reached))??;
             self.model.apply_updates(&pass.updates)?;
         }
         Ok(steps * batch)
@@ -103,7 +110,10 @@ fn run() -> Result<String, Failure> {
     };
     let mut case = Case::read(Path::new(folder))?;
     let (rows, elapsed) = if mode == "fit" {
-        let optimizer = Optimizer::from_config(&json!("adam"), case.model.trainable())?;
+        let mut optimizer = Optimizer::from_config(&json!("adam"), case.model.trainable())?;
+        if case.model.trains_in_float16() {
+            optimizer = optimizer.scaling_loss();
+        }
         let mut trainer = Trainer {
             loss: Loss::from_config(&case.settings["loss"])?,
             gradients: vec![0.0; case.model.trainable().len()],

@@ -1,7 +1,7 @@
 //! A model made ready to predict: what follows a convolution is part of it, and kernels lie as
 //! oneDNN wants them. It has the model's numbers up to rounding.
 
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use crate::context::Pass;
 use crate::error::Result;
@@ -12,6 +12,8 @@ use crate::value::Value;
 /// Bytes that the largest value of a part of a prediction may take: few enough for the results to
 /// stay in the cache.
 const MICRO_BATCH_BYTES: i64 = 4 << 20;
+/// The same on a GPU: enough to keep it busy.
+const MICRO_BATCH_BYTES_OF_GPU: i64 = 256 << 20;
 
 /// Rows that a part of a prediction has at least, for which kernels are read once, and at most.
 const MICRO_BATCH_ROWS: [i64; 2] = [4, 1024];
@@ -25,13 +27,20 @@ pub struct Inference {
 }
 
 impl Inference {
-    /// Makes a model ready. Its kernels are kept twice: as they are, and laid out for speed.
+    /// Makes a model ready. On the CPU its kernels are kept twice: as they are, and laid out for speed.
     ///
     /// # Errors
     /// There is not enough memory.
     pub fn new(mut model: Model) -> Result<Self> {
-        model.fuse()?;
-        let micro_batch = micro_batch(model.value_specs());
+        let bytes = match model.device() {
+            Device::Cpu => {
+                model.fuse()?;
+                MICRO_BATCH_BYTES
+            }
+            // What is fused is oneDNN's.
+            _ => MICRO_BATCH_BYTES_OF_GPU,
+        };
+        let micro_batch = micro_batch(model.value_specs(), bytes);
         Ok(Self { model, micro_batch })
     }
 
@@ -71,8 +80,8 @@ impl Inference {
     }
 }
 
-/// Rows whose values stay in the cache, by the largest of them.
-fn micro_batch(values: &[Spec]) -> i64 {
+/// Rows of whose values the largest takes no more than `most_bytes`.
+fn micro_batch(values: &[Spec], most_bytes: i64) -> i64 {
     let bytes = |spec: &Spec| {
         let width = spec.dtype.kind().map_or(8, Kind::elt_size_in_bytes);
         let elements = spec.row_elements()?;
@@ -80,7 +89,7 @@ fn micro_batch(values: &[Spec]) -> i64 {
     };
     let largest = values.iter().filter_map(bytes).max();
     let [least, most] = MICRO_BATCH_ROWS;
-    (MICRO_BATCH_BYTES / largest.unwrap_or(1).max(1)).clamp(least, most)
+    (most_bytes / largest.unwrap_or(1).max(1)).clamp(least, most)
 }
 
 #[cfg(test)]

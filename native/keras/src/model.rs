@@ -151,6 +151,20 @@ impl Model {
         Ok(())
     }
 
+    /// Has passes run on `device`, which inputs are brought to. Values of variables stay at hand where
+    /// they are, too.
+    ///
+    /// # Errors
+    /// The device fails, or has too little memory.
+    pub fn to_device(&mut self, device: Device) -> Result<()> {
+        self.variables.to_device(device)
+    }
+
+    /// Where passes run.
+    pub fn device(&self) -> Device {
+        self.variables.device()
+    }
+
     /// The place in a tensor group that the model was built for.
     pub fn tensor_part(&self) -> TensorPart {
         self.tensor
@@ -311,7 +325,7 @@ impl Model {
             size[0] = rows;
             match spec.dtype {
                 DType::Tensor(kind) => {
-                    let zeros = Tensor::f_zeros(size, (kind, Device::Cpu))?;
+                    let zeros = Tensor::f_zeros(size, (kind, self.device()))?;
                     let begins = !self.takes_inputs && is_float(kind);
                     Ok(Value::new(zeros.f_set_requires_grad(begins)?))
                 }
@@ -416,6 +430,14 @@ impl Model {
         Some(&self.variables.variable(Handle(at)).path)
     }
 
+    /// Whether layers whose variables gradients change compute in float16, as Keras's `mixed_float16`
+    /// has it: their gradients underflow unless the loss is scaled.
+    pub fn trains_in_float16(&self) -> bool {
+        let declared = self.declared.iter();
+        let mut learning = declared.filter(|declared| declared.trainable && !declared.frozen);
+        learning.any(|declared| declared.compute.kind() == Some(Kind::Half))
+    }
+
     /// Brings trainable variables that have a constraint back to it, as Keras does after a step.
     pub fn constrain(&mut self) -> Result<()> {
         for (at, declared) in self.declared.iter().enumerate() {
@@ -474,7 +496,8 @@ impl Model {
         let values = values.iter().zip(&self.inputs);
         values
             .map(|(value, input)| {
-                let value = self.shaped(value, input)?;
+                // Bytes of pixels are few; as numbers they are not.
+                let value = self.shaped(value, input)?.to_device(self.device())?;
                 convert(value, input.spec.dtype)
             })
             .collect()

@@ -47,7 +47,6 @@ pub(crate) fn fetch(rows: &dyn Rows, variable: usize, ids: &Tensor) -> Result<Op
         .filter_map(|place| i64::try_from(place).ok())
         .collect();
     let places = Tensor::f_from_slice(&places)?.f_view(ids.size().as_slice())?;
-    Ok(Some(Tensor::f_embedding(
-        &matrix, &places, -1, false, false,
-    )?))
+    let rows = Tensor::f_embedding(&matrix, &places, -1, false, false)?;
+    Ok(Some(rows.f_to_device(ids.device())?))
 }

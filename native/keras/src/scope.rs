@@ -35,6 +35,8 @@ pub(crate) struct Declared {
     /// What this rank of a tensor group has of it, if not all.
     pub(crate) held: Option<Held>,
     pub(crate) kind: Kind,
+    /// What its layer computes in.
+    pub(crate) compute: DType,
     pub(crate) initializer: Initializer,
     /// Whether gradients can change it.
     pub(crate) trainable: bool,
@@ -302,6 +304,7 @@ impl<'a> Scope<'a> {
             shape: shape.to_vec(),
             held: None,
             kind: Kind::Float,
+            compute: self.policy.compute,
             initializer,
             trainable,
             frozen: !place.trainable,

@@ -202,9 +202,10 @@ impl Group {
 
     fn sum(&self, x: &Tensor) -> Result<Tensor> {
         let mut values = Flat::zeros(x.numel())?;
-        write_gradient(x, values.as_mut_slice())?;
-        let summed = lock(&self.ranks).sum(values.as_mut_slice());
-        summed.map_err(Error::Group)?;
+        values.change(0..x.numel(), |values| {
+            write_gradient(x, values)?;
+            lock(&self.ranks).sum(values).map_err(Error::Group)
+        })??;
         like(x, &values.view(0, &x.size())?)
     }
 
@@ -212,9 +213,10 @@ impl Group {
         let len = x.numel();
         let mut values = Flat::zeros(len * part.count)?;
         let own = len * part.index..len * (part.index + 1);
-        write_gradient(x, &mut values.as_mut_slice()[own])?;
-        let gathered = lock(&self.ranks).gather(values.as_mut_slice());
-        gathered.map_err(Error::Group)?;
+        values.change(0..len * part.count, |values| {
+            write_gradient(x, &mut values[own])?;
+            lock(&self.ranks).gather(values).map_err(Error::Group)
+        })??;
         let mut size = x.size();
         let parts = values.view(0, &[&[part.ranks()], size.as_slice()].concat())?;
         if let Some(size) = size.get_mut(axis) {

@@ -5,7 +5,8 @@ use std::cell::OnceCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use tch::{Kind, Tensor};
+use flambeau_libtorch::Uploads;
+use tch::{Device, Kind, Tensor};
 
 use crate::activations::Activation;
 use crate::dtype::DType;
@@ -106,6 +107,26 @@ impl Value {
         match &self.data {
             Data::Pending { activation, .. } => Some(*activation),
             _ => None,
+        }
+    }
+
+    /// The value on `device`, where passes run. Strings stay where they are.
+    pub(crate) fn to_device(&self, device: Device) -> Result<Self> {
+        if matches!(self.data, Data::Strings(_)) {
+            return Ok(self.clone());
+        }
+        let mask = self.mask().map(|mask| mask.f_to_device(device));
+        Ok(Self::new(self.y()?.f_to_device(device)?).with_mask(mask.transpose()?))
+    }
+
+    /// The value with a copy of its tensor on a GPU, which is begun; strings stay where they are.
+    ///
+    /// # Errors
+    /// Those of the copy.
+    pub fn upload(&self, uploads: &Uploads) -> Result<Self> {
+        match &self.data {
+            Data::Strings(_) => Ok(self.clone()),
+            _ => Ok(Self::new(uploads.start(self.y()?)?)),
         }
     }
 

@@ -56,6 +56,7 @@ impl Variable {
 #[derive(Debug)]
 pub struct VariableStore {
     variables: Vec<Variable>,
+    trainable: bool,
     tensors: Vec<Tensor>,
     flat: Flat,
 }
@@ -69,19 +70,30 @@ impl VariableStore {
             variable.offset = len;
             len = len.saturating_add(variable.len());
         }
-        let flat = Flat::zeros(len)?;
-        let tensors = variables
-            .iter()
-            .map(|variable| {
-                let view = flat.view(variable.offset, &variable.shape)?;
-                Ok(view.f_set_requires_grad(trainable)?)
-            })
-            .collect::<Result<_>>()?;
-        Ok(Self {
+        let mut store = Self {
+            flat: Flat::zeros(len)?,
+            tensors: Vec::new(),
             variables,
-            tensors,
-            flat,
-        })
+            trainable,
+        };
+        store.view()?;
+        Ok(store)
+    }
+
+    /// Makes the shaped views anew.
+    fn view(&mut self) -> Result<()> {
+        let view = |variable: &Variable| {
+            let view = self.flat.view(variable.offset, &variable.shape)?;
+            Ok(view.f_set_requires_grad(self.trainable)?)
+        };
+        self.tensors = self.variables.iter().map(view).collect::<Result<_>>()?;
+        Ok(())
+    }
+
+    /// Has libtorch compute with the variables on `device`.
+    pub(crate) fn to_device(&mut self, device: Device) -> Result<()> {
+        self.flat.to_device(device)?;
+        self.view()
     }
 
     /// The variables, in Keras's order.
@@ -100,18 +112,27 @@ impl VariableStore {
     }
 
     /// All values, variable after variable, each in row-major order.
-    pub fn as_slice(&self) -> &[f32] {
+    ///
+    /// # Errors
+    /// They are on a GPU, which fails.
+    pub fn as_slice(&self) -> Result<&[f32]> {
         self.flat.as_slice()
     }
 
-    /// All values, to be changed between two passes (never between forward and backward).
-    pub fn as_mut_slice(&mut self) -> &mut [f32] {
-        self.flat.as_mut_slice()
+    /// Has `change` change all values between two passes (never between forward and backward).
+    ///
+    /// # Errors
+    /// They are on a GPU, which fails.
+    pub fn change<T>(&mut self, change: impl FnOnce(&mut [f32]) -> T) -> Result<T> {
+        self.flat.change(0..self.len(), change)
     }
 
     /// The values of variable `index`, row-major.
-    pub fn values(&self, index: usize) -> &[f32] {
-        &self.as_slice()[self.variables[index].span()]
+    ///
+    /// # Errors
+    /// They are on a GPU, which fails.
+    pub fn values(&self, index: usize) -> Result<&[f32]> {
+        Ok(&self.as_slice()?[self.variables[index].span()])
     }
 
     /// Replaces the values of variable `index`; an error if the count differs.
@@ -125,8 +146,7 @@ impl VariableStore {
             });
         }
         let span = variable.span();
-        self.as_mut_slice()[span].copy_from_slice(values);
-        Ok(())
+        self.flat.change(span, |own| own.copy_from_slice(values))
     }
 
     /// Each variable's place in the slice.
@@ -136,7 +156,7 @@ impl VariableStore {
 
     /// Number of elements over all variables.
     pub fn len(&self) -> usize {
-        self.as_slice().len()
+        self.variables.last().map_or(0, |last| last.span().end)
     }
 
     /// Whether there is no element.
@@ -172,6 +192,7 @@ pub struct Variables {
     elsewhere: Vec<Variable>,
     /// In the place of what is elsewhere.
     nothing: Tensor,
+    device: Device,
 }
 
 /// A variable to be allocated.
@@ -222,7 +243,24 @@ impl Variables {
             others,
             elsewhere: absent,
             nothing: Tensor::new(),
+            device: Device::Cpu,
         })
+    }
+
+    /// Has libtorch compute with all of them on `device`.
+    pub(crate) fn to_device(&mut self, device: Device) -> Result<()> {
+        self.trainable.to_device(device)?;
+        self.fixed.to_device(device)?;
+        for (_, tensor) in &mut self.others {
+            *tensor = tensor.f_to_device(device)?;
+        }
+        self.device = device;
+        Ok(())
+    }
+
+    /// Where libtorch computes with them.
+    pub fn device(&self) -> Device {
+        self.device
     }
 
     /// Where the variable is kept.
@@ -283,20 +321,16 @@ impl Variables {
         }
         let _guard = tch::no_grad_guard();
         let span = variable.span();
-        let len = span.len();
-        let slice = match self.slot(handle) {
-            Slot::Trainable(_) => &mut self.trainable.as_mut_slice()[span],
-            Slot::Fixed(_) => &mut self.fixed.as_mut_slice()[span],
+        match self.slot(handle) {
+            Slot::Trainable(_) => self.trainable.flat.set(span, value),
+            Slot::Fixed(_) => self.fixed.flat.set(span, value),
             Slot::Other(index) => {
                 let tensor = &mut self.others[index].1;
                 let value = value.f_reshape(tensor.size().as_slice())?;
                 tensor.f_copy_(&value)?;
-                return Ok(());
+                Ok(())
             }
-            Slot::Elsewhere(_) => return Ok(()),
-        };
-        let value = value.f_to_kind(Kind::Float)?.f_contiguous()?;
-        value.f_copy_data(slice, len)?;
-        Ok(())
+            Slot::Elsewhere(_) => Ok(()),
+        }
     }
 }

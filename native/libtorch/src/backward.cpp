@@ -3,6 +3,7 @@
 #include <ATen/core/Tensor.h>
 #include <torch/csrc/autograd/autograd.h>
 
+#include <mutex>
 #include <stdexcept>
 #include <vector>
 
@@ -31,17 +32,20 @@ class Hooks {
 }  // namespace
 
 // Calls ready(context, i, gradient) with the gradient of the scalar `loss` by each of `count` leaves
-// i that it depends on, in the order in which they are known; ends if that gives false. Returns 0, or
+// i that it depends on, in the order in which they are known, one call at a time, in this thread or in
+// that of the leaf's device; ends if that gives false. Returns 0, or
 // leaves a message in *error: see ffi.h.
 extern "C" void flambeau_backward(const Tensor* loss, const Tensor* const* leaves, size_t count,
                                   bool (*ready)(void*, size_t, const Tensor*), void* context,
                                   char** error) noexcept {
   delete guarded(error, [&] {
     Hooks hooks;
+    std::mutex calls;
     std::vector<Tensor> inputs;
     for (size_t i = 0; i < count; ++i) {
       inputs.push_back(*leaves[i]);
-      hooks.add(*leaves[i], [=](const Tensor& gradient) {
+      hooks.add(*leaves[i], [=, &calls](const Tensor& gradient) {
+        std::lock_guard<std::mutex> one(calls);
         if (!ready(context, i, &gradient)) throw std::runtime_error("stopped");
       });
     }

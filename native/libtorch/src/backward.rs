@@ -23,20 +23,21 @@ unsafe extern "C" {
 
 /// What the pass calls, and how that went.
 struct Caller<'a, E> {
-    ready: &'a mut dyn FnMut(usize, &Tensor) -> std::result::Result<(), E>,
+    ready: &'a mut (dyn FnMut(usize, &Tensor) -> std::result::Result<(), E> + Send),
     failed: Option<E>,
     panicked: Option<Box<dyn Any + Send>>,
 }
 
 /// Calls `ready` with the gradient of the scalar `loss` by each of `leaves` that it depends on, by
-/// its index, as soon as it is whole: while those of layers before it are still to come.
+/// its index, as soon as it is whole: while those of layers before it are still to come. Gradients on a
+/// GPU are handed over in a thread of libtorch's, while this one waits.
 ///
 /// # Errors
 /// Those of `ready`, with which the pass ends, and those of libtorch.
-pub fn backward<E: From<TchError>>(
+pub fn backward<E: From<TchError> + Send>(
     loss: &Tensor,
     leaves: &[&Tensor],
-    ready: &mut dyn FnMut(usize, &Tensor) -> std::result::Result<(), E>,
+    ready: &mut (dyn FnMut(usize, &Tensor) -> std::result::Result<(), E> + Send),
 ) -> std::result::Result<(), E> {
     let pointers: Vec<RawTensor> = leaves.iter().map(|leaf| pointer(leaf)).collect();
     let mut caller = Caller {
@@ -47,7 +48,8 @@ pub fn backward<E: From<TchError>>(
     let context: *mut Caller<'_, E> = &raw mut caller;
     let passed: Result<()> = done(|error| {
         // SAFETY: the tensors live until the call returns, and `context` is what `call::<E>` takes,
-        // which is called within this call only, one call at a time.
+        // which is called within this call only, one call at a time, in whatever thread: all of it can
+        // be sent to another.
         unsafe {
             flambeau_backward(
                 pointer(loss),
@@ -71,7 +73,7 @@ pub fn backward<E: From<TchError>>(
 /// No panic may cross C++: it goes on behind it.
 extern "C" fn call<E>(context: *mut c_void, index: usize, gradient: RawTensor) -> bool {
     // SAFETY: `context` is the caller that `backward` has lent for the time of the pass; nobody else
-    // uses it meanwhile.
+    // uses it meanwhile, also where this is another thread.
     let caller = unsafe { &mut *context.cast::<Caller<'_, E>>() };
     let called = catch_unwind(AssertUnwindSafe(|| {
         // SAFETY: a tensor of the pass, alive during this call; the clone is one of its own.

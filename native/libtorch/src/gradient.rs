@@ -26,8 +26,8 @@ unsafe extern "C" {
 type Backward = Box<dyn FnMut(&Tensor) -> Option<Tensor> + Send>;
 
 /// The values of `y` as a function of `x`: `backward` makes the gradient by `x`, of its shape, of
-/// that by the result. It is called in the thread of the backward pass, for values on the CPU that
-/// which asked for it; if it gives `None` or panics, the pass ends with an error.
+/// that by the result. It is called in the thread of the backward pass: for values on the CPU that
+/// which asked for it, for those on a GPU one of libtorch's; if it gives `None` or panics, the pass ends with an error.
 ///
 /// # Errors
 /// Memory runs out.

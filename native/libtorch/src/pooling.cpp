@@ -67,9 +67,11 @@ struct MaxPool3d : torch::autograd::Function<MaxPool3d> {
 
   static torch::autograd::variable_list backward(AutogradContext* context,
                                                  torch::autograd::variable_list slopes) {
+    // A GPU has no kernel for it: its tensors go by way of the host.
     auto saved = context->get_saved_variables();
-    auto x = channels_last(saved[0]), y = channels_last(saved[1]);
-    auto slope = channels_last(slopes[0]);
+    const auto device = saved[0].device();
+    auto x = channels_last(saved[0].cpu()), y = channels_last(saved[1].cpu());
+    auto slope = channels_last(slopes[0].cpu());
     auto gradient = at::zeros_like(x);
     auto numbers = [&](const char* name) { return context->saved_data[name].toIntVector(); };
     auto size = numbers("size"), strides = numbers("strides"), padding = numbers("padding");
@@ -86,7 +88,7 @@ struct MaxPool3d : torch::autograd::Function<MaxPool3d> {
         }
       });
     });
-    return {gradient.permute({0, 4, 1, 2, 3}), Tensor(), Tensor(), Tensor()};
+    return {gradient.to(device).permute({0, 4, 1, 2, 3}), Tensor(), Tensor(), Tensor()};
   }
 };
 

@@ -158,7 +158,7 @@ impl Artifacts {
         self.writer.finish()?;
         Ok(FitResult {
             model: Some(self.folder.path().join(EXPORT)),
-            ..result(model, state)
+            ..result(model, state)?
         })
     }
 
@@ -213,32 +213,33 @@ impl Artifacts {
 }
 
 /// What any rank can say of a finished fit.
-pub(crate) fn result(model: &Model, state: &State) -> FitResult {
-    FitResult {
+///
+/// # Errors
+/// [`Error::Keras`], if the weights are on a GPU that fails.
+pub(crate) fn result(model: &Model, state: &State) -> Result<FitResult, Error> {
+    Ok(FitResult {
         history: History::clone(&state.history),
         epochs: state.epochs,
         steps: state.step,
         rows: state.rows.clone(),
         model: None,
         staleness: BTreeMap::new(),
-        digest: digest(model),
-    }
+        digest: digest(model)?,
+    })
 }
 
 /// SHA-256 over all variables as little-endian f32, hexadecimal.
-fn digest(model: &Model) -> String {
+fn digest(model: &Model) -> Result<String, Error> {
     use sha2::{Digest, Sha256};
     let mut hash = Sha256::new();
     let mut bytes = Vec::new();
     for store in [model.trainable(), model.non_trainable()] {
-        for values in store.as_slice().chunks(4096) {
+        for values in store.as_slice()?.chunks(4096) {
             bytes.clear();
             bytes.extend(values.iter().flat_map(|value| value.to_le_bytes()));
             hash.update(&bytes);
         }
     }
-    hash.finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    let digest = hash.finalize();
+    Ok(digest.iter().map(|byte| format!("{byte:02x}")).collect())
 }

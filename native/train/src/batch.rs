@@ -4,7 +4,8 @@ use crate::block::{Block, Part, Values};
 use crate::dataset::{Dataset, Row, RowRef, gather, too_large};
 use crate::error::Error;
 use flambeau_keras::{Strings, Value};
-use tch::Tensor;
+use flambeau_libtorch::Uploads;
+use tch::{Device, Tensor};
 
 /// The tensors of one step on one rank.
 #[derive(Debug)]
@@ -30,6 +31,54 @@ impl Batch {
             labels: self.labels.iter().map(share).collect(),
             weights: share(&self.weights),
         }
+    }
+
+    /// Begins to copy all of it to a GPU.
+    ///
+    /// # Errors
+    /// [`Error::Torch`], [`Error::Keras`].
+    pub(crate) fn upload(&self, uploads: &Uploads) -> Result<Self, Error> {
+        let copied = |tensor: &Option<Tensor>| {
+            let tensor = tensor.as_ref();
+            tensor.map(|tensor| uploads.start(tensor)).transpose()
+        };
+        let inputs = self.inputs.iter().map(|input| input.upload(uploads));
+        Ok(Self {
+            rows: self.rows,
+            inputs: inputs.collect::<Result<_, _>>()?,
+            labels: self.labels.iter().map(copied).collect::<Result<_, _>>()?,
+            weights: copied(&self.weights)?,
+        })
+    }
+
+    /// Has what is computed next wait until all of it is copied.
+    ///
+    /// # Errors
+    /// [`Error::Torch`].
+    pub(crate) fn arrive(&self, uploads: &Uploads) -> Result<(), Error> {
+        let inputs = self.inputs.iter().filter_map(|input| input.y().ok());
+        let others = self.labels.iter().chain([&self.weights]).flatten();
+        for copy in inputs.chain(others) {
+            uploads.arrive(copy)?;
+        }
+        Ok(())
+    }
+
+    /// The same rows with labels and weights on `device`; a model takes its inputs there by itself.
+    ///
+    /// # Errors
+    /// [`Error::Torch`].
+    pub(crate) fn to_device(&self, device: Device) -> Result<Self, Error> {
+        let moved = |tensor: &Option<Tensor>| {
+            let tensor = tensor.as_ref();
+            tensor.map(|tensor| tensor.f_to_device(device)).transpose()
+        };
+        Ok(Self {
+            rows: self.rows,
+            inputs: self.inputs.clone(),
+            labels: self.labels.iter().map(moved).collect::<Result<_, _>>()?,
+            weights: moved(&self.weights)?,
+        })
     }
 
     /// Rows `start..start + count`.

@@ -10,8 +10,10 @@ use crate::dataset::{Cursor, Dataset, RowRef};
 use crate::error::Error;
 use crate::fit::Intake;
 use crate::session::panic_message;
+use flambeau_libtorch::Uploads;
 use std::borrow::Cow;
 use std::time::{Duration, Instant};
+use tch::Device;
 
 /// How long a rank that is not where the others are waits for rows before it meets them again.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -28,6 +30,8 @@ pub struct Batches<'a> {
     /// The pass that `ahead` is of.
     pass: Option<usize>,
     ahead: Option<Batch>,
+    /// The way to the GPU that batches are for, if they are.
+    uploads: Option<Uploads>,
 }
 
 impl<'a> Batches<'a> {
@@ -39,7 +43,17 @@ impl<'a> Batches<'a> {
             shape,
             pass: None,
             ahead: None,
+            uploads: None,
         }
+    }
+
+    /// Copies each batch to `device` while the one before it trains.
+    ///
+    /// # Errors
+    /// [`Error::Torch`].
+    pub fn to_device(self, device: Device) -> Result<Self, Error> {
+        let uploads = Uploads::to(device)?;
+        Ok(Self { uploads, ..self })
     }
 
     /// Gives up if the caller has cancelled or another rank has failed.
@@ -87,7 +101,7 @@ impl<'a> Batches<'a> {
         }
         self.pass = Some(pass);
         let drawn = self.dataset.draw(self.intake)?;
-        self.ahead = self.shape.gather(&self.dataset, &drawn)?;
+        self.ahead = self.gather(&drawn)?;
         self.dataset.release(&drawn);
         Ok(())
     }
@@ -104,7 +118,11 @@ impl<'a> Batches<'a> {
         let batch = self.ahead.take();
         let drawn = self.dataset.draw(self.intake)?;
         let more = !drawn.is_empty();
-        let gather = || self.shape.gather(&self.dataset, &drawn);
+        if let (Some(batch), Some(uploads)) = (&batch, &self.uploads) {
+            batch.arrive(uploads)?;
+        }
+        let (shape, dataset, uploads) = (&self.shape, &self.dataset, self.uploads.as_ref());
+        let gather = || uploaded(shape.gather(dataset, &drawn)?, uploads);
         let (stepped, next) = if self.takes_a_while(batch.as_ref(), &drawn) {
             beside(gather, || step(batch.as_ref(), more))
         } else {
@@ -125,10 +143,23 @@ impl<'a> Batches<'a> {
         self.dataset.validation()
     }
 
+    fn gather(&self, drawn: &[RowRef]) -> Result<Option<Batch>, Error> {
+        let batch = self.shape.gather(&self.dataset, drawn)?;
+        uploaded(batch, self.uploads.as_ref())
+    }
+
     /// Batches are about as large as the one before.
     fn takes_a_while(&self, last: Option<&Batch>, drawn: &[RowRef]) -> bool {
         let bytes = last.map_or(0, Batch::bytes);
         bytes >= WORTH_A_THREAD || self.dataset.is_on_disk(drawn)
+    }
+}
+
+/// A batch on its way to a GPU, if that is where it goes.
+fn uploaded(batch: Option<Batch>, uploads: Option<&Uploads>) -> Result<Option<Batch>, Error> {
+    match (batch, uploads) {
+        (Some(batch), Some(uploads)) => batch.upload(uploads).map(Some),
+        (batch, _) => Ok(batch),
     }
 }
 

@@ -4,6 +4,7 @@ mod mapping;
 mod mesh;
 
 use crate::dataset::SHUFFLE_BUFFER;
+pub use crate::device::{Device, DeviceKind};
 use crate::error::Error;
 use crate::resume::State;
 use flambeau_collective::Wire;
@@ -325,6 +326,9 @@ pub struct FitSession {
     pub rank: usize,
     /// Threads for libtorch: the CPUs that Spark gave the task.
     pub threads: i32,
+    /// Where it computes; on the CPU unless it is said.
+    #[serde(default)]
+    pub device: Device,
     /// Where the rows beyond `cache_bytes` go, and where rank 0 writes its files before they are
     /// moved to the model directory.
     pub local_dir: PathBuf,
@@ -391,6 +395,9 @@ pub struct MicroBatch {
 pub struct PredictSession {
     /// Threads for libtorch.
     pub threads: i32,
+    /// Where it computes; on the CPU unless it is said.
+    #[serde(default)]
+    pub device: Device,
     /// The columns; `label` and `weight` stay unset.
     pub columns: Columns,
 }

@@ -51,6 +51,9 @@ pub enum Error {
     /// The model, its loss, its metrics or its optimizer.
     #[error(transparent)]
     Keras(flambeau_keras::Error),
+    /// There is no GPU, or not the one that is named: the user sets `device`, or mends the node.
+    #[error("device is 'cuda', but {0}. Or set device to 'auto', which takes the CPU then")]
+    NoGpu(#[from] flambeau_libtorch::NoGpu),
     /// Another rank, or the way to it.
     #[error(transparent)]
     Collective(#[from] flambeau_collective::Error),
@@ -94,7 +97,7 @@ impl Error {
     /// Whether every retry would end the same way, so that the job should end at once.
     pub fn is_deterministic(&self) -> bool {
         match self {
-            Self::Config(_) | Self::Data(_) => true,
+            Self::Config(_) | Self::Data(_) | Self::NoGpu(_) => true,
             Self::Numeric { .. } | Self::NotFinite { .. } => true,
             Self::Keras(_) | Self::Torch(_) | Self::Panic(_) => true,
             Self::Collective(error) => !error.is_retryable(),
@@ -111,6 +114,7 @@ impl Error {
             Self::Data(DataError::Empty { .. } | DataError::NoWholeBatch { .. }) => true,
             Self::Config(_) | Self::Data(_) | Self::Keras(_) | Self::Collective(_) => false,
             Self::Storage { .. } | Self::Torch(_) | Self::Cancelled | Self::Panic(_) => false,
+            Self::NoGpu(_) => false,
         }
     }
 }

@@ -20,6 +20,7 @@ pub mod columns;
 pub mod config;
 pub mod dataset;
 mod decode;
+mod device;
 pub mod encode;
 pub mod error;
 mod evaluator;

@@ -143,6 +143,7 @@ impl Objective {
         } else {
             labels.f_round()?.f_to_kind(Kind::Int64)?.f_reshape([-1])?
         };
+        let table = table.f_to_device(ids.device())?;
         let known = ids.f_clamp(0, table.size1()? - 1)?;
         let inside = known.f_eq_tensor(&ids)?;
         let ones = Tensor::f_ones_like(&table.f_index_select(0, &known)?)?;

@@ -29,7 +29,9 @@ impl Predictor {
     /// weights, [`Error::Data`] for columns that do not fit.
     pub fn open(config: &PredictSession, schema: &Schema, model: &[u8]) -> Result<Self, Error> {
         let memory = KeptMemory::begin();
-        let (model, decoder) = read(config, schema, model)?;
+        let device = config.device.choose()?;
+        let (mut model, decoder) = read(config, schema, model)?;
+        model.to_device(device)?;
         let inputs = wanted_inputs(&model).into_iter();
         Ok(Self {
             decoder,

@@ -269,10 +269,11 @@ fn unreadable(error: serde_json::Error) -> Error {
 }
 
 fn arrays(store: &VariableStore) -> Result<Vec<(String, Array)>, Error> {
+    let values = store.as_slice()?;
     let variables = store.variables().iter();
     variables
         .map(|variable| {
-            let data = &store.as_slice()[variable.span()];
+            let data = &values[variable.span()];
             let array = Array::new(variable.sizes(), data).map_err(unwritable)?;
             Ok((variable.path.clone(), array))
         })

@@ -145,7 +145,9 @@ impl Fit {
         let (settings, columns) = (&config.fit, &config.columns);
         let serves = settings.workers_serve();
         let has_all = settings.strategy == Strategy::Sync || config.rank == 0;
+        let device = config.device.choose()?;
         let (setup, decoders) = prepare(settings, columns, schema, files, !has_all || serves)?;
+        let setup = setup.compute_on(device);
         let server = || Setup::new(settings, columns, files, !has_all);
         let server = serves.then(server).transpose()?;
         let (messages, incoming) = unbounded();

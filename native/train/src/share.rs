@@ -55,14 +55,14 @@ pub(crate) struct Rest(Vec<f32>);
 impl Rest {
     /// That of a rank whose losses reached some variables, and whose `rows` the moving statistics
     /// came of.
-    pub(crate) fn of(model: &Model, reached: &[bool], rows: f32) -> Self {
-        let store = model.non_trainable().as_slice();
+    pub(crate) fn of(model: &Model, reached: &[bool], rows: f32) -> Result<Self, Error> {
+        let store = model.non_trainable().as_slice()?;
         let moving = moving_spans(model).into_iter();
         let moving = moving
             .flat_map(|span| &store[span])
             .map(|value| value * rows);
         let reached = reached.iter().map(|&reached| f32::from(u8::from(reached)));
-        Self(moving.chain(reached).collect())
+        Ok(Self(moving.chain(reached).collect()))
     }
 
     /// That of a rank without rows.
@@ -249,11 +249,17 @@ impl Share {
 
     /// Takes what goes with the gradients: which variables this rank's losses reached, and the
     /// moving statistics that came of its rows.
-    pub(crate) fn complete(&mut self, model: &Model, reached: &[bool], rows: f32) {
+    pub(crate) fn complete(
+        &mut self,
+        model: &Model,
+        reached: &[bool],
+        rows: f32,
+    ) -> Result<(), Error> {
         let squares = self.slices.iter().map(IndexedSlices::sum_of_squares);
-        let rest = Rest::of(model, reached, rows).0.into_iter().chain(squares);
+        let rest = Rest::of(model, reached, rows)?.0.into_iter().chain(squares);
         let slots = self.values.as_mut_slice()[self.gradients..].iter_mut();
         slots.zip(rest).for_each(|(slot, value)| *slot = value);
+        Ok(())
     }
 
     /// Adds up the shares of all ranks; gradients travel as `wire` says where all of them do, and only
@@ -313,12 +319,14 @@ impl Share {
     }
 
     /// Gives the model the means of the ranks' moving statistics over `rows`.
-    pub(crate) fn store_moving(&self, model: &mut Model, rows: f32) {
-        let store = model.non_trainable_mut().as_mut_slice();
-        let places = self.moving.iter().flat_map(Clone::clone);
-        for (place, sum) in places.zip(&self.values.as_slice()[self.gradients..self.flags]) {
-            store[place] = sum / rows;
-        }
+    pub(crate) fn store_moving(&self, model: &mut Model, rows: f32) -> Result<(), Error> {
+        let stored = model.non_trainable_mut().change(|store| {
+            let places = self.moving.iter().flat_map(Clone::clone);
+            for (place, sum) in places.zip(&self.values.as_slice()[self.gradients..self.flags]) {
+                store[place] = sum / rows;
+            }
+        });
+        Ok(stored?)
     }
 
     /// Lends all that is exchanged, part by part, given which stretches of each matrix are.
@@ -422,7 +430,7 @@ mod tests {
         let loss = outputs[0].y().unwrap().sum(Kind::Double);
         let (gradients, slices) = share.gradients_mut();
         let reached = model.gradients(&pass, &loss, gradients, slices).unwrap();
-        share.complete(&model, &reached, 2.0);
+        share.complete(&model, &reached, 2.0).unwrap();
 
         let before = share.values.as_slice().to_vec();
         share.sum(&mut alone(), Wire::Float32).unwrap();

@@ -15,9 +15,9 @@ use flambeau_keras::Model;
 /// [`Error::NotFinite`], [`Error::Diverged`], [`Error::Collective`].
 pub(crate) fn check(trainer: &mut Trainer, step: u64) -> Result<(), Error> {
     let group = trainer.variables_group() as u64;
-    let fingerprint = u64::from(fingerprint(trainer.model()));
+    let fingerprint = u64::from(fingerprint(trainer.model())?);
     let mut mine = [group.to_le_bytes(), fingerprint.to_le_bytes()].concat();
-    if let Some((variable, value)) = not_finite(trainer.model()) {
+    if let Some((variable, value)) = not_finite(trainer.model())? {
         mine.extend(value.to_le_bytes());
         mine.extend(variable.bytes());
     }
@@ -46,30 +46,31 @@ pub(crate) fn check(trainer: &mut Trainer, step: u64) -> Result<(), Error> {
 }
 
 /// The path of a variable with a value that is not finite, and that value.
-fn not_finite(model: &Model) -> Option<(String, f32)> {
-    let trainable = model.trainable();
-    let moving = model.non_trainable();
+fn not_finite(model: &Model) -> Result<Option<(String, f32)>, Error> {
+    let (trainable, moving) = (model.trainable(), model.non_trainable());
+    let (trained, fixed) = (trainable.as_slice()?, moving.as_slice()?);
     let all = trainable.variables().iter();
-    let all = all.map(|variable| (variable, trainable));
+    let all = all.map(|variable| (variable, trained));
     let moved = model.moving().iter();
-    let moved = moved.map(|&index| (&moving.variables()[index], moving));
-    all.chain(moved).find_map(|(variable, store)| {
-        let values = &store.as_slice()[variable.span()];
+    let moved = moved.map(|&index| (&moving.variables()[index], fixed));
+    let found = all.chain(moved).find_map(|(variable, values)| {
+        let values = &values[variable.span()];
         let value = values.iter().find(|value| !value.is_finite())?;
         Some((variable.path.clone(), *value))
-    })
+    });
+    Ok(found)
 }
 
 /// CRC-32C of all variables as little-endian numbers.
-fn fingerprint(model: &Model) -> u32 {
+fn fingerprint(model: &Model) -> Result<u32, Error> {
     let mut crc = 0;
     let mut bytes = Vec::new();
     for store in [model.trainable(), model.non_trainable()] {
-        for values in store.as_slice().chunks(4096) {
+        for values in store.as_slice()?.chunks(4096) {
             bytes.clear();
             bytes.extend(values.iter().flat_map(|value| value.to_le_bytes()));
             crc = crc32c::crc32c_append(crc, &bytes);
         }
     }
-    crc
+    Ok(crc)
 }

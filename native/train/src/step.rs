@@ -51,7 +51,7 @@ use flambeau_keras::optimizers::Optimizer;
 use flambeau_keras::{Model, Pass, Rows, Value, WithoutRows};
 use std::borrow::Cow;
 use std::sync::Arc;
-use tch::Tensor;
+use tch::{Device, Tensor};
 
 /// A model being trained, and the ranks it is trained with.
 #[derive(Debug)]
@@ -112,6 +112,8 @@ struct Forward {
 
 /// Rows that go through the model at once when evaluating: few enough to stay in the cache.
 const MICRO_BATCH: usize = 64;
+/// The same on a GPU: as many as it takes to be busy.
+const MICRO_BATCH_OF_GPU: usize = 1024;
 
 impl Trainer {
     /// Joins a model, already initialised, with what trains it. Every rank must call this.
@@ -299,7 +301,7 @@ impl Trainer {
         meet: bool,
     ) -> Result<Option<Stepped>, Error> {
         self.communicator.begin_step(at.step);
-        self.before.take_down(&self.model);
+        self.before.take_down(&self.model)?;
         let stepped = match (&self.apart, self.mesh.take()) {
             (Some(_), _) => self.step_apart(batch, more, at, meet),
             (None, None) => self.try_step(batch, more, at).map(Some),
@@ -310,7 +312,8 @@ impl Trainer {
             }
         };
         if stepped.is_err() {
-            self.before.bring_back(&mut self.model);
+            // Where this fails too, a GPU has failed, and what was on it is lost.
+            self.before.bring_back(&mut self.model).ok();
         }
         stepped
     }
@@ -377,13 +380,17 @@ impl Trainer {
         }
         let shape = self.batch_shape();
         let mut exchange = Exchange::zeros(&self.objective);
+        let micro_batch = match self.model.device() {
+            Device::Cpu => MICRO_BATCH,
+            _ => MICRO_BATCH_OF_GPU,
+        };
         {
             let _no_grad = tch::no_grad_guard();
             for block in blocks {
                 let block = block?;
-                for start in (0..block.rows).step_by(MICRO_BATCH) {
+                for start in (0..block.rows).step_by(micro_batch) {
                     check()?;
-                    let end = block.rows.min(start + MICRO_BATCH);
+                    let end = block.rows.min(start + micro_batch);
                     let Some(batch) = shape.slice(&block, start, end)? else {
                         continue;
                     };
@@ -473,6 +480,7 @@ impl Trainer {
         pass: &Pass,
         exchange: &mut Exchange,
     ) -> Result<Forward, Error> {
+        let batch = &batch.to_device(self.model.device())?;
         let loss_sums = self.objective.loss_sums(batch, outputs)?;
         let added = staged::added(pass)?;
         let added_value = match &added {

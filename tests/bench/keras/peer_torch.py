@@ -1,5 +1,6 @@
-"""Plain eager PyTorch: `peer_torch.py FOLDER fit|predict|export`."""
+"""Plain eager PyTorch: `peer_torch.py FOLDER fit|predict|export`, on the device FLAMBEAU_DEVICE."""
 
+import os
 import sys
 
 import torch
@@ -10,7 +11,8 @@ from torch_models import MODELS
 case, mode = Case(sys.argv[1]), sys.argv[2]
 torch.set_num_threads(1)
 torch.manual_seed(1)
-model = MODELS[case.name]()
+device = torch.device(os.environ.get("FLAMBEAU_DEVICE", "cpu"))
+model = MODELS[case.name]().to(device)
 x = torch.from_numpy(case.x)
 if x.ndim == 4:
     # Images lie as PyTorch takes them: channels second.
@@ -20,13 +22,28 @@ binary = case.settings["loss"] == "binary_crossentropy"
 loss = nn.functional.binary_cross_entropy_with_logits if binary else nn.functional.cross_entropy
 activation = torch.sigmoid if binary else lambda logits: torch.softmax(logits, -1)
 
+policy = case.settings.get("policy", "float32")
+mixed = {"mixed_float16": torch.float16, "mixed_bfloat16": torch.bfloat16}.get(policy)
+cast = torch.autocast(device.type, mixed, enabled=mixed is not None)
+scaler = torch.amp.GradScaler(device.type, enabled=mixed is torch.float16)
+
+
+def on_device(rows: torch.Tensor) -> torch.Tensor:
+    """Rows where the model is."""
+    return rows if device.type == "cpu" else rows.pin_memory().to(device, non_blocking=True)
+
 
 def fit(rows: int) -> None:
     """Train on the first rows, in a new order."""
     for part in torch.randperm(rows).split(case.batch):
         optimizer.zero_grad()
-        loss(model(x[part]), y[part]).backward()
-        optimizer.step()
+        with cast:
+            value = loss(model(on_device(x[part])), on_device(y[part]))
+        scaler.scale(value).backward()
+        scaler.step(optimizer)
+        scaler.update()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
 
 
 def predict(rows: int) -> None:

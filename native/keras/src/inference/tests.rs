@@ -24,9 +24,12 @@ fn model(layers: &[(&str, &str, Json, &[&str])]) -> Model {
     let (mut model, _) = Model::from_config(document).unwrap();
     model.initialize(3).unwrap();
     // Statistics that are not those of the initializers.
-    for (at, value) in (0_u16..).zip(model.non_trainable_mut().as_mut_slice()) {
-        *value += 0.3 + f32::from(at % 7) * 0.1;
-    }
+    let changed = model.non_trainable_mut().change(|values| {
+        for (at, value) in (0_u16..).zip(values) {
+            *value += 0.3 + f32::from(at % 7) * 0.1;
+        }
+    });
+    changed.unwrap();
     model
 }
 

@@ -113,12 +113,12 @@ impl Model {
     /// variable of that index, to `take` as soon as it is known: those of the last layers while those of
     /// the first are still to be computed, and last of all what rows that were looked up add to theirs,
     /// which have been [cleared](IndexedSlices::clear).
-    pub fn gradients_in_turn<E: From<TchError> + From<Error>>(
+    pub fn gradients_in_turn<E: From<TchError> + From<Error> + Send>(
         &self,
         pass: &Pass,
         loss: &Tensor,
         slices: &mut [IndexedSlices],
-        take: &mut dyn FnMut(usize, Gradient<'_>) -> std::result::Result<(), E>,
+        take: &mut (dyn FnMut(usize, Gradient<'_>) -> std::result::Result<(), E> + Send),
     ) -> std::result::Result<Vec<bool>, E> {
         let variables = self.variables.trainable.tensors();
         let leaves: Vec<&Tensor> = variables
@@ -128,8 +128,9 @@ impl Model {
         let mut reached = vec![false; variables.len()];
         let mut of_rows: Vec<Option<Tensor>> = pass.look_ups.iter().map(|_| None).collect();
         if loss.requires_grad() && !leaves.is_empty() {
+            let count = variables.len();
             let passed = backward(loss, &leaves, &mut |leaf, gradient| {
-                match leaf.checked_sub(variables.len()) {
+                match leaf.checked_sub(count) {
                     Some(look_up) => of_rows[look_up] = Some(gradient.shallow_clone()),
                     None => {
                         reached[leaf] = true;

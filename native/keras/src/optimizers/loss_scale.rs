@@ -21,6 +21,10 @@ pub(super) struct LossScale {
     pub(super) dynamic_scale: f32,
 }
 
+/// Keras's defaults.
+const INITIAL_SCALE: f64 = 32768.0;
+const GROWTH_STEPS: i64 = 2000;
+
 /// Arguments of the base class that mean nothing on the wrapper, with the values that Keras
 /// accepts of them.
 const INERT: [(&str, Value); 8] = [
@@ -35,6 +39,27 @@ const INERT: [(&str, Value); 8] = [
 ];
 
 impl LossScale {
+    /// That of a wrapper without arguments.
+    pub(super) fn automatic() -> Self {
+        Self::new(
+            "loss_scale_optimizer".to_owned(),
+            INITIAL_SCALE,
+            GROWTH_STEPS,
+        )
+    }
+
+    fn new(name: String, initial_scale: f64, dynamic_growth_steps: i64) -> Self {
+        Self {
+            name,
+            initial_scale,
+            dynamic_growth_steps,
+            iteration: 0,
+            learning_rate: 0.0,
+            step_counter: 0,
+            dynamic_scale: single(initial_scale),
+        }
+    }
+
     /// Reads the wrapper's arguments, and returns the inner optimizer's config beside it.
     pub(super) fn from_options<'a>(options: &Options<'a>) -> Result<(Self, &'a Value)> {
         let Given::Value(inner) = options.given("inner_optimizer") else {
@@ -54,19 +79,12 @@ impl LossScale {
             let reason = "dynamic = false: set loss_scale_factor on the inner_optimizer instead";
             return Err(options.invalid(reason));
         }
-        let initial_scale = options.number("initial_scale", 32768.0)?;
-        let steps = options.integer_or_null("dynamic_growth_steps", Some(2000))?;
-        let scale = Self {
-            name: options.str("name", "loss_scale_optimizer")?.to_owned(),
-            initial_scale,
-            dynamic_growth_steps: steps
-                .ok_or_else(|| options.invalid("dynamic_growth_steps must be an integer"))?,
-            iteration: 0,
-            learning_rate: 0.0,
-            step_counter: 0,
-            dynamic_scale: single(initial_scale),
-        };
-        Ok((scale, inner))
+        let initial_scale = options.number("initial_scale", INITIAL_SCALE)?;
+        let steps = options.integer_or_null("dynamic_growth_steps", Some(GROWTH_STEPS))?;
+        let steps =
+            steps.ok_or_else(|| options.invalid("dynamic_growth_steps must be an integer"))?;
+        let name = options.str("name", "loss_scale_optimizer")?.to_owned();
+        Ok((Self::new(name, initial_scale, steps), inner))
     }
 
     /// Keras's variables of the wrapper, in its order.

@@ -154,6 +154,18 @@ impl Optimizer {
         Ok(optimizer)
     }
 
+    /// The optimizer in a LossScaleOptimizer, unless it is in one: what Keras's `compile` does for a
+    /// model in `mixed_float16` (`auto_scale_loss`).
+    #[must_use]
+    pub fn scaling_loss(self) -> Self {
+        let loss_scale = self.loss_scale.or_else(|| Some(LossScale::automatic()));
+        Self {
+            loss_scale,
+            loss_scale_factor: None,
+            ..self
+        }
+    }
+
     /// Threads that a step may use, 1 unless set. The result does not depend on it.
     pub fn set_threads(&mut self, threads: usize) {
         self.threads = threads;

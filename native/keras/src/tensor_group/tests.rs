@@ -180,7 +180,7 @@ fn train(case: &Case, optimizer: &Json, steps: u64, member: Option<Member>) -> T
         .map_or(TensorPart::WHOLE, |member| member.part);
     let mut model = read(&case.config, part);
     let mut trained = Trained {
-        start: by_path(&model, model.trainable().as_slice()),
+        start: by_path(&model, model.trainable().as_slice().unwrap()),
         ..Trained::default()
     };
     for variable in model.trainable().variables() {
@@ -221,21 +221,19 @@ fn train(case: &Case, optimizer: &Json, steps: u64, member: Option<Member>) -> T
             trained.gradients = by_path(&model, &unscaled);
             trained.reached.clone_from(&reached);
         }
-        let params = model.trainable_mut().as_mut_slice();
-        let taken = match ranks.clone().map(Ranks) {
-            None => optimizer.apply(params, &mut gradients, &mut slices, &reached),
-            Some(mut ranks) => {
-                let peers = Peers {
-                    group: Some(&mut ranks),
-                    ..Peers::default()
-                };
-                let slices = &mut slices;
-                optimizer.apply_among(peers, (params, &mut gradients), slices, &reached, 1.0)
-            }
-        };
-        assert!(taken.unwrap());
+        let taken = model.trainable_mut().change(|params| {
+            let mut ranks = ranks.clone().map(Ranks);
+            let group = ranks.as_mut();
+            let peers = Peers {
+                group: group.map(|ranks| -> &mut dyn Replicas { ranks }),
+                ..Peers::default()
+            };
+            let slices = &mut slices;
+            optimizer.apply_among(peers, (params, &mut gradients), slices, &reached, 1.0)
+        });
+        assert!(taken.unwrap().unwrap());
     }
-    trained.end = by_path(&model, model.trainable().as_slice());
+    trained.end = by_path(&model, model.trainable().as_slice().unwrap());
     let mut pass = Pass::inference().with_group(group);
     let outputs = model.forward(&case.inputs(0), &mut pass).unwrap();
     for output in outputs {
@@ -399,7 +397,7 @@ fn an_optimizer_of_parts_takes_its_own_of_the_state_of_the_whole() {
     let config = &cases()[0].config;
     let whole = read(config, TensorPart::WHOLE);
     let mut adam = Optimizer::from_config(&json!("adam"), whole.trainable()).unwrap();
-    let mut params = whole.trainable().as_slice().to_vec();
+    let mut params = whole.trainable().as_slice().unwrap().to_vec();
     let mut gradients = params.clone();
     let reached = vec![true; whole.trainable().variables().len()];
     adam.apply(&mut params, &mut gradients, &mut [], &reached)
@@ -444,7 +442,7 @@ fn a_file_gives_each_rank_its_part() {
         let mut model = read(&case.config, TensorPart::WHOLE);
         model.initialize(11).unwrap();
         let bytes = model.to_archive(None, None).unwrap();
-        let expected = by_path(&model, model.trainable().as_slice());
+        let expected = by_path(&model, model.trainable().as_slice().unwrap());
         let ranks = (0..4).map(|index| {
             let options = ReadOptions {
                 tensor: TensorPart { index, count: 4 },
@@ -455,7 +453,7 @@ fn a_file_gives_each_rank_its_part() {
             let held = part.trainable().variables().iter();
             let held = held.filter_map(|one| Some((one.path.clone(), one.held.clone()?)));
             Trained {
-                start: by_path(&part, part.trainable().as_slice()),
+                start: by_path(&part, part.trainable().as_slice().unwrap()),
                 held: held.collect(),
                 ..Trained::default()
             }

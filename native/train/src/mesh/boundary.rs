@@ -9,7 +9,7 @@
 use crate::error::Error;
 use flambeau_keras::activations::Activation;
 use flambeau_keras::{Strings, Value};
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 const KINDS: [Kind; 11] = [
     Kind::Uint8,
@@ -67,11 +67,14 @@ pub(crate) fn values_to_bytes(values: &[Value]) -> Result<Vec<u8>, Error> {
     Ok(out)
 }
 
-/// Values of bytes, with the tensors whose gradients the sender wants back: they begin a graph.
+/// Values of bytes on `device`, with the tensors whose gradients the sender wants back: they begin a graph.
 ///
 /// # Errors
 /// [`Error::Panic`] for bytes that hold something else.
-pub(crate) fn values_of_bytes(bytes: &[u8]) -> Result<(Vec<Value>, Vec<Tensor>), Error> {
+pub(crate) fn values_of_bytes(
+    bytes: &[u8],
+    device: Device,
+) -> Result<(Vec<Value>, Vec<Tensor>), Error> {
     let mut rest = Rest(bytes);
     let mut leaves = Vec::new();
     let count = rest.count()?;
@@ -82,7 +85,7 @@ pub(crate) fn values_of_bytes(bytes: &[u8]) -> Result<(Vec<Value>, Vec<Tensor>),
             values.push(Value::from_strings(rest.strings()?));
         } else {
             let axis = if what == SOFTMAX { rest.number()? } else { 0 };
-            let mut tensor = rest.tensor()?;
+            let mut tensor = rest.tensor()?.f_to_device(device)?;
             if differentiable {
                 tensor = tensor.f_set_requires_grad(true)?;
                 leaves.push(tensor.shallow_clone());
@@ -94,6 +97,7 @@ pub(crate) fn values_of_bytes(bytes: &[u8]) -> Result<(Vec<Value>, Vec<Tensor>),
             });
         }
         let mask = rest.optional()?;
+        let mask = mask.map(|mask| mask.f_to_device(device)).transpose()?;
         if let Some(value) = values.pop() {
             values.push(value.with_mask(mask));
         }
@@ -263,10 +267,10 @@ mod tests {
             Value::new(Tensor::from_slice(&[1_i64, -2]).view([2, 1])),
             Value::from_logits(grown, Activation::Softmax(-1)),
             Value::from_strings(Strings::new(vec![2], names).unwrap()),
-            Value::new(Tensor::zeros([0, 3], (Kind::Half, tch::Device::Cpu))),
+            Value::new(Tensor::zeros([0, 3], (Kind::Half, Device::Cpu))),
         ];
         let bytes = values_to_bytes(&values).unwrap();
-        let (arrived, leaves) = values_of_bytes(&bytes).unwrap();
+        let (arrived, leaves) = values_of_bytes(&bytes, Device::Cpu).unwrap();
         assert_eq!(leaves.len(), 2);
         for (value, arrived) in values.iter().zip(&arrived) {
             assert_eq!(value.size(), arrived.size());
@@ -283,7 +287,11 @@ mod tests {
         ));
         assert_eq!(arrived[3].strings().unwrap().items()[0].as_ref(), b"ab");
         for length in 0..bytes.len() {
-            assert!(values_of_bytes(&bytes[..length]).is_err(), "{length} bytes");
+            let part = &bytes[..length];
+            assert!(
+                values_of_bytes(part, Device::Cpu).is_err(),
+                "{length} bytes"
+            );
         }
     }
 

@@ -315,15 +315,20 @@ impl<'a> Chief<'a> {
     fn take_moving(&mut self, stale: u64, numbers: &mut Numbers<'_>) -> Result<(), Error> {
         let count = self.moving.iter().map(Range::len).sum();
         let (before, now) = (numbers.take::<f32>(count)?, numbers.take::<f32>(count)?);
-        let store = self.trainer.model_mut().non_trainable_mut().as_mut_slice();
         let places = self.moving.iter().flat_map(Clone::clone);
-        for (place, (before, now)) in places.zip(before.into_iter().zip(now)) {
-            match stale {
-                0 => store[place] = now,
-                _ => store[place] += now - before,
-            }
-        }
-        Ok(())
+        let taken = self
+            .trainer
+            .model_mut()
+            .non_trainable_mut()
+            .change(|store| {
+                for (place, (before, now)) in places.zip(before.into_iter().zip(now)) {
+                    match stale {
+                        0 => store[place] = now,
+                        _ => store[place] += now - before,
+                    }
+                }
+            });
+        Ok(taken?)
     }
 
     /// A worker wants weights: with `next`, to train its next batch.
@@ -335,8 +340,8 @@ impl<'a> Chief<'a> {
         let go = next && self.roster.give_leave(worker);
         let step = self.state.step;
         let mut message = Packed::new(&Weights { step, go })?;
-        self.shard.put_weights(&mut message);
-        let store = self.trainer.model().non_trainable().as_slice();
+        self.shard.put_weights(&mut message)?;
+        let store = self.trainer.model().non_trainable().as_slice()?;
         for span in &self.moving {
             message.put(&store[span.clone()]);
         }

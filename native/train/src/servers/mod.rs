@@ -41,6 +41,7 @@ use flambeau_keras::Model;
 use flambeau_keras::optimizers::Optimizer;
 use std::time::Instant;
 pub use tally::Tally;
+use tch::Device;
 
 /// What a rank of an asynchronous fit is given.
 #[derive(Debug)]
@@ -52,6 +53,8 @@ pub(crate) struct Given<'a> {
     pub(crate) events: &'a Sender<Event>,
     pub(crate) stop: &'a Stop,
     pub(crate) opened: Instant,
+    /// Where a worker's passes run; servers compute on the CPU.
+    pub(crate) device: Device,
     /// Whether all weights are those that the model's initializers draw.
     pub(crate) is_initial: bool,
     /// Whether the tasks of servers are those of workers, too.

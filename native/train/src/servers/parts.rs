@@ -69,7 +69,7 @@ pub(crate) fn pack(held: &Held<'_>, wanted: &[Stretch], step: u64) -> Result<Vec
     for (at, stretch) in held.stretches.iter().enumerate() {
         if let Some(wanted) = want(stretch.variable) {
             let part = overlap(&stretch.elements, &wanted.elements);
-            numbers.push(&held.store.values(at)[within(&part, &stretch.elements)]);
+            numbers.push(&held.store.values(at)?[within(&part, &stretch.elements)]);
             listing.weights.push((stretch.variable, part));
         }
     }
@@ -114,8 +114,9 @@ pub(crate) fn store(message: &[u8], held: &mut Held<'_>) -> Result<u64, Error> {
         let at = at.ok_or_else(|| strange("weights have no place here"))?;
         let start = held.store.variables()[at].offset;
         let place = within(part, &held.stretches[at].elements);
-        let weights = held.store.as_mut_slice();
-        numbers.take_into(&mut weights[start + place.start..start + place.end])?;
+        let place = start + place.start..start + place.end;
+        held.store
+            .change(|weights| numbers.take_into(&mut weights[place]))??;
     }
     let variables = held.optimizer.variables();
     let known: Vec<(String, Range<usize>)> = variables

@@ -97,7 +97,7 @@ fn answer_weights(shard: &Shard, answer: Answer) -> Result<(), Error> {
         go: true,
     };
     let mut message = Packed::new(&weights)?;
-    shard.put_weights(&mut message);
+    shard.put_weights(&mut message)?;
     answer.give(message.into_bytes());
     Ok(())
 }

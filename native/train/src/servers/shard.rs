@@ -70,9 +70,10 @@ impl Shard {
         let spans = self.store.spans().into_iter();
         let own = spans.zip(&self.stretches);
         for (span, stretch) in own.filter(|(_, stretch)| stretch.by_row) {
-            let out = &mut self.store.as_mut_slice()[span];
             let part = stretch.elements.clone();
-            model.initialize_part(stretch.variable, part, seed, out)?;
+            self.store.change(|values| {
+                model.initialize_part(stretch.variable, part, seed, &mut values[span])
+            })??;
         }
         Ok(())
     }
@@ -120,12 +121,16 @@ impl Shard {
     }
 
     /// Appends the weights of all stretches but those that travel by row.
-    pub(crate) fn put_weights(&self, message: &mut Packed) {
+    ///
+    /// # Errors
+    /// [`Error::Keras`].
+    pub(crate) fn put_weights(&self, message: &mut Packed) -> Result<(), Error> {
         for (at, stretch) in self.stretches.iter().enumerate() {
             if !stretch.by_row {
-                message.put(self.store.values(at));
+                message.put(self.store.values(at)?);
             }
         }
+        Ok(())
     }
 
     /// Some rows of a variable, the numbers of which follow.
@@ -142,7 +147,7 @@ impl Shard {
         let mut stretches = self.stretches.iter();
         let at = stretches.position(|one| one.variable == variable);
         let at = at.ok_or_else(|| strange("it asks for rows that are not here"))?;
-        let (values, width) = (self.store.values(at), self.stretches[at].width);
+        let (values, width) = (self.store.values(at)?, self.stretches[at].width);
         let mut message = Packed::new(&())?;
         for row in rows {
             let start = row as usize * width;
@@ -172,10 +177,10 @@ impl Shard {
                 }
             }
         }
-        let weights = self.store.as_mut_slice();
         let (gradients, slices) = (&mut self.gradients, &mut self.slices);
-        self.optimizer
-            .apply_part(weights, gradients, slices, &push.reached)?;
+        let optimizer = &mut self.optimizer;
+        self.store
+            .change(|weights| optimizer.apply_part(weights, gradients, slices, &push.reached))??;
         self.step += 1;
         Ok(())
     }

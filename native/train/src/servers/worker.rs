@@ -80,7 +80,9 @@ impl<'a> Worker<'a> {
         let (config, fit) = (given.config, &given.config.fit);
         let number = config.rank - fit.num_ps;
         let workers = config.collective.world_size - fit.num_ps;
-        let parts = (given.model, given.objective, given.optimizer);
+        let mut model = given.model;
+        model.to_device(given.device)?;
+        let parts = (model, given.objective, given.optimizer);
         let mut trainer = trainer_alone(parts, config, secret)?;
         let plans = plan(trainer.model(), trainer.optimizer(), fit.num_ps);
         let first = endpoint.connect(0, &config.server_hosts, None)?;
@@ -112,7 +114,8 @@ impl<'a> Worker<'a> {
         let pass = progress.place.passes;
         given.events.send(Event::Feed { pass }).ok();
         Ok(Self {
-            batches: Batches::new(dataset, rows, trainer.batch_shape()),
+            batches: Batches::new(dataset, rows, trainer.batch_shape())
+                .to_device(trainer.model().device())?,
             trainee: Trainee {
                 moving: moving_spans(trainer.model()),
                 servers,
@@ -158,7 +161,7 @@ impl<'a> Worker<'a> {
             step: self.trainee.progress.steps,
             ..State::default()
         };
-        Ok(artifacts::result(self.trainee.trainer.model(), &state))
+        artifacts::result(self.trainee.trainer.model(), &state)
     }
 
     /// Waits until the fit is over, or another worker needs the place.
@@ -252,7 +255,7 @@ impl Trainee {
     /// Sends the gradients of a batch, and fetches weights for the next.
     fn push(&mut self, totals: &Totals, next: bool) -> Result<(), Error> {
         let mut now = Vec::new();
-        take_moving(self.trainer.model(), &self.moving, &mut now);
+        take_moving(self.trainer.model(), &self.moving, &mut now)?;
         let (reached, gradients, slices) = self.trainer.computed();
         let computed = Computed::new(&reached, gradients, slices);
         let mut requests = Vec::new();
@@ -288,21 +291,20 @@ impl Trainee {
             let (Weights { step, go }, mut numbers) = unpack(&answer)?;
             server.pulled = step;
             let (model, _) = self.trainer.parts_mut();
-            let store = model.trainable_mut().as_mut_slice();
-            for stretch in server.stretches.iter().filter(|one| !one.by_row) {
-                numbers.take_into(&mut store[stretch.span.clone()])?;
-            }
+            model.trainable_mut().change(|store| {
+                let mut whole = server.stretches.iter().filter(|one| !one.by_row);
+                whole.try_for_each(|one| numbers.take_into(&mut store[one.span.clone()]))
+            })??;
             if at == 0 {
                 self.may_go = go;
-                let store = model.non_trainable_mut().as_mut_slice();
-                for span in &self.moving {
-                    numbers.take_into(&mut store[span.clone()])?;
-                }
+                model.non_trainable_mut().change(|store| {
+                    let mut spans = self.moving.iter();
+                    spans.try_for_each(|span| numbers.take_into(&mut store[span.clone()]))
+                })??;
             }
             numbers.end()?;
         }
-        take_moving(self.trainer.model(), &self.moving, &mut self.before);
-        Ok(())
+        take_moving(self.trainer.model(), &self.moving, &mut self.before)
     }
 
     /// What server 0 answers.
@@ -320,12 +322,13 @@ fn is_over(settings: &config::Fit, progress: &WorkerProgress) -> bool {
 }
 
 /// The model's moving statistics.
-fn take_moving(model: &Model, moving: &[Range<usize>], into: &mut Vec<f32>) {
-    let store = model.non_trainable().as_slice();
+fn take_moving(model: &Model, moving: &[Range<usize>], into: &mut Vec<f32>) -> Result<(), Error> {
+    let store = model.non_trainable().as_slice()?;
     into.clear();
     for span in moving {
         into.extend_from_slice(&store[span.clone()]);
     }
+    Ok(())
 }
 
 /// Rows that servers hold, of matrices whose rows are looked up.

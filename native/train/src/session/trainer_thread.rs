@@ -31,6 +31,7 @@ use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
+use tch::Device;
 
 /// The caller's side of the session, as the trainer thread needs it.
 #[derive(Debug)]
@@ -54,6 +55,8 @@ pub(crate) struct Setup {
     source: Option<Source>,
     /// Whether no file gave any weights.
     is_initial: bool,
+    /// Where passes run.
+    device: Device,
 }
 
 impl Setup {
@@ -118,6 +121,9 @@ impl Setup {
         let compiled_optimizer = settings.optimizer.is_none() && settings.mesh.is_none();
         let described = demand(&settings.optimizer, "optimizer")?;
         let mut optimizer = Optimizer::from_config(&described, model.trainable())?;
+        if model.trains_in_float16() {
+            optimizer = optimizer.scaling_loss();
+        }
         // The state of a compiled model goes on with it; but not beside layers frozen anew, for
         // which it has slots too many.
         let goes_on = compiled_optimizer && settings.frozen_layers.is_empty() && !rows_elsewhere;
@@ -130,7 +136,8 @@ impl Setup {
         }
         let source = settings.mesh.as_ref().map(|mesh| {
             staged::check(&model, mesh)?;
-            Ok::<_, Error>(Source::new(files, described))
+            let scales_loss = model.trains_in_float16();
+            Ok::<_, Error>(Source::new(files, described, scales_loss))
         });
         Ok(Self {
             source: source.transpose()?,
@@ -138,7 +145,13 @@ impl Setup {
             objective,
             optimizer,
             is_initial: !loaded.some_weights,
+            device: Device::Cpu,
         })
+    }
+
+    /// Has passes run on `device`.
+    pub(crate) fn compute_on(self, device: Device) -> Self {
+        Self { device, ..self }
     }
 
     /// What a row must hold.
@@ -184,13 +197,15 @@ impl Setup {
         let abort = &caller.stop.abort;
         let communicator = Communicator::connect(&config.collective, secret, abort)?;
         let seed = config.fit.seed;
-        let (model, objective, mut optimizer) = (self.model, self.objective, self.optimizer);
+        let (mut model, objective, mut optimizer) = (self.model, self.objective, self.optimizer);
         let source = self.source.as_ref();
         let mut trainer = match (source, &config.fit.mesh) {
             (Some(source), Some(mesh)) => {
-                staged::trainer(source, config, mesh, (model, objective), communicator)?
+                let whole = (model, objective, self.device);
+                staged::trainer(source, config, mesh, whole, communicator)?
             }
             _ => {
+                model.to_device(self.device)?;
                 optimizer.set_threads(usize::try_from(config.threads).unwrap_or(1));
                 Trainer::new(model, objective, optimizer, communicator, seed)?
             }
@@ -247,6 +262,7 @@ impl Setup {
             stop,
             opened: caller.opened,
             is_initial: self.is_initial,
+            device: self.device,
             is_both: false,
         }
     }
@@ -304,10 +320,15 @@ fn train(
         None
     };
     let dataset = Dataset::new(dataset::Settings::of(config));
-    let shape = trainer.batch_shape();
+    let batches = Batches::new(dataset, rows, trainer.batch_shape());
+    // Rows of a mesh go to the ranks that have them in the first place.
+    let batches = match source {
+        Some(_) => batches,
+        None => batches.to_device(trainer.model().device())?,
+    };
     let trained = FitLoop {
         trainer,
-        batches: Batches::new(dataset, rows, shape),
+        batches,
         settings,
         events,
         artifacts: artifacts.as_mut(),
@@ -340,7 +361,7 @@ fn train(
     }
     match artifacts {
         Some(artifacts) => artifacts.finish(trainer.trained(), &state),
-        None => Ok(artifacts::result(trainer.model(), &state)),
+        None => artifacts::result(trainer.model(), &state),
     }
 }
 

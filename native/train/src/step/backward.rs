@@ -37,7 +37,7 @@ impl Trainer {
                     leaving.take(variable, |out| gradient.write(out))
                 };
                 let reached = model.gradients_in_turn(pass, loss, slices, &mut take)?;
-                Ok(Rest::of(model, &reached, rows))
+                Rest::of(model, &reached, rows)
             };
             let communicator = &mut self.communicator;
             let looked_up = self.share.looked_up(model, pass)?;
@@ -73,7 +73,7 @@ impl Trainer {
                 .for_each(|slices| slices.set_limit(needs.limit));
             let model = &self.model;
             let reached = model.gradients_over(&mut replicas, pass, loss, gradients, slices)?;
-            self.share.complete(model, &reached, rows);
+            self.share.complete(model, &reached, rows)?;
         } else {
             self.share.clear();
             pass.skip(&mut replicas)?;
@@ -103,7 +103,7 @@ impl Trainer {
     ) -> Result<Tensor, Error> {
         let mut loss = match loss_sums {
             Some(sums) => sums
-                .f_mul(&Tensor::f_from_slice(slopes)?)?
+                .f_mul(&Tensor::f_from_slice(slopes)?.f_to_device(sums.device())?)?
                 .f_sum(Kind::Double)?,
             None => Tensor::from(0.0),
         };
@@ -117,7 +117,7 @@ impl Trainer {
     pub(super) fn update(&mut self, rows: f64) -> Result<(), Error> {
         self.apply()?;
         if self.communicator.world_size() > 1 {
-            self.share.store_moving(&mut self.model, f64_to_f32(rows));
+            self.share.store_moving(&mut self.model, f64_to_f32(rows))?;
         }
         Ok(())
     }
@@ -126,20 +126,19 @@ impl Trainer {
     pub(super) fn apply(&mut self) -> Result<(), Error> {
         let reached = self.share.reached();
         if reached.contains(&true) {
-            let params = self.model.trainable_mut().as_mut_slice();
             let (gradients, slices) = self.share.gradients_mut();
-            let taken = match &self.sharded {
-                None => self.optimizer.apply(params, gradients, slices, &reached)?,
-                Some(Sharded { parts, .. }) => {
-                    let mut ranks = Ranks(&mut self.communicator);
-                    let optimizer = &mut self.optimizer;
-                    let taken =
-                        optimizer.apply_over(&mut ranks, params, gradients, slices, &reached)?;
-                    parts.gather(&mut self.communicator, params, slices)?;
-                    taken
-                }
-            };
-            if taken {
+            let (optimizer, communicator) = (&mut self.optimizer, &mut self.communicator);
+            let taken = self.model.trainable_mut().change(|params| {
+                let Some(Sharded { parts, .. }) = &self.sharded else {
+                    return Ok(optimizer.apply(params, gradients, slices, &reached)?);
+                };
+                let mut ranks = Ranks(communicator);
+                let taken =
+                    optimizer.apply_over(&mut ranks, params, gradients, slices, &reached)?;
+                parts.gather(communicator, params, slices)?;
+                Ok::<_, Error>(taken)
+            });
+            if taken?? {
                 self.model.constrain()?;
             }
         }

@@ -156,13 +156,15 @@ impl Trainer {
             return Ok(());
         }
         let spans = moving_spans(&self.model);
-        let store = self.model.non_trainable_mut().as_mut_slice();
-        let places = || spans.iter().flat_map(Clone::clone);
-        let mut moving: Vec<f32> = places().map(|place| store[place] * part).collect();
-        communicator.allreduce(&mut moving)?;
-        for (place, value) in places().zip(moving) {
-            store[place] = value;
-        }
+        self.model.non_trainable_mut().change(|store| {
+            let places = || spans.iter().flat_map(Clone::clone);
+            let mut moving: Vec<f32> = places().map(|place| store[place] * part).collect();
+            communicator.allreduce(&mut moving)?;
+            for (place, value) in places().zip(moving) {
+                store[place] = value;
+            }
+            Ok::<_, Error>(())
+        })??;
 
         let variables = self.optimizer.variables();
         let single: Vec<bool> = variables.iter().map(|one| one.shape.is_empty()).collect();
@@ -178,12 +180,14 @@ impl Trainer {
         }
 
         // By way of the gradients, which lie where all ranks see them, if there is such memory.
-        let weights = self.model.trainable_mut().as_mut_slice();
         let (shared, slices) = self.share.gradients_mut();
         slices.iter_mut().for_each(IndexedSlices::make_dense);
-        shared.copy_from_slice(weights);
-        sum_parts(communicator, shared, part)?;
-        weights.copy_from_slice(shared);
+        self.model.trainable_mut().change(|weights| {
+            shared.copy_from_slice(weights);
+            sum_parts(communicator, shared, part)?;
+            weights.copy_from_slice(shared);
+            Ok::<_, Error>(())
+        })??;
         Ok(self.model.constrain()?)
     }
 }

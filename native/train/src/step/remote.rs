@@ -54,8 +54,7 @@ impl Trainer {
         let reached = self
             .model
             .gradients_in_turn(pass, loss, slices, &mut take)?;
-        self.share.complete(&self.model, &reached, rows);
-        Ok(())
+        self.share.complete(&self.model, &reached, rows)
     }
 
     /// What the last [`compute`](Self::compute) left: which variables the loss reached, all gradients,

@@ -29,7 +29,7 @@ use flambeau_keras::optimizers::Peers;
 use flambeau_keras::{Pass, Replicas, Value};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 /// What a stage needs for the backward pass of a part of the batch.
 struct Flight {
@@ -113,7 +113,7 @@ impl Trainer {
         if totals.rows > 0.0 {
             if rows > 0 {
                 let rows = f64_to_f32(rows as f64);
-                self.share.complete(&self.model, &work.reached, rows);
+                self.share.complete(&self.model, &work.reached, rows)?;
             }
             if mesh.grid.replicas > 1 {
                 self.share.sum(&mut mesh.alike, self.wire)?;
@@ -122,7 +122,7 @@ impl Trainer {
             self.apply_on(mesh, f64_to_f32(work.factor))?;
             if mesh.grid.replicas > 1 {
                 self.share
-                    .store_moving(&mut self.model, f64_to_f32(totals.rows));
+                    .store_moving(&mut self.model, f64_to_f32(totals.rows))?;
             }
             stopwatch.split(&mut self.times.update);
         }
@@ -183,7 +183,7 @@ impl Trainer {
         exchange: &mut Exchange,
     ) -> Result<(), Error> {
         let mut pass = Pass::inference().with_group(mesh.group());
-        let (taken, _) = take(mesh, batch)?;
+        let (taken, _) = take(mesh, batch, self.model.device())?;
         let given = self.model.forward(&taken, &mut pass)?;
         match &mut mesh.behind {
             Some(behind) => {
@@ -203,7 +203,7 @@ impl Trainer {
         at: Position,
     ) -> Result<(), Error> {
         let batch = &work.parts[part];
-        let (taken, leaves) = take(mesh, batch)?;
+        let (taken, leaves) = take(mesh, batch, self.model.device())?;
         let pass = self.pass_of(mesh.place.replica, part, at);
         let mut pass = pass.with_group(mesh.group());
         let given = self.model.forward(&taken, &mut pass)?;
@@ -300,6 +300,7 @@ impl Trainer {
             let ends = flight.given.iter().filter_map(Value::end);
             for (end, gradient) in ends.zip(gradients) {
                 let Some(gradient) = gradient else { continue };
+                let gradient = gradient.f_to_device(end.device())?;
                 let product = end.f_mul(&gradient)?.f_sum(Kind::Double)?;
                 loss = loss.f_add(&product)?;
             }
@@ -321,7 +322,6 @@ impl Trainer {
     /// Updates this stage's variables by the share's gradients, `factor` times.
     fn apply_on(&mut self, mesh: &mut Mesh, factor: f32) -> Result<(), Error> {
         let reached = self.share.reached();
-        let params = self.model.trainable_mut().as_mut_slice();
         let (gradients, slices) = self.share.gradients_mut();
         let mut stages = Stages {
             replica: &mut mesh.replica,
@@ -334,7 +334,10 @@ impl Trainer {
             ..Peers::default()
         };
         let optimizer = &mut self.optimizer;
-        if optimizer.apply_among(peers, (params, gradients), slices, &reached, factor)? {
+        let taken = self.model.trainable_mut().change(|params| {
+            optimizer.apply_among(peers, (params, gradients), slices, &reached, factor)
+        });
+        if taken?? {
             self.model.constrain()?;
         }
         Ok(())
@@ -372,7 +375,8 @@ fn deal(mesh: &mut Mesh, batch: Option<&Batch>) -> Result<Option<Batch>, Error> 
     let inputs = match &mesh.parts {
         Some(parts) if mesh.place.stage == 0 => {
             let own = batch.map_or(Ok(Vec::new()), |batch| values_to_bytes(&batch.inputs))?;
-            values_of_bytes(&lock(parts).0.broadcast_bytes(0, own)?)?.0
+            let told = lock(parts).0.broadcast_bytes(0, own)?;
+            values_of_bytes(&told, Device::Cpu)?.0
         }
         _ => Vec::new(),
     };
@@ -400,11 +404,15 @@ fn cut(batch: Option<&Batch>, parts: usize) -> Result<Vec<Batch>, Error> {
         .collect()
 }
 
-/// What a stage works on: the batch's inputs, or what the stage before hands on, with what that wants
-/// gradients of.
-fn take(mesh: &mut Mesh, batch: &Batch) -> Result<(Vec<Value>, Vec<Tensor>), Error> {
+/// What a stage works on: the batch's inputs, or what the stage before hands on, on `device`, with what
+/// that wants gradients of.
+fn take(
+    mesh: &mut Mesh,
+    batch: &Batch,
+    device: Device,
+) -> Result<(Vec<Value>, Vec<Tensor>), Error> {
     match &mut mesh.before {
-        Some(before) => values_of_bytes(&before.receive_from_above()?),
+        Some(before) => values_of_bytes(&before.receive_from_above()?, device),
         None => Ok((batch.inputs.clone(), Vec::new())),
     }
 }

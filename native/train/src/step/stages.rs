@@ -92,7 +92,7 @@ impl Trainer {
         state: &State,
         folder: Option<&Path>,
     ) -> Result<Written, Error> {
-        let tensors = self.own_tensors();
+        let tensors = self.own_tensors()?;
         let mut own = Own {
             tensors: Vec::new(),
             not_a_number: None,
@@ -183,7 +183,7 @@ impl Trainer {
         };
         let state: State = serde_json::from_value(manifest).map_err(untold)?;
         let mut missing: BTreeMap<String, Vec<usize>> = self
-            .own_tensors()
+            .own_tensors()?
             .into_iter()
             .map(|tensor| (tensor.name.clone(), tensor.shape()))
             .collect();
@@ -229,17 +229,18 @@ impl Trainer {
     }
 
     /// What a checkpoint has of this rank's.
-    fn own_tensors(&self) -> Vec<Tensor<'_>> {
+    fn own_tensors(&self) -> Result<Vec<Tensor<'_>>, Error> {
         let stores = [self.model.trainable(), self.model.non_trainable()];
-        let variables = stores.into_iter().flat_map(|store| {
-            store.variables().iter().map(|variable| Tensor {
+        let mut tensors = Vec::new();
+        for store in stores {
+            let values = store.as_slice()?;
+            tensors.extend(store.variables().iter().map(|variable| Tensor {
                 name: variable.path.clone(),
                 sizes: &variable.shape,
                 held: variable.held.as_ref(),
-                values: &store.as_slice()[variable.span()],
-            })
-        });
-        let mut tensors: Vec<_> = variables.collect();
+                values: &values[variable.span()],
+            }));
+        }
         for variable in self.optimizer.variables() {
             if let OptimizerValue::Float32(values) = variable.value {
                 tensors.push(Tensor {
@@ -250,12 +251,12 @@ impl Trainer {
                 });
             }
         }
-        tensors
+        Ok(tensors)
     }
 
     /// Gives a variable or one of the optimizer's its elements, or what this rank has of them.
     fn take_tensor(&mut self, name: &str, whole: &[f32]) -> Result<(), Error> {
-        let own = self.own_tensors().into_iter().find(|one| one.name == name);
+        let own = self.own_tensors()?.into_iter().find(|one| one.name == name);
         let held = own.and_then(|own| own.held.cloned());
         let values = held.map_or(Cow::Borrowed(whole), |held| held.take(whole).into());
         let Some(key) = name.strip_prefix(OPTIMIZER) else {

@@ -100,8 +100,9 @@ impl Trainer {
     ) -> Result<(), Error> {
         let communicator = &mut self.communicator;
         let is_root = communicator.rank() == root;
-        communicator.broadcast(root, self.model.trainable_mut().as_mut_slice())?;
-        communicator.broadcast(root, self.model.non_trainable_mut().as_mut_slice())?;
+        let mut broadcast = |values: &mut [f32]| communicator.broadcast(root, values);
+        self.model.trainable_mut().change(&mut broadcast)??;
+        self.model.non_trainable_mut().change(&mut broadcast)??;
         let of_part = |variable: OptimizerVariable<'_>| {
             let length = variable.len();
             (variable.key, variable.held, length)
@@ -180,12 +181,17 @@ impl Trainer {
     /// # Errors
     /// [`Error::Keras`], [`Error::Collective`].
     pub fn finalize(&mut self) -> Result<(), Error> {
-        let params = self.model.trainable_mut().as_mut_slice();
-        self.optimizer.finalize(params)?;
-        let Some(sharded) = &self.sharded else {
+        let (optimizer, communicator) = (&mut self.optimizer, &mut self.communicator);
+        self.model.trainable_mut().change(|params| {
+            optimizer.finalize(params)?;
+            match &self.sharded {
+                Some(sharded) => sharded.parts.gather(communicator, params, &[]),
+                None => Ok(()),
+            }
+        })??;
+        if self.sharded.is_none() {
             return Ok(());
-        };
-        sharded.parts.gather(&mut self.communicator, params, &[])?;
+        }
         let mut whole = BTreeMap::new();
         self.each_optimizer_variable(|variable, values| {
             whole.insert(variable.key.clone(), values.into_owned());

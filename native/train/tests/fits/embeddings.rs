@@ -79,7 +79,7 @@ fn rows_behind_buckets_are_those_that_leave_at_once() {
                         let at = Position { epoch: 1, step };
                         trainer.step(batch, true, at, true).unwrap();
                     }
-                    let weights = trainer.model().trainable().as_slice().to_vec();
+                    let weights = trainer.model().trainable().as_slice().unwrap().to_vec();
                     trainer.close().unwrap();
                     weights
                 })

@@ -86,7 +86,7 @@ fn compare(job: &Job, sizes: &[usize], meshes: &[Value], tolerance: f64) {
                 .variables()
                 .iter()
                 .position(|one| one == variable);
-            let values = model.trainable().values(at.unwrap());
+            let values = model.trainable().values(at.unwrap()).unwrap();
             assert_eq!(values, came[&variable.path], "{what}: {}", variable.path);
         }
     }

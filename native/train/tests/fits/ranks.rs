@@ -118,10 +118,10 @@ impl Job {
         serde_json::from_value(self.session_json(rank, world_size, directory)).unwrap()
     }
 
-    /// What a rank's session is opened with.
+    /// What a rank's session is opened with; it computes where FLAMBEAU_DEVICE says.
     pub(crate) fn session_json(&self, rank: usize, world_size: usize, directory: &Path) -> Value {
         json!({
-            "rank": rank, "threads": 1, "local_dir": directory.join(rank.to_string()),
+            "rank": rank, "threads": 1, "device": {"kind": device()}, "local_dir": directory.join(rank.to_string()),
             "cache_bytes": self.cache_bytes,
             "collective": self.how_to_meet(rank, world_size),
             "columns": {"features": ["a", "b", "c", "d"], "labels": ["label"], "weight": null,
@@ -327,4 +327,9 @@ pub(crate) fn newest_checkpoint(directory: &Path) -> PathBuf {
         .unwrap()
         .unwrap()
         .newest_path(&rank_0)
+}
+
+/// Where ranks compute.
+fn device() -> String {
+    std::env::var("FLAMBEAU_DEVICE").unwrap_or_else(|_| "cpu".to_owned())
 }

@@ -216,7 +216,7 @@ fn kept(ranks: usize, class: &str, transports: &'static str) -> Vec<(usize, Vec<
                     _ => 0,
                 });
                 let kept = kept.sum();
-                let weights = trainer.model().trainable().as_slice().to_vec();
+                let weights = trainer.model().trainable().as_slice().unwrap().to_vec();
                 trainer.close().unwrap();
                 (kept, weights)
             })

@@ -164,7 +164,7 @@ fn the_forget_gate_starts_with_a_bias_of_one() {
             .unwrap();
         assert_eq!(store.variables()[at].path, "r/lstm_cell/bias");
         let units = usize::try_from(UNITS).unwrap();
-        for (gate, values) in store.values(at).chunks(units).enumerate() {
+        for (gate, values) in store.values(at).unwrap().chunks(units).enumerate() {
             let wanted = if gate == 1 { expected } else { -3.0 };
             assert!(
                 values.iter().all(|value| (value - wanted).abs() < 0.6),

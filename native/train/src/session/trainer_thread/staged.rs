@@ -17,6 +17,7 @@ use flambeau_keras::optimizers::Optimizer;
 use flambeau_keras::{Holds, Model, ReadOptions, TensorPart};
 use serde_json::Value;
 use std::collections::BTreeMap;
+use tch::Device;
 
 /// What a model is read from, part by part.
 #[derive(Debug)]
@@ -24,14 +25,17 @@ pub(super) struct Source {
     model: Vec<u8>,
     weights: Vec<u8>,
     optimizer: Value,
+    /// Whether a stage of the model needs its loss scaled, and so all do.
+    scales_loss: bool,
 }
 
 impl Source {
-    pub(super) fn new(files: ModelFiles<'_>, optimizer: Value) -> Self {
+    pub(super) fn new(files: ModelFiles<'_>, optimizer: Value, scales_loss: bool) -> Self {
         Self {
             model: files.model.to_vec(),
             weights: files.weights.to_vec(),
             optimizer,
+            scales_loss,
         }
     }
 
@@ -49,6 +53,9 @@ impl Source {
         };
         let (model, _) = Model::read(&self.model, &options)?;
         let mut optimizer = Optimizer::from_config(&self.optimizer, model.trainable())?;
+        if self.scales_loss {
+            optimizer = optimizer.scaling_loss();
+        }
         optimizer.set_threads(usize::try_from(config.threads).unwrap_or(1));
         Ok((model, optimizer))
     }
@@ -80,7 +87,7 @@ pub(super) fn trainer(
     source: &Source,
     config: &FitSession,
     mesh: &config::Mesh,
-    (whole, objective): (Model, Objective),
+    (whole, objective, device): (Model, Objective, Device),
     mut world: Communicator,
 ) -> Result<Trainer, Error> {
     let ranks = Mesh::connect(&world, mesh)?;
@@ -106,7 +113,8 @@ pub(super) fn trainer(
         count: ranks.grid.parts,
     };
     let holds = Holds::Stage(stages, ranks.place.stage);
-    let (model, optimizer) = source.read(config, holds, part)?;
+    let (mut model, optimizer) = source.read(config, holds, part)?;
+    model.to_device(device)?;
     let split = model.trainable().variables().iter();
     let split: Vec<_> = split
         .filter(|one| one.held.is_some())
@@ -178,7 +186,7 @@ pub(super) fn finish(
         }
         None => {
             trainer.lend_state()?;
-            Ok(artifacts::result(trainer.model(), state))
+            Ok(artifacts::result(trainer.model(), state)?)
         }
     };
     // Of the whole model; or the name of a tensor of it that holds NaN.

@@ -28,7 +28,8 @@ private[cli] object Tables {
     Flag("images", "feature columns that hold encoded images, by commas"),
     Flag("image-resize", "of images of another size: error, nearest or bilinear", default = Some("error")),
     Flag("sequence-padding", "where short arrays are filled up: error, pre or post; or JSON by input", default = Some("error")),
-    Flag("sequence-truncating", "where long arrays are cut: error, pre or post; or JSON by input", default = Some("error")))
+    Flag("sequence-truncating", "where long arrays are cut: error, pre or post; or JSON by input", default = Some("error")),
+    Flag("device", "where tasks compute: auto, cpu, cuda, or cuda:N for the GPU of that number", default = Some("auto")))
 
   /** @throws DataException if there is no such table */
   def read(spark: SparkSession, arguments: Arguments, location: String): DataFrame =
@@ -91,6 +92,7 @@ private[cli] object Tables {
     stage.setImageResize(arguments("image-resize"))
     stage.setSequencePadding(arguments("sequence-padding"))
     stage.setSequenceTruncating(arguments("sequence-truncating"))
+    stage.setDevice(arguments("device"))
     arguments.get("input-mapping") match {
       case Some(mapping) => stage.setInputMapping(mapping)
       case None => stage.setFeatureCols(arguments.list("features").getOrElse(table.columns.toSeq.diff(others)).toArray)

@@ -184,6 +184,7 @@ final class KerasEstimator(override val uid: String)
       resume = $(resume),
       servers = Option.when(isAsync)($(numPs)),
       mesh = mesh,
+      device = chosenDevice,
       evaluator = Option.when($(evaluator))($(checkpointEveryEpochs)),
       microBatch = microBatch)
   }

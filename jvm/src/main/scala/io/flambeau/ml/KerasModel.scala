@@ -49,7 +49,7 @@ final class KerasModel(
     val columns = if (drops) inputColumns.copy(nullPolicy = "error") else inputColumns
     checked(columns, input.schema)
     val model = dataset.sparkSession.sparkContext.broadcast(keras)
-    val prediction = new PartitionPrediction(columns, input.schema, model, outputs)
+    val prediction = new PartitionPrediction(columns, input.schema, model, outputs, chosenDevice)
     MapRows(input, schema, "KerasModel")(prediction.apply)
   }
 

@@ -6,7 +6,7 @@ import org.apache.spark.ml.param.shared._
 import org.apache.spark.sql.types.StructType
 
 import io.flambeau.ConfigException
-import io.flambeau.jni.{ColumnMapping, Columns}
+import io.flambeau.jni.{ColumnMapping, Columns, Device}
 
 /** Columns and rules that training and prediction share. */
 trait KerasColumnParams extends Params {
@@ -50,9 +50,13 @@ trait KerasColumnParams extends Params {
 
   final val loss: Param[String] = new Param[String](this, "loss", "loss: a Keras name or a Keras config in JSON")
 
+  final val device: Param[String] = new Param[String](
+    this, "device", "where tasks compute: auto (a GPU if there is one), cpu, cuda, or cuda:N for the GPU of that number",
+    (name: String) => Device.parse(name).isDefined)
+
   setDefault(
     featuresCol -> "features", predictionCol -> "prediction", outputCol -> "output", nullPolicy -> "error",
-    imageResize -> "error", sequencePadding -> "error", sequenceTruncating -> "error")
+    imageResize -> "error", sequencePadding -> "error", sequenceTruncating -> "error", device -> "auto")
 
   final def getFeatureCols: Array[String] = $(featureCols)
   final def getFeaturesCol: String = $(featuresCol)
@@ -65,6 +69,7 @@ trait KerasColumnParams extends Params {
   final def getSequencePadding: String = $(sequencePadding)
   final def getSequenceTruncating: String = $(sequenceTruncating)
   final def getLoss: String = $(loss)
+  final def getDevice: String = $(device)
 
   final def setFeatureCols(value: Array[String]): this.type = set(featureCols, value)
   final def setFeaturesCol(value: String): this.type = set(featuresCol, value)
@@ -81,6 +86,9 @@ trait KerasColumnParams extends Params {
   final def setSequenceTruncating(value: Map[String, String]): this.type =
     set(sequenceTruncating, ChoiceParam.json(value))
   final def setLoss(value: String): this.type = set(loss, value)
+  final def setDevice(value: String): this.type = set(device, value)
+
+  private[ml] def chosenDevice: Device = Device.parse($(device)).getOrElse(Device.Auto)
 
   /** The columns that feed the model. */
   private[ml] def inputColumns: Columns = Columns(

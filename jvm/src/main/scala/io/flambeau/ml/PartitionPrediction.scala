@@ -13,7 +13,7 @@ import org.apache.spark.sql.flambeau.{ArrowBatch, ArrowBatcher, ArrowSchema, Spa
 import org.apache.spark.sql.types.StructType
 import org.json4s.JsonDSL._
 
-import io.flambeau.jni.{Columns, NativeLibrary, Session}
+import io.flambeau.jni.{Columns, Device, NativeLibrary, Session}
 
 /**
  * Predicts the rows of one partition, a batch at a time: each row comes out with a prediction and
@@ -25,7 +25,8 @@ private[ml] final class PartitionPrediction(
     columns: Columns,
     schema: StructType,
     model: Broadcast[Array[Byte]],
-    outputs: Seq[ModelOutput])
+    outputs: Seq[ModelOutput],
+    device: Device)
     extends Serializable {
 
   def apply(rows: Iterator[InternalRow]): Iterator[InternalRow] =
@@ -34,7 +35,11 @@ private[ml] final class PartitionPrediction(
       NativeLibrary.load()
       val task = TaskContext.get()
       val input = columns.of(schema)
-      val config = ("kind" -> "predict") ~ ("threads" -> task.cpus()) ~ ("columns" -> columns.json)
+      val config =
+        ("kind" -> "predict") ~
+          ("threads" -> task.cpus()) ~
+          ("device" -> device.json(task, task.partitionId())) ~
+          ("columns" -> columns.json)
       val session = Session.open(config, ArrowSchema.message(input), model.value, null)
       val batcher = new ArrowBatcher(input)
       task.addTaskCompletionListener[Unit](_ => batcher.close())

@@ -54,8 +54,8 @@ object FitEachJob {
     try {
       val run = UUID.randomUUID().toString
       val task = FitTask(
-        ModelDirectory.Owner(run), spec.columns, spec.columns.of(whole), spec.training, ClusterSettings.of(spark), None,
-        spec.keepCheckpoints, None, JobSecret.create(), model, weights, new SerializableConfiguration(sc.hadoopConfiguration),
+        ModelDirectory.Owner(run), spec.columns, spec.columns.of(whole), spec.training, spec.device,
+        ClusterSettings.of(spark), None, spec.keepCheckpoints, None, JobSecret.create(), model, weights, new SerializableConfiguration(sc.hadoopConfiguration),
         sc.collectionAccumulator[String]("flambeau progress"))
       val mayValidate = spec.validation != Validation.NoRows
       val ended = TaskFailures.of(run, sc).watch(sc) {

@@ -53,7 +53,7 @@ object FitJob {
     val model = sc.broadcast(spec.files.model)
     val weights = sc.broadcast(Option(spec.files.weights).getOrElse(Array.emptyByteArray))
     val task = FitTask(
-      owner, spec.columns, schema, spec.training, ClusterSettings.of(spark), spec.modelDir,
+      owner, spec.columns, schema, spec.training, spec.device, ClusterSettings.of(spark), spec.modelDir,
       spec.keepCheckpoints, spec.microBatch, JobSecret.create(), model, weights, hadoop, accumulator)
     val printer = progress.map(out => new ProgressReport.Listener(accumulator, new ProgressPrinter(out).show))
     printer.foreach(sc.addSparkListener(_))

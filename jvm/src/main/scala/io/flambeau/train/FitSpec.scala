@@ -3,7 +3,7 @@ package io.flambeau.train
 
 import org.apache.spark.sql.Dataset
 
-import io.flambeau.jni.Columns
+import io.flambeau.jni.{Columns, Device}
 
 /**
  * One fit, as its user asked for it.
@@ -18,6 +18,7 @@ import io.flambeau.jni.Columns
  * @param resume whether it goes on from the checkpoint of a fit that was interrupted there
  * @param servers tasks that hold the weights of asynchronous training; none where all train in step
  * @param mesh how ranks share the model
+ * @param device where ranks compute
  * @param evaluator where a task of its own validates, how many epochs lie between checkpoints; this needs a modelDir
  * @param microBatch what the rows are, if they are part of a stream; this needs a modelDir
  */
@@ -35,6 +36,7 @@ final case class FitSpec(
     resume: Boolean = true,
     servers: Option[Int] = None,
     mesh: MeshShape = MeshShape.Whole,
+    device: Device = Device.Auto,
     evaluator: Option[Int] = None,
     microBatch: Option[MicroBatch] = None) {
 

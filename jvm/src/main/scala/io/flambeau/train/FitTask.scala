@@ -17,7 +17,7 @@ import org.json4s.jackson.JsonMethods.parse
 import org.slf4j.LoggerFactory
 
 import io.flambeau.{CancelledException, DataException, FlambeauException}
-import io.flambeau.jni.{Columns, NativeLibrary, Session}
+import io.flambeau.jni.{Columns, Device, NativeLibrary, Session}
 
 /**
  * What every rank runs: feed its rows to a native session, and follow its events until training is
@@ -32,6 +32,7 @@ private[train] final case class FitTask(
     columns: Columns,
     schema: StructType,
     training: String,
+    device: Device,
     cluster: ClusterSettings,
     modelDir: Option[String],
     keepCheckpoints: Int,
@@ -155,6 +156,7 @@ private[train] final case class FitTask(
     ("kind" -> "fit") ~
       ("rank" -> place.rank) ~
       ("threads" -> place.context.cpus()) ~
+      ("device" -> device.json(place.context, place.onHost)) ~
       ("local_dir" -> localDir.toString) ~
       ("model_dir" -> modelDir.isDefined) ~
       ("cache_bytes" -> cluster.cacheBytes) ~
@@ -216,6 +218,9 @@ private[train] object FitTask {
     /** Counted from 0. */
     def attempt: Int
 
+    /** Which of the tasks on its host it is, as far as it knows of others. */
+    def onHost: Int = context.partitionId()
+
     /** How the ranks meet: fields of the session's `collective`. */
     def meeting: JObject
 
@@ -229,6 +234,7 @@ private[train] object FitTask {
     final case class InStep(context: BarrierTaskContext, hosts: List[String]) extends Place {
       override def rank: Int = context.partitionId()
       override def attempt: Int = context.stageAttemptNumber()
+      override def onHost: Int = hosts.take(rank).count(_ == hosts(rank))
       override def meeting: JObject =
         ("stage_id" -> context.stageId()) ~
           ("stage_attempt" -> attempt) ~
