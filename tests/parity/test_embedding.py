@@ -59,6 +59,7 @@ OPTIMIZERS = {
     "Adadelta": lambda: optimizers.Adadelta(0.5),
     "Adafactor": lambda: optimizers.Adafactor(0.05),
     "Adagrad": lambda: optimizers.Adagrad(0.1),
+    "Adagrad clipnorm": lambda: optimizers.Adagrad(0.1, clipnorm=0.05),
     "Adam": lambda: optimizers.Adam(0.01),
     "Adam amsgrad": lambda: optimizers.Adam(0.01, amsgrad=True),
     "Adam clipnorm": lambda: optimizers.Adam(0.01, clipnorm=0.05),

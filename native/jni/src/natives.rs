@@ -130,10 +130,8 @@ pub extern "system" fn Java_io_flambeau_jni_Native_feed<'l>(
         let Some(room) = session.room()? else {
             return Ok(false);
         };
-        let addresses = addresses(env, rows, &nodes, &buffers)?;
         let feed = |batch: &RecordBatch| session.feed(room, stream_of(stream), batch);
-        // SAFETY: the Java caller holds the batch open until this call returns.
-        unsafe { with_batch(session.schema(), &addresses, feed) }??;
+        with_lent(env, &session, (rows, &nodes, &buffers), feed)?;
         Ok(true)
     })
 }
@@ -200,10 +198,8 @@ pub extern "system" fn Java_io_flambeau_jni_Native_transform<'l>(
 ) -> JByteArray<'l> {
     guard(env, |env| {
         let session = sessions::get(session)?;
-        let addresses = addresses(env, rows, &nodes, &buffers)?;
         let transform = |batch: &RecordBatch| session.transform(batch);
-        // SAFETY: the Java caller holds the batch open until this call returns.
-        let bytes = unsafe { with_batch(session.schema(), &addresses, transform) }??;
+        let bytes = with_lent(env, &session, (rows, &nodes, &buffers), transform)?;
         Ok(env.byte_array_from_slice(&bytes)?)
     })
 }
@@ -374,18 +370,20 @@ fn as_signed(bytes: &mut [u8]) -> &mut [i8] {
     unsafe { std::slice::from_raw_parts_mut(address, length) }
 }
 
-fn addresses(
+/// Has `take` the batch that Java lends for its call: rows, field nodes and buffers.
+fn with_lent<T>(
     env: &mut Env<'_>,
-    rows: jint,
-    nodes: &JLongArray<'_>,
-    buffers: &JLongArray<'_>,
-) -> Result<BatchAddresses, Error> {
-    let rows = usize::try_from(rows).map_err(|_| Error::Batch(format!("{rows} rows")))?;
-    Ok(BatchAddresses {
-        rows,
+    session: &Session,
+    (rows, nodes, buffers): (jint, &JLongArray<'_>, &JLongArray<'_>),
+    take: impl FnOnce(&RecordBatch) -> Result<T, Error>,
+) -> Result<T, Error> {
+    let addresses = BatchAddresses {
+        rows: usize::try_from(rows).map_err(|_| Error::Batch(format!("{rows} rows")))?,
         nodes: longs(env, nodes)?,
         buffers: longs(env, buffers)?,
-    })
+    };
+    // SAFETY: the Java caller holds the batch open until its call returns, which this is a part of.
+    unsafe { with_batch(session.schema(), &addresses, take) }?
 }
 
 fn longs(env: &mut Env<'_>, array: &JLongArray<'_>) -> Result<Vec<i64>, Error> {

@@ -127,7 +127,8 @@ impl<'a> Gradient<'a> {
 }
 
 /// What is known of the slices of one variable's gradient in one step. Their sum, row by row, is
-/// in the slice of all gradients.
+/// in the slice of all gradients. There and here other rows than those that are listed have zeros,
+/// unless the gradient is dense.
 #[derive(Debug)]
 pub struct IndexedSlices {
     variable: usize,
@@ -136,8 +137,7 @@ pub struct IndexedSlices {
     needs: Needs,
     rows: Vec<usize>,
     statistics: Vec<f32>,
-    /// Whether others may have changed the statistics of rows that are not listed.
-    lent: bool,
+    is_dense: bool,
     sum_of_squares: f32,
     /// All slices, in the order of the rows, where the model has no rows of the matrix.
     slices: Vec<f32>,
@@ -164,7 +164,7 @@ impl IndexedSlices {
             needs,
             rows: Vec::new(),
             statistics: vec![0.0; statistics],
-            lent: false,
+            is_dense: false,
             sum_of_squares: 0.0,
             slices: Vec::new(),
         }
@@ -206,8 +206,9 @@ impl IndexedSlices {
         Self::new(variable, span, self.width, self.needs)
     }
 
-    /// Replaces all by what is known elsewhere: of these rows, each once, the sums of the statistic, one
-    /// row behind the other and none if there is no statistic; and the sum of all squares.
+    /// Takes, once [cleared](Self::clear), what is known elsewhere: of these rows, each once, the sums of
+    /// the statistic, one row behind the other and none if there is no statistic; and the sum of all
+    /// squares.
     ///
     /// # Errors
     /// A row or a number too many or too few.
@@ -222,7 +223,6 @@ impl IndexedSlices {
                 actual: statistics.len(),
             });
         }
-        self.clear();
         self.rows.extend(rows);
         for (row, sums) in rows.iter().zip(statistics.chunks(width.max(1))) {
             self.statistics[row * width..(row + 1) * width].copy_from_slice(sums);
@@ -246,15 +246,39 @@ impl IndexedSlices {
         self.width
     }
 
-    /// The rows that were looked up, as often as they were, in no order.
+    /// The rows that were looked up, as often as they were, in no order; or those that were
+    /// [listed](Self::list).
     pub fn rows(&self) -> &[usize] {
         &self.rows
+    }
+
+    /// Has the gradient be that of these rows, in order and each once: those that any rank looked up.
+    pub fn list(&mut self, rows: Vec<usize>) {
+        self.rows = rows;
+    }
+
+    /// The listed rows of the variable's gradient.
+    pub(crate) fn each_row<'a>(&self, gradient: &'a [f32]) -> impl Iterator<Item = &'a [f32]> {
+        let places = self
+            .rows
+            .iter()
+            .map(|row| row * self.width..(row + 1) * self.width);
+        places.filter_map(|place| gradient.get(place))
+    }
+
+    /// Whether rows that are not listed may have a gradient, too.
+    pub fn is_dense(&self) -> bool {
+        self.is_dense
+    }
+
+    /// Says that any row may have a gradient from now on.
+    pub fn make_dense(&mut self) {
+        self.is_dense = true;
     }
 
     /// The sums of the statistic, laid out as the variable, zeros where no row was looked up; empty
     /// if the optimizer takes none. To be added up over ranks, or scaled.
     pub fn statistics_mut(&mut self) -> &mut [f32] {
-        self.lent = true;
         &mut self.statistics
     }
 
@@ -278,16 +302,21 @@ impl IndexedSlices {
         self.needs.limit = limit;
     }
 
-    /// Forgets all slices.
-    pub fn clear(&mut self) {
-        if std::mem::take(&mut self.lent) {
-            self.statistics.fill(0.0);
-        } else if !self.statistics.is_empty() {
-            // Of a large matrix few rows are looked up.
-            for row in &self.rows {
-                self.statistics[row * self.width..(row + 1) * self.width].fill(0.0);
+    /// Forgets all slices, and has zeros in the variable's `gradient`. Of a large matrix few rows were
+    /// looked up, and others are not looked at.
+    pub fn clear(&mut self, gradient: &mut [f32]) {
+        let rows = self.rows.iter();
+        let places = rows.map(|row| row * self.width..(row + 1) * self.width);
+        for values in [gradient, &mut self.statistics] {
+            if self.is_dense {
+                values.fill(0.0);
+                continue;
+            }
+            for place in places.clone() {
+                values.get_mut(place).unwrap_or_default().fill(0.0);
             }
         }
+        self.is_dense = false;
         self.rows.clear();
         self.slices.clear();
         self.sum_of_squares = 0.0;

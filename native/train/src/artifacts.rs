@@ -12,7 +12,7 @@ use crate::event::{Event, FitResult, History, Logs};
 use crate::objective::Objective;
 use crate::resume::State;
 use crate::session::Stop;
-use crate::step::Trainer;
+use crate::step::{Trainer, Written};
 use crate::summaries::Summaries;
 use crossbeam::channel::Sender;
 use flambeau_formats::bundle::{data_file_name, index_file_name};
@@ -114,11 +114,16 @@ impl Artifacts {
     pub fn checkpoint(&mut self, trainer: &mut Trainer, state: &State) -> Result<(), Error> {
         self.write("model.json", trainer.model().to_json().into_bytes())?;
         if trainer.has_a_stage() {
-            let written = trainer.write_stages(state, Some(self.folder.path()))?;
             let step = state.step;
-            return written.map_or(Ok(()), |path| {
-                self.writer.give(Work::Written { step, path })
-            });
+            match trainer.write_stages(state, Some(self.folder.path()))? {
+                Written::Here(path) => self.writer.give(Work::Written { step, path })?,
+                // The next step, or the end of the fit, says so, too.
+                Written::NotANumber(tensor) => {
+                    log::warn!("no checkpoint after step {step}: {tensor} holds NaN");
+                }
+                Written::Elsewhere => {}
+            }
+            return Ok(());
         }
         let checkpoint = state.checkpoint(trainer)?;
         self.writer.give(Work::Checkpoint(checkpoint))

@@ -7,7 +7,7 @@
 //! ```
 //! A bucket leaves when the gradients in it and all buckets before it are whole. So they leave in
 //! the same order on every rank, also on one without rows, which sends zeros. Matrices whose rows are
-//! looked up are held back: not all of them is exchanged.
+//! looked up are held back: not all of them is exchanged. Their gradients begin with zeros.
 
 use crate::error::Error;
 use flambeau_collective::{Communicator, Part, Ticket, Vector, Wire};
@@ -151,11 +151,7 @@ impl Leaving<'_> {
         if let Some(part) = &mut self.parts[at]
             && (first || held)
         {
-            let gradient = &mut part.as_mut()[place];
-            if held && first {
-                gradient.fill(0.0);
-            }
-            write(gradient)?;
+            write(&mut part.as_mut()[place])?;
             self.awaited[at] -= usize::from(first);
         }
         self.send()
@@ -218,9 +214,12 @@ impl Leaving<'_> {
     /// Zeros for what never came.
     fn complete(&mut self) -> Result<(), Error> {
         for variable in 0..self.whole.len() {
+            let held = self.buckets.held[variable];
             if !self.whole[variable] {
                 self.take(variable, |gradient| {
-                    gradient.fill(0.0);
+                    if !held {
+                        gradient.fill(0.0);
+                    }
                     Ok::<_, Error>(())
                 })?;
             }

@@ -36,11 +36,15 @@ impl Exchanged {
         })
     }
 
-    /// Waits until all have done so; the stretches of each matrix that are exchanged.
+    /// Waits until all have done so, and has the slices list what any rank looked up; the stretches of
+    /// each matrix that are exchanged.
     ///
     /// # Errors
     /// [`Error::Collective`], or another rank's matrices are larger.
-    pub(crate) fn wait(self, slices: &[IndexedSlices]) -> Result<Vec<Vec<Range<usize>>>, Error> {
+    pub(crate) fn wait(
+        self,
+        slices: &mut [IndexedSlices],
+    ) -> Result<Vec<Vec<Range<usize>>>, Error> {
         let large = slices.iter().filter(|slices| is_large(slices));
         let heights: Vec<_> = large
             .map(|slices| slices.span().len() / slices.width())
@@ -56,10 +60,12 @@ impl Exchanged {
             })?;
         }
         let mut rows = rows.into_iter();
-        let stretches = slices.iter().map(|slices| {
+        let stretches = slices.iter_mut().map(|slices| {
             if is_large(slices) {
-                stretches(distinct(rows.next().unwrap_or_default()), slices)
+                slices.list(distinct(rows.next().unwrap_or_default()));
+                stretches(slices)
             } else {
+                slices.make_dense();
                 std::iter::once(0..slices.span().len()).collect()
             }
         });
@@ -107,11 +113,11 @@ fn decode(bytes: &[u8], heights: &[usize], matrices: &mut [Vec<usize>]) -> Resul
     Ok(())
 }
 
-/// Where rows lie in their matrix; neighbours are one stretch.
-fn stretches(rows: Vec<usize>, slices: &IndexedSlices) -> Vec<Range<usize>> {
+/// Where the listed rows lie in their matrix; neighbours are one stretch.
+fn stretches(slices: &IndexedSlices) -> Vec<Range<usize>> {
     let width = slices.width();
     let mut stretches: Vec<Range<usize>> = Vec::new();
-    for row in rows {
+    for row in slices.rows() {
         match stretches.last_mut() {
             Some(last) if last.end == row * width => last.end += width,
             _ => stretches.push(row * width..(row + 1) * width),

@@ -119,30 +119,61 @@ impl Share {
 
     /// Leaves each rank its parts of the gradients' sums from now on, where it pays that the others do
     /// not travel: the regions that the gradients consist of, one behind the other, each with the part
-    /// of every rank.
+    /// of every rank. A matrix of which rows are exchanged is a region, and its parts are of whole rows.
     pub(crate) fn scatter(&mut self, communicator: &Communicator) -> Vec<Region> {
         self.scatters = self.gradients >= WORTH_IT;
-        if let Some(buckets) = &self.buckets {
-            let regions = buckets.regions().into_iter();
-            let region = |span: Range<usize>| (span.clone(), communicator.parts(span.len()));
-            return regions.map(region).collect();
+        let regions = match &self.buckets {
+            Some(buckets) => buckets.regions(),
+            None if self.slices.is_empty() => {
+                let parts = communicator.parts(self.values.as_slice().len()).into_iter();
+                let gradients = |end: usize| end.min(self.gradients);
+                let parts = parts.map(|part| gradients(part.start)..gradients(part.end));
+                return vec![(0..self.gradients, parts.collect())];
+            }
+            None => std::iter::once(0..self.gradients).collect(),
+        };
+        let even = |span: Range<usize>| (span.clone(), communicator.parts(span.len()));
+        let mut all = Vec::new();
+        for Range { mut start, end } in regions {
+            let inside = self.by_rows().filter(|slices| {
+                let span = slices.span();
+                start <= span.start && span.end <= end
+            });
+            for slices in inside.collect::<Vec<_>>() {
+                let (span, width) = (slices.span(), slices.width());
+                let rows = communicator.parts(span.len() / width).into_iter();
+                let rows = rows.map(|rows| rows.start * width..rows.end * width);
+                all.push(even(start..span.start));
+                all.push((span.clone(), rows.collect()));
+                start = span.end;
+            }
+            all.push(even(start..end));
         }
-        let parts = communicator.parts(self.values.as_slice().len()).into_iter();
-        let gradients = |end: usize| end.min(self.gradients);
-        let parts = parts.map(|part| gradients(part.start)..gradients(part.end));
-        vec![(0..self.gradients, parts.collect())]
+        all.retain(|(span, _)| !span.is_empty());
+        all
     }
 
-    /// The variables of which only rows that were looked up are exchanged.
-    pub(crate) fn by_rows(&self) -> impl Iterator<Item = usize> {
-        let large = self.slices.iter().filter(|slices| is_large(slices));
-        large.map(IndexedSlices::variable)
+    /// What is known of matrices of which only rows that were looked up are exchanged.
+    pub(crate) fn by_rows(&self) -> impl Iterator<Item = &IndexedSlices> {
+        self.slices.iter().filter(|slices| is_large(slices))
     }
 
     /// Becomes that of a rank without rows.
     pub(crate) fn clear(&mut self) {
-        self.values.as_mut_slice().fill(0.0);
-        self.slices.iter_mut().for_each(IndexedSlices::clear);
+        let values = self.values.as_mut_slice();
+        let mut at = 0;
+        for slices in &mut self.slices {
+            let span = slices.span();
+            values[at..span.start].fill(0.0);
+            slices.clear(&mut values[span.clone()]);
+            at = span.end;
+        }
+        values[at..].fill(0.0);
+    }
+
+    /// Has zeros in the gradients of matrices whose rows are looked up.
+    pub(crate) fn clear_slices(&mut self) {
+        clear_each(&mut self.slices, self.values.as_mut_slice());
     }
 
     /// The gradients, laid out as the model's trainable store, and their slices.
@@ -179,7 +210,8 @@ impl Share {
         let Some(buckets) = &self.buckets else {
             return Ok(None);
         };
-        let values = std::mem::replace(&mut self.values, Vector::zeros(0));
+        let mut values = std::mem::replace(&mut self.values, Vector::zeros(0));
+        clear_each(&mut self.slices, values.as_mut_slice());
         if self.slices.is_empty() {
             let mut leaving = buckets.leave(values, communicator, wire, self.scatters);
             let rest = make(&mut leaving, &mut [])?;
@@ -260,7 +292,7 @@ impl Share {
             .map(|slices| slices.rows().to_vec())
             .collect();
         let agreed = Exchanged::start(&self.slices, &looked_up, communicator)?;
-        let exchanged = agreed.wait(&self.slices)?;
+        let exchanged = agreed.wait(&mut self.slices)?;
         let mut packed = std::mem::take(&mut self.packed);
         packed.clear();
         self.each(&exchanged, |part| packed.extend_from_slice(part));
@@ -308,6 +340,13 @@ impl Share {
             at = span.end;
         }
         lend(&mut values[at..]);
+    }
+}
+
+/// Has zeros in the gradients that slices are of.
+fn clear_each(slices: &mut [IndexedSlices], gradients: &mut [f32]) {
+    for slices in slices {
+        slices.clear(&mut gradients[slices.span()]);
     }
 }
 

@@ -14,13 +14,13 @@ use flambeau_keras::Model;
 /// # Errors
 /// [`Error::NotFinite`], [`Error::Diverged`], [`Error::Collective`].
 pub(crate) fn check(trainer: &mut Trainer, step: u64) -> Result<(), Error> {
-    let not_finite = not_finite(trainer.model())?;
-    let (group, is_bad) = (trainer.variables_group(), u64::from(not_finite.is_some()));
+    let group = trainer.variables_group() as u64;
     let fingerprint = u64::from(fingerprint(trainer.model())?);
-    let mine: Vec<u8> = [group as u64, fingerprint, is_bad]
-        .iter()
-        .flat_map(|number| number.to_le_bytes())
-        .collect();
+    let mut mine = [group.to_le_bytes(), fingerprint.to_le_bytes()].concat();
+    if let Some((variable, value)) = not_finite(trainer.model())? {
+        mine.extend(value.to_le_bytes());
+        mine.extend(variable.bytes());
+    }
     let all = trainer.communicator_mut().allgather(&mine)?;
     // A rank whose weights alone are no numbers has diverged.
     let differs = |other: &Vec<u8>| {
@@ -30,19 +30,16 @@ pub(crate) fn check(trainer: &mut Trainer, step: u64) -> Result<(), Error> {
     if let Some(rank) = all.iter().position(differs) {
         return Err(Error::Diverged { rank, step });
     }
-    if let Some((variable, value)) = not_finite {
-        return Err(Error::NotFinite {
+    let named = |other: &Vec<u8>| {
+        let (value, variable) = other.get(16..)?.split_first_chunk()?;
+        let variable = String::from_utf8_lossy(variable).into_owned();
+        Some((variable, f32::from_le_bytes(*value)))
+    };
+    match all.iter().find_map(named) {
+        None => Ok(()),
+        Some((variable, value)) => Err(Error::NotFinite {
             variable,
             value,
-            step,
-        });
-    }
-    match all.iter().position(|other| other.get(16) == Some(&1)) {
-        None => Ok(()),
-        // It says which of its variables it is.
-        Some(rank) => Err(Error::NotFinite {
-            variable: format!("of the stage of rank {rank}"),
-            value: f32::NAN,
             step,
         }),
     }

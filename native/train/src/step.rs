@@ -29,6 +29,7 @@ mod state;
 mod totals;
 
 use self::local::Apart;
+pub(crate) use self::stages::Written;
 use self::state::Sharded;
 pub use self::totals::Totals;
 use crate::artifacts::Trained;

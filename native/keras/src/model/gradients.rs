@@ -35,6 +35,8 @@ impl Model {
     /// trainable variables, laid out as [`VariableStore::as_slice`], over `out`, and tells `slices`,
     /// those of [`Self::indexed_slices`], what they need to know. Gives for each variable whether
     /// the loss depends on it; one that it does not depend on gets zeros. The loss's graph is freed.
+    ///
+    /// Of a variable that has slices, `out` is what the call before with these left there, or zeros.
     pub fn gradients(
         &self,
         pass: &Pass,
@@ -70,28 +72,47 @@ impl Model {
         let gradients = replicas::gradients(loss, &leaves, &pass.cuts, replicas)
             .map_err(|error| pass.explain(error))?;
         let (gradients, of_rows) = gradients.split_at(store.variables().len());
-        for (gradient, variable) in gradients.iter().zip(store.variables()) {
-            write_gradient(gradient, &mut out[variable.span()])?;
+        let mut known = slices.iter_mut().peekable();
+        for (index, (gradient, variable)) in gradients.iter().zip(store.variables()).enumerate() {
+            let out = &mut out[variable.span()];
+            match known.next_if(|slices| slices.variable() == index) {
+                Some(slices) => slices.clear(out),
+                None => write_gradient(gradient, out)?,
+            }
         }
         let mut reached: Vec<bool> = gradients.iter().map(Tensor::defined).collect();
-        slices.iter_mut().for_each(IndexedSlices::clear);
+        self.add_rows(pass, of_rows, (out, slices), &mut reached)?;
+        Ok(reached)
+    }
+
+    /// Adds the gradients of rows that `pass` looked up to `out` and `slices`; `reached` learns of which
+    /// variables they are.
+    fn add_rows(
+        &self,
+        pass: &Pass,
+        of_rows: &[Tensor],
+        (out, slices): (&mut [f32], &mut [IndexedSlices]),
+        reached: &mut [bool],
+    ) -> Result<()> {
+        let variables = self.variables.trainable.variables();
         for (look_up, gradient) in pass.look_ups.iter().zip(of_rows) {
             let Slot::Trainable(index) = self.variables.slot(look_up.handle) else {
                 continue;
             };
             if gradient.defined() {
                 reached[index] = true;
-                let out = &mut out[store.variables()[index].span()];
+                let out = &mut out[variables[index].span()];
                 let slices = slices.iter_mut().find(|slices| slices.variable() == index);
                 look_up.add(gradient, out, slices)?;
             }
         }
-        Ok(reached)
+        Ok(())
     }
 
     /// As [`Self::gradients`] of a pass without exchanges, but hands each gradient, of the trainable
     /// variable of that index, to `take` as soon as it is known: those of the last layers while those of
-    /// the first are still to be computed, and last of all what rows that were looked up add to theirs.
+    /// the first are still to be computed, and last of all what rows that were looked up add to theirs,
+    /// which have been [cleared](IndexedSlices::clear).
     pub fn gradients_in_turn<E: From<TchError> + From<Error> + Send>(
         &self,
         pass: &Pass,
@@ -123,7 +144,6 @@ impl Model {
                 None => error,
             })?;
         }
-        slices.iter_mut().for_each(IndexedSlices::clear);
         for (look_up, gradient) in pass.look_ups.iter().zip(of_rows) {
             if let (Slot::Trainable(index), Some(gradient)) =
                 (self.variables.slot(look_up.handle), gradient)
@@ -163,17 +183,7 @@ impl Model {
                 add_gradient(gradient, &mut out[variable.span()])?;
             }
         }
-        for (look_up, gradient) in pass.look_ups.iter().zip(of_rows) {
-            let Slot::Trainable(index) = self.variables.slot(look_up.handle) else {
-                continue;
-            };
-            if gradient.defined() {
-                reached[index] = true;
-                let out = &mut out[store.variables()[index].span()];
-                let slices = slices.iter_mut().find(|slices| slices.variable() == index);
-                look_up.add(gradient, out, slices)?;
-            }
-        }
+        self.add_rows(pass, of_rows, (out, slices), reached)?;
         Ok(of_leaves)
     }
 

@@ -66,8 +66,8 @@ impl Part<'_> {
 }
 
 /// Cuts the parameters and gradients, laid out as `variables`, into parts: whole variables, or
-/// pieces of a chunk each, of what is the optimizer's own. Variables without such elements have none. `slices` are in the order of the
-/// variables that they belong to.
+/// pieces of a chunk each, of what is the optimizer's own. Variables without such elements have none,
+/// nor those whose `slices`, in the order of the variables that they belong to, are not dense.
 pub(super) fn cut<'a>(
     variables: &'a [Variable],
     states: &'a mut [State],
@@ -81,18 +81,19 @@ pub(super) fn cut<'a>(
     for (index, (variable, state)) in variables.iter().zip(states).enumerate() {
         let len = variable.len();
         let own = |values: &'a mut [f32]| values.get_mut(state.own.clone()).unwrap_or_default();
+        let slices = slices.next_if(|slices| slices.variable() == index);
+        let is_dense = slices.as_ref().is_none_or(|slices| slices.is_dense());
         let piece = Piece {
             shape: &variable.shape,
             grads: own(grads.split_off_mut(..len).unwrap_or_default()),
             params: own(params.split_off_mut(..len).unwrap_or_default()),
             slots: values(&mut state.slots),
             statistics: own(slices
-                .next_if(|slices| slices.variable() == index)
                 .map(IndexedSlices::statistics_mut)
                 .unwrap_or_default()),
         };
         let len = state.own.len();
-        if len == 0 {
+        if len == 0 || !is_dense {
             continue;
         }
         let size = if is_whole { len } else { CHUNK };

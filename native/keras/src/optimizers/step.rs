@@ -6,6 +6,7 @@ mod rows;
 use std::ops::Range;
 
 use self::peers::Peers;
+use self::rows::Rows;
 use super::Optimizer;
 use super::average::Averaging;
 use super::part::{Part, State, cut};
@@ -98,18 +99,11 @@ impl Optimizer {
         slices: &mut [IndexedSlices],
         reached: &[bool],
     ) -> Result<bool> {
-        let given = Given {
-            params,
-            grads,
-            slices,
-            reached,
-            factor: 1.0,
-        };
         let peers = Peers {
             replicas: Some(replicas),
             ..Peers::default()
         };
-        self.step(peers, given)
+        self.apply_among(peers, (params, grads), slices, reached, 1.0)
     }
 
     /// As [`Self::apply`], with gradients `factor` times those given. It saves a pass over them.
@@ -121,14 +115,7 @@ impl Optimizer {
         reached: &[bool],
         factor: f32,
     ) -> Result<bool> {
-        let given = Given {
-            params,
-            grads,
-            slices,
-            reached,
-            factor,
-        };
-        self.step(Peers::default(), given)
+        self.apply_among(Peers::default(), (params, grads), slices, reached, factor)
     }
 
     fn step(&mut self, mut peers: Peers<'_>, given: Given<'_>) -> Result<bool> {
@@ -144,7 +131,7 @@ impl Optimizer {
                 reason: "the loss reaches no variable, so that there is no gradient".into(),
             });
         }
-        if self.loss_scale.is_some() && !self.are_finite(&mut peers, given.grads, reached)? {
+        if self.loss_scale.is_some() && !self.are_finite(&mut peers, &given)? {
             self.loss_scale.iter_mut().for_each(|scale| scale.shrink());
             return Ok(false);
         }
@@ -155,7 +142,7 @@ impl Optimizer {
     }
 
     /// As [`Self::apply`], for an optimizer of a part of a model's variables: a step that reaches none of
-    /// these is one, too. Slices list each row once. Not for one that [`Self::needs_all_gradients`].
+    /// these is one, too. Not for one that [`Self::needs_all_gradients`].
     ///
     /// # Errors
     /// Before any change, if a length is wrong.
@@ -167,21 +154,11 @@ impl Optimizer {
         reached: &[bool],
     ) -> Result<()> {
         self.check_lengths(params, grads, reached)?;
-        let mut reached = reached.to_vec();
-        let mut slices = slices;
-        if self.rests() {
-            for rows in std::mem::take(&mut slices) {
-                if std::mem::take(&mut reached[rows.variable()]) {
-                    let span = rows.span();
-                    self.update_rows(rows, &mut params[span.clone()], &grads[span])?;
-                }
-            }
-        }
         let given = Given {
             params,
             grads,
             slices,
-            reached: &reached,
+            reached,
             factor: 1.0,
         };
         self.update(&mut Peers::default(), given)?;
@@ -231,12 +208,18 @@ impl Optimizer {
             .map_or(0, |variable| variable.span().end)
     }
 
-    fn are_finite(&self, peers: &mut Peers<'_>, grads: &[f32], reached: &[bool]) -> Result<bool> {
-        let variables = self.variables.iter().zip(&self.states);
-        let variables = variables.zip(reached).filter(|(_, reached)| **reached);
-        let gradients = variables.map(|((variable, state), _)| &grads[own_span(variable, state)]);
-        let threads = useful(self.threads, grads.len());
-        let finite = run(threads, gradients.collect(), all_finite);
+    fn are_finite(&self, peers: &mut Peers<'_>, given: &Given<'_>) -> Result<bool> {
+        let mut gradients = Vec::new();
+        for (index, (variable, state)) in self.variables.iter().zip(&self.states).enumerate() {
+            let mut slices = given.slices.iter();
+            match slices.find(|slices| slices.variable() == index && !slices.is_dense()) {
+                _ if !given.reached[index] => {}
+                Some(slices) => gradients.extend(slices.each_row(&given.grads[variable.span()])),
+                None => gradients.push(&given.grads[own_span(variable, state)]),
+            }
+        }
+        let elements = gradients.iter().map(|values| values.len()).sum();
+        let finite = run(useful(self.threads, elements), gradients, all_finite);
         let mut others = [finite.into_iter().filter(|finite| !finite).count() as f64];
         peers.sum(&mut others)?;
         peers.sum_in_group(&mut others)?;
@@ -244,7 +227,8 @@ impl Optimizer {
         Ok(others == [0.0])
     }
 
-    fn update(&mut self, peers: &mut Peers<'_>, given: Given<'_>) -> Result<()> {
+    fn update(&mut self, peers: &mut Peers<'_>, mut given: Given<'_>) -> Result<()> {
+        let mut by_rows = self.take_rows(&mut given);
         let Given {
             params,
             grads,
@@ -254,7 +238,10 @@ impl Optimizer {
         } = given;
         let preparation = self.preparation(factor);
         let averaging = self.average.averaging(self.iterations());
-        let threads = useful(self.threads, params.len());
+        let resting = slices.iter().filter(|slices| !slices.is_dense());
+        let resting: usize = resting.map(|slices| slices.span().len()).sum();
+        let moving = params.len() - resting + by_rows.iter().map(Rows::len).sum::<usize>();
+        let threads = useful(self.threads, moving);
         if self.iterations == 0 {
             for (variable, state) in self.variables.iter().zip(&mut self.states) {
                 let own = own_span(variable, state);
@@ -291,6 +278,11 @@ impl Optimizer {
                 false,
             );
             parts.retain(|part| reached[part.variable]);
+            parts.extend(
+                by_rows
+                    .iter_mut()
+                    .flat_map(|rows| rows.parts(&self.variables)),
+            );
             let sums = run(threads, parts, |mut part| {
                 preparation.apply(&mut part);
                 (part.variable, sum_of_squares(part.piece.grads))
@@ -333,13 +325,18 @@ impl Optimizer {
             .map(|v| decay(v).map(single))
             .collect();
         let rule = self.rule.as_ref();
-        let parts = cut(
+        let mut parts = cut(
             &self.variables,
             &mut self.states,
             params,
             grads,
             slices,
             is_whole,
+        );
+        parts.extend(
+            by_rows
+                .iter_mut()
+                .flat_map(|rows| rows.parts(&self.variables)),
         );
         let threads = if is_whole { 1 } else { threads };
         let results = run(threads, parts, |mut part| {
@@ -361,6 +358,9 @@ impl Optimizer {
             average(averaging, &mut part);
             Ok(())
         });
+        for rows in by_rows {
+            rows.put_back(&self.variables, &mut self.states, params);
+        }
         results.into_iter().collect()
     }
 

@@ -208,6 +208,9 @@ fn train(case: &Case, optimizer: &Json, steps: u64, member: Option<Member>) -> T
             model.gradients(&pass, &loss, &mut gradients, &mut slices)
         } else {
             let spans = model.trainable().spans();
+            for slices in &mut slices {
+                slices.clear(&mut gradients[slices.span()]);
+            }
             model.gradients_in_turn(&pass, &loss, &mut slices, &mut |variable, gradient| {
                 gradient.write(&mut gradients[spans[variable].clone()])
             })

@@ -165,7 +165,6 @@ impl Shard {
         if push.reached.len() != self.stretches.len() || push.rows.len() != self.slices.len() {
             return Err(strange("it is of other variables"));
         }
-        let rests = self.optimizer.rests();
         let mut looked_up = self.slices.iter_mut().zip(&push.rows).peekable();
         for (at, span) in self.store.spans().into_iter().enumerate() {
             let gradients = &mut self.gradients[span];
@@ -174,7 +173,7 @@ impl Shard {
                 _ if !push.reached[at] => {}
                 None => numbers.take_into(gradients)?,
                 Some((slices, &(count, squares))) => {
-                    take_rows(slices, gradients, count, squares, numbers, rests)?;
+                    take_rows(slices, gradients, count, squares, numbers)?;
                 }
             }
         }
@@ -187,14 +186,13 @@ impl Shard {
     }
 }
 
-/// Takes the gradients of some rows; the others have none, or with `rests` are not looked at.
+/// Takes the gradients of some rows; the others have none.
 fn take_rows(
     slices: &mut IndexedSlices,
     gradients: &mut [f32],
     count: usize,
     squares: f32,
     numbers: &mut Numbers<'_>,
-    rests: bool,
 ) -> Result<(), Error> {
     let width = slices.width();
     let rows: Vec<u32> = numbers.take(count)?;
@@ -202,11 +200,9 @@ fn take_rows(
     let values: Vec<f32> = numbers.take(count.saturating_mul(width))?;
     let statistics = slices.statistics().len().min(count.saturating_mul(width));
     let statistics: Vec<f32> = numbers.take(statistics)?;
+    slices.clear(gradients);
     // It refuses rows that are not there.
     slices.set(&rows, &statistics, squares)?;
-    if !rests {
-        gradients.fill(0.0);
-    }
     for (row, values) in rows.iter().zip(values.chunks(width.max(1))) {
         gradients[row * width..(row + 1) * width].copy_from_slice(values);
     }

@@ -31,7 +31,6 @@ impl Trainer {
             let make = |leaving: &mut Leaving<'_>, slices: &mut [IndexedSlices]| {
                 slices.iter_mut().for_each(|slices| slices.set_limit(limit));
                 let Some(loss) = &loss else {
-                    slices.iter_mut().for_each(IndexedSlices::clear);
                     return Ok(Rest::none());
                 };
                 let mut take = |variable, gradient: Gradient<'_>| {
@@ -136,7 +135,7 @@ impl Trainer {
                 let mut ranks = Ranks(communicator);
                 let taken =
                     optimizer.apply_over(&mut ranks, params, gradients, slices, &reached)?;
-                parts.gather(communicator, params)?;
+                parts.gather(communicator, params, slices)?;
                 Ok::<_, Error>(taken)
             });
             if taken?? {

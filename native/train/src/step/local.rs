@@ -20,6 +20,7 @@ use crate::exchange::Exchange;
 use crate::share::moving_spans;
 use crate::times::Stopwatch;
 use flambeau_collective::Communicator;
+use flambeau_keras::IndexedSlices;
 use flambeau_keras::optimizers::OptimizerValueMut;
 
 /// What a rank has come to since the ranks met last.
@@ -179,7 +180,8 @@ impl Trainer {
         }
 
         // By way of the gradients, which lie where all ranks see them, if there is such memory.
-        let (shared, _) = self.share.gradients_mut();
+        let (shared, slices) = self.share.gradients_mut();
+        slices.iter_mut().for_each(IndexedSlices::make_dense);
         self.model.trainable_mut().change(|weights| {
             shared.copy_from_slice(weights);
             sum_parts(communicator, shared, part)?;

@@ -9,11 +9,14 @@
 //!   rank 2                  =====             ===== 2.  it updates its part, by the state that it keeps
 //!                                                   3.  all get the weights of all parts
 //! ```
+//! Of a matrix of which ranks exchange rows all get the sums, a rank has some rows, and where no others
+//! change all get the weights of those that were looked up.
 //! Rules that look at whole variables have parts that begin and end with one.
 
 use crate::error::Error;
 use crate::share::Region;
 use flambeau_collective::Communicator;
+use flambeau_keras::IndexedSlices;
 use std::ops::Range;
 
 /// The parts of all ranks.
@@ -63,7 +66,8 @@ impl Parts {
         own.collect()
     }
 
-    /// Gives all ranks the weights of all parts.
+    /// Gives all ranks the weights of all parts; of matrices that have `slices` only the rows that these
+    /// list, unless they are dense.
     ///
     /// # Errors
     /// [`Error::Collective`].
@@ -71,12 +75,43 @@ impl Parts {
         &self,
         communicator: &mut Communicator,
         weights: &mut [f32],
+        slices: &[IndexedSlices],
     ) -> Result<(), Error> {
         for (span, pieces) in &self.regions {
-            communicator.gather(&mut weights[span.clone()], pieces)?;
+            let weights = &mut weights[span.clone()];
+            let mut slices = slices.iter().filter(|slices| !slices.is_dense());
+            match slices.find(|slices| slices.span() == *span) {
+                Some(slices) => gather_rows(communicator, weights, slices, pieces)?,
+                None => communicator.gather(weights, pieces)?,
+            }
         }
         Ok(())
     }
+}
+
+/// Gives all ranks the rows of a matrix that `slices` list, each from the rank in whose piece it is.
+fn gather_rows(
+    communicator: &mut Communicator,
+    matrix: &mut [f32],
+    slices: &IndexedSlices,
+    pieces: &[Range<usize>],
+) -> Result<(), Error> {
+    let (rows, width) = (slices.rows(), slices.width());
+    let places = rows.iter().map(|row| row * width..(row + 1) * width);
+    let before = |end: usize| width * rows.partition_point(|row| row * width < end);
+    let pieces = pieces
+        .iter()
+        .map(|piece| before(piece.start)..before(piece.end));
+    let pieces: Vec<_> = pieces.collect();
+    let mut packed = Vec::with_capacity(rows.len() * width);
+    for place in places.clone() {
+        packed.extend_from_slice(&matrix[place]);
+    }
+    communicator.gather(&mut packed, &pieces)?;
+    for (place, row) in places.zip(packed.chunks(width)) {
+        matrix[place].copy_from_slice(row);
+    }
+    Ok(())
 }
 
 #[cfg(test)]

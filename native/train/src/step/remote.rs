@@ -44,15 +44,9 @@ impl Trainer {
     /// this batch and the one before looked up.
     fn gradients_by_row(&mut self, loss: &Tensor, pass: &Pass, rows: f32) -> Result<(), Error> {
         let limit = self.optimizer.needs().limit;
+        self.share.clear_slices();
         let (gradients, slices) = self.share.gradients_mut();
-        for slices in &mut *slices {
-            let (start, width) = (slices.span().start, slices.width());
-            let own = slices.rows().iter().filter(|_| !slices.is_elsewhere());
-            for row in own {
-                gradients[start + row * width..start + (row + 1) * width].fill(0.0);
-            }
-            slices.set_limit(limit);
-        }
+        slices.iter_mut().for_each(|slices| slices.set_limit(limit));
         let spans = self.model.trainable().spans();
         let mut take = |variable: usize, gradient: Gradient<'_>| -> Result<(), Error> {
             Ok(gradient.write(&mut gradients[spans[variable].clone()])?)

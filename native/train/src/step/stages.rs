@@ -26,6 +26,17 @@ struct Own {
     not_a_number: Option<String>,
 }
 
+/// Where a checkpoint is.
+#[derive(Debug)]
+pub(crate) enum Written {
+    /// On this rank, which is rank 0.
+    Here(PathBuf),
+    /// Not on this rank.
+    Elsewhere,
+    /// Nowhere, as the tensor of that name holds NaN.
+    NotANumber(String),
+}
+
 /// A tensor of a checkpoint, or a part of one.
 struct Tensor<'a> {
     name: String,
@@ -57,9 +68,8 @@ impl<'a> Tensor<'a> {
 }
 
 impl Trainer {
-    /// Has rank 0, which gives a folder, write a checkpoint of the whole model; where it is, unless some of
-    /// it is NaN: then the next step, or the end of the fit, says so. Every rank of the first replica must
-    /// call this.
+    /// Has rank 0, which gives a folder, write a checkpoint of the whole model, unless some of it is NaN.
+    /// Every rank of the first replica must call this.
     ///
     /// # Errors
     /// [`Error::Collective`], [`Error::Storage`].
@@ -67,9 +77,9 @@ impl Trainer {
         &mut self,
         state: &State,
         folder: Option<&Path>,
-    ) -> Result<Option<PathBuf>, Error> {
+    ) -> Result<Written, Error> {
         let Some(mut mesh) = self.mesh.take() else {
-            return Ok(None);
+            return Ok(Written::Elsewhere);
         };
         let written = self.write_over(&mut mesh, state, folder);
         self.mesh = Some(mesh);
@@ -81,7 +91,7 @@ impl Trainer {
         mesh: &mut Mesh,
         state: &State,
         folder: Option<&Path>,
-    ) -> Result<Option<PathBuf>, Error> {
+    ) -> Result<Written, Error> {
         let tensors = self.own_tensors()?;
         let mut own = Own {
             tensors: Vec::new(),
@@ -99,9 +109,8 @@ impl Trainer {
         let all = mesh.replica.allgather(&own)?;
         let all = all.iter().map(|own| serde_json::from_slice(own));
         let all: Vec<Own> = all.collect::<Result<_, _>>().map_err(untold)?;
-        if let Some(name) = all.iter().find_map(|own| own.not_a_number.as_ref()) {
-            log::warn!("no checkpoint after step {}: {name} holds NaN", state.step);
-            return Ok(None);
+        if let Some(name) = all.iter().find_map(|own| own.not_a_number.clone()) {
+            return Ok(Written::NotANumber(name));
         }
         // Numbers that the optimizer of every stage has, such as its learning rate, are there once.
         let mut known = BTreeSet::new();
@@ -146,8 +155,10 @@ impl Trainer {
                 }
             }
         }
-        let written = writer.map(|writer| writer.finish().map_err(unwritten));
-        written.transpose()
+        match writer {
+            Some(writer) => Ok(Written::Here(writer.finish().map_err(unwritten)?)),
+            None => Ok(Written::Elsewhere),
+        }
     }
 
     /// Takes from the checkpoint that rank 0 reads what this rank has of the model. All ranks of a mesh

@@ -60,11 +60,13 @@ impl Trainer {
         Ok(())
     }
 
-    /// What is to be known of embeddings whose state is sharded: all of their weights travel in each step.
+    /// What is to be known of embeddings whose state is sharded, where the optimizer changes weights that
+    /// have no gradient: all of them travel in each step.
     pub fn warning_of_embeddings(&self) -> Option<String> {
-        self.sharded.as_ref()?;
+        self.sharded.as_ref().filter(|_| !self.optimizer.rests())?;
         let variables = self.model.trainable().variables();
-        let embeddings = self.share.by_rows().map(|at| &variables[at]);
+        let embeddings = self.share.by_rows();
+        let embeddings = embeddings.map(|slices| &variables[slices.variable()]);
         let all = embeddings.map(|variable| {
             let megabytes = (size_of::<f32>() * variable.len()) as f64 / 1e6;
             format!("{} ({megabytes:.1} MB)", variable.path)
@@ -73,7 +75,7 @@ impl Trainer {
         (!all.is_empty()).then(|| {
             format!(
                 "shardOptimizerState has all weights of {} travel in each step, and not only rows that \
-                 were looked up",
+                 were looked up, as this optimizer changes others, too",
                 all.join(", ")
             )
         })
@@ -183,7 +185,7 @@ impl Trainer {
         self.model.trainable_mut().change(|params| {
             optimizer.finalize(params)?;
             match &self.sharded {
-                Some(sharded) => sharded.parts.gather(communicator, params),
+                Some(sharded) => sharded.parts.gather(communicator, params, &[]),
                 None => Ok(()),
             }
         })??;

@@ -1,11 +1,21 @@
 //! Ranks that update weights of their own and meet every few steps.
 
+use crate::embeddings::embedded;
 use crate::exactness::{relative_difference, weights};
 use crate::passes::checkpoint_of;
-use crate::ranks::{Job, fit, normalized, partition, partitions, perceptron, rows};
+use crate::ranks::{
+    Job, fit, newest_checkpoint, normalized, partition, partitions, perceptron, rows,
+};
+use flambeau_collective::{AbortHandle, Communicator, Secret};
+use flambeau_keras::Model;
+use flambeau_keras::optimizers::Optimizer;
 use flambeau_train::Error;
+use flambeau_train::batch::Batch;
+use flambeau_train::objective::{Asked, Objective};
+use flambeau_train::step::{Position, Trainer};
 use serde_json::{Value, json};
 use std::time::Duration;
+use tch::{Device, Kind, Tensor};
 
 fn job(model: Value, more: Value) -> Job {
     let mut settings = json!({"epochs": 2, "local_steps": 4, "batch_size": 32});
@@ -53,6 +63,22 @@ fn one_rank_trains_as_if_it_met_others_in_every_step() {
         (weights(folder.path()), result.rows)
     });
     assert_eq!(results[0], results[1]);
+}
+
+/// Half of what one has and half of what the other has is what both have, to the bit, also where a step
+/// changes looked-up rows only.
+#[test]
+fn ranks_with_the_same_rows_come_to_what_one_comes_to_alone() {
+    for optimizer in ["adagrad", "adam"] {
+        let more = json!({"shuffle": false, "optimizer": optimizer});
+        let (one, both) = ([partition(0, 320)], [partition(0, 320), partition(0, 320)]);
+        let digests = [&one[..], &both[..]].map(|partitions| {
+            let folder = tempfile::tempdir().unwrap();
+            let job = job(embedded(40_000), more.clone());
+            fit(&job, partitions, folder.path()).digest
+        });
+        assert_eq!(digests[0], digests[1], "{optimizer}");
+    }
 }
 
 /// Ranks that run dry wait for the others; `fit` compares what all ranks end with.
@@ -142,6 +168,82 @@ fn a_killed_attempt_leaves_only_what_all_ranks_have() {
         assert_eq!(again.digest, undisturbed.digest, "turn {turn}");
         assert_eq!(again.history, undisturbed.history);
     }
+}
+
+/// A rank is killed where it waits for another in a meeting: what each has by itself is nobody's, and the
+/// next attempt goes on from the state of the meeting before.
+#[test]
+fn a_fit_goes_on_from_the_meeting_before_the_one_that_failed() {
+    let partitions = partitions(&[1000, 1000]);
+    let settings = json!({"checkpoint_every_steps": 4, "optimizer": "adam", "shuffle": false});
+    let mut job = job(perceptron(), settings);
+    let folder = tempfile::tempdir().unwrap();
+    let undisturbed = fit(&job, &partitions, folder.path());
+    // Rank 0 has 500 rows after two seconds, which are not enough for the fourth meeting, and the others
+    // after four.
+    job.pauses = vec![Duration::from_secs(2), Duration::ZERO];
+    job.killed = Some((1, Duration::from_millis(3500)));
+    let folder = tempfile::tempdir().unwrap();
+    for outcome in job.run(&partitions, folder.path()) {
+        assert!(!outcome.unwrap_err().is_deterministic());
+    }
+    assert!(job.kept.lock().unwrap().is_empty());
+    let checkpoint = newest_checkpoint(folder.path());
+    assert!(
+        checkpoint.ends_with("ckpt-12.safetensors"),
+        "{checkpoint:?}"
+    );
+    (job.pauses, job.killed, job.attempt) = (Vec::new(), None, 1);
+    job.resume = Some(checkpoint);
+    let folder = tempfile::tempdir().unwrap();
+    let again = fit(&job, &partitions, folder.path());
+    assert_eq!(again.digest, undisturbed.digest);
+    assert_eq!(again.history, undisturbed.history);
+}
+
+/// A rank is lost in the middle of a meeting, when all know how many rows each brings and have begun to
+/// average: the other one has then nothing that an attempt could go on from.
+#[test]
+fn a_meeting_that_fails_half_way_leaves_no_state() {
+    let job = job(perceptron(), json!({}));
+    let model = job.model.to_string();
+    let trainer = |rank| {
+        let mut model = Model::from_json(&model).unwrap();
+        model.initialize(1).unwrap();
+        let optimizer = Optimizer::from_config(&json!("adam"), model.trainable()).unwrap();
+        let asked = Asked {
+            loss: job.fit["loss"].clone(),
+            ..Asked::default()
+        };
+        let objective = Objective::new(&model, &asked).unwrap();
+        let (config, secret) = (job.collective(rank, 2), Secret::new([5; 32]));
+        let ranks = Communicator::connect(&config, &secret, &AbortHandle::new()).unwrap();
+        let mut trainer = Trainer::new(model, objective, optimizer, ranks, 3).unwrap();
+        trainer.train_apart().unwrap();
+        trainer
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut trainer = trainer(1);
+            // Of each rank its steps; rows, ranks that have more, the loss.
+            let mut sums = [0.0, 1.0, 12.0, 1.0, 6.0];
+            let ranks = trainer.communicator_mut();
+            ranks.allreduce_f64(&mut sums).unwrap();
+            assert_eq!(sums[..4], [1.0, 1.0, 24.0, 2.0]);
+        });
+        let mut trainer = trainer(0);
+        let batch = Batch {
+            rows: 12,
+            inputs: vec![Tensor::ones([12, 4], (Kind::Float, Device::Cpu)).into()],
+            labels: vec![Some(Tensor::zeros([12], (Kind::Int64, Device::Cpu)))],
+            weights: None,
+        };
+        assert!(trainer.is_in_step() && trainer.has_all());
+        let at = Position { epoch: 1, step: 1 };
+        let error = trainer.step(Some(&batch), true, at, true).unwrap_err();
+        assert!(matches!(error, Error::Collective(_)), "{error}");
+        assert!(!trainer.is_in_step() && !trainer.has_all());
+    });
 }
 
 #[test]

@@ -89,6 +89,7 @@ fn rows_behind_buckets_are_those_that_leave_at_once() {
     };
     for optimizer in [
         json!("adam"),
+        json!("adagrad"),
         json!({"class_name": "SGD", "config": {"global_clipnorm": 0.01}}),
     ] {
         for ids in [40_000, 300] {
@@ -138,6 +139,7 @@ fn an_embedding_in_a_large_model_of_several_ranks_is_that_of_one() {
     let optimizers = [
         json!({"class_name": "SGD", "config": {"learning_rate": 0.1, "global_clipnorm": 0.01}}),
         json!({"class_name": "Adam", "config": {"learning_rate": 0.001}}),
+        json!({"class_name": "Adagrad", "config": {"learning_rate": 0.01}}),
         json!({"class_name": "RMSprop", "config": {"learning_rate": 0.001, "clipvalue": 1e-4}}),
     ];
     several_ranks_train_as_one(embedded_in_a_large_model, 500, &optimizers);
@@ -150,6 +152,7 @@ fn an_embedding_of_several_ranks_is_that_of_one() {
         json!({"class_name": "Adam", "config": {"learning_rate": 0.01}}),
         json!({"class_name": "Adamax", "config": {"learning_rate": 0.01, "clipnorm": 0.01}}),
         json!({"class_name": "Adagrad", "config": {"gradient_accumulation_steps": 2}}),
+        json!({"class_name": "Adagrad", "config": {"learning_rate": 0.05, "clipvalue": 1e-3}}),
         json!({"class_name": "RMSprop", "config": {"learning_rate": 0.01, "clipvalue": 1e-4}}),
     ];
     several_ranks_train_as_one(embedded, 1000, &optimizers);

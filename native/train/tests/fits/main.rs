@@ -14,4 +14,5 @@ mod ranks;
 mod recovery;
 mod servers;
 mod sharded;
+mod sharded_rows;
 mod streams;

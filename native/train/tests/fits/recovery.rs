@@ -1,5 +1,6 @@
 //! Attempts that go on from what the ranks of the one before have kept.
 
+use crate::embeddings::embedded;
 use crate::ranks::{Job, fit, normalized, partitions, perceptron};
 use flambeau_formats::array::Array;
 use flambeau_formats::checkpoint::Checkpoint;
@@ -62,6 +63,7 @@ fn the_next_attempt_goes_on_from_the_newest_state_whoever_has_it() {
             normalized(true),
             json!({"steps_per_epoch": 7, "repeat": true}),
         ),
+        (embedded(40_000), json!({"optimizer": "adagrad"})),
     ] {
         let folder = tempfile::tempdir().unwrap();
         let undisturbed = fit(

@@ -10,7 +10,7 @@ use crate::mesh::{Mesh, balance};
 use crate::objective::Objective;
 use crate::resume::State;
 use crate::settings;
-use crate::step::Trainer;
+use crate::step::{Trainer, Written};
 use flambeau_collective::Communicator;
 use flambeau_formats::checkpoint::stretches::Reader;
 use flambeau_keras::optimizers::Optimizer;
@@ -167,39 +167,57 @@ pub(super) fn finish(
     artifacts: Option<Artifacts>,
     state: &State,
 ) -> Result<FitResult, Error> {
-    let mut result = match artifacts {
+    let result = match artifacts {
         Some(artifacts) => {
-            let model = whole(source, config, trainer, state)?;
-            let trained = Trained {
-                model: &model,
-                optimizer: None,
-                described: trainer.optimizer().config(),
-                objective: trainer.objective(),
-            };
-            artifacts.finish(trained, state)?
+            let whole = whole(source, config, trainer, state)?;
+            let finished = whole.map(|model| {
+                let trained = Trained {
+                    model: &model,
+                    optimizer: None,
+                    described: trainer.optimizer().config(),
+                    objective: trainer.objective(),
+                };
+                artifacts.finish(trained, state)
+            });
+            match finished {
+                Ok(result) => Ok(result?),
+                Err(tensor) => Err(tensor),
+            }
         }
         None => {
             trainer.lend_state()?;
-            artifacts::result(trainer.model(), state)?
+            Ok(artifacts::result(trainer.model(), state)?)
         }
     };
-    let digest = result.digest.into_bytes();
+    // Of the whole model; or the name of a tensor of it that holds NaN.
+    let digest = result.as_ref().map(|result| &result.digest);
+    let digest = serde_json::to_vec(&digest).unwrap_or_default();
     let digest = trainer.communicator_mut().broadcast_bytes(0, digest)?;
-    result.digest = String::from_utf8_lossy(&digest).into_owned();
-    Ok(result)
+    let digest: Result<String, String> = serde_json::from_slice(&digest).map_err(|error| {
+        let reason = format!("rank 0 does not say what came of the model: {error}");
+        Error::Config(reason)
+    })?;
+    match (result, digest) {
+        (Ok(result), Ok(digest)) => Ok(FitResult { digest, ..result }),
+        (_, Err(variable)) | (Err(variable), _) => Err(Error::NotFinite {
+            variable,
+            value: f32::NAN,
+            step: state.step,
+        }),
+    }
 }
 
-/// The model with all its weights, by way of a file, so that nothing else need be in memory.
+/// The model with all its weights, by way of a file, so that nothing else need be in memory; or the name of
+/// a tensor, of a variable or of the optimizer, that holds NaN.
 ///
 /// # Errors
-/// [`Error::Storage`], [`Error::Collective`], [`Error::Keras`]; [`Error::NotFinite`] where the weights or
-/// what the optimizer keeps hold NaN.
+/// [`Error::Storage`], [`Error::Collective`], [`Error::Keras`].
 fn whole(
     source: &Source,
     config: &FitSession,
     trainer: &mut Trainer,
     state: &State,
-) -> Result<Model, Error> {
+) -> Result<Result<Model, String>, Error> {
     let folder = config.local_dir.join("whole");
     let failed = |source: Box<dyn std::error::Error + Send + Sync>| Error::Storage {
         what: "cannot put the model together in",
@@ -207,12 +225,13 @@ fn whole(
         source,
     };
     std::fs::create_dir_all(&folder).map_err(|error| failed(error.into()))?;
-    let Some(path) = trainer.write_stages(state, Some(&folder))? else {
-        return Err(Error::NotFinite {
-            variable: "that the log of rank 0 names".to_owned(),
-            value: f32::NAN,
-            step: state.step,
-        });
+    let path = match trainer.write_stages(state, Some(&folder))? {
+        Written::Here(path) => path,
+        Written::NotANumber(tensor) => return Ok(Err(tensor)),
+        Written::Elsewhere => {
+            let reason = "rank 0 has no checkpoint of a model of several stages";
+            return Err(Error::Panic(reason.to_owned()));
+        }
     };
     // Counts and the like, which training leaves alone, are as they came.
     let options = read_options(&config.fit, &source.weights)?;
@@ -224,5 +243,5 @@ fn whole(
         model.set_by_path(&described.name, &values)?;
     }
     std::fs::remove_dir_all(&folder).map_err(|error| failed(error.into()))?;
-    Ok(model)
+    Ok(Ok(model))
 }
