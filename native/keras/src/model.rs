@@ -15,6 +15,7 @@ use crate::context::{Context, Pass, Update};
 use crate::dtype::{DType, is_float};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Holds, Stages, convert};
+use crate::memory;
 use crate::python_json;
 use crate::replicas::Replicas;
 use crate::scope::Declared;
@@ -141,7 +142,8 @@ impl Model {
                 continue;
             }
             let count: i64 = declared.shape.iter().product();
-            let mut values = vec![0.0; usize::try_from(count).unwrap_or(0)];
+            let count = usize::try_from(count).unwrap_or(0);
+            let mut values = memory::zeros(count, &declared.path)?;
             declared
                 .initializer
                 .fill(&declared.shape, &declared.path, seed, &mut values)?;

@@ -179,7 +179,7 @@ impl Share {
         let Some(buckets) = &self.buckets else {
             return Ok(None);
         };
-        let values = std::mem::replace(&mut self.values, Vector::zeros(0));
+        let values = std::mem::take(&mut self.values);
         if self.slices.is_empty() {
             let mut leaving = buckets.leave(values, communicator, wire, self.scatters);
             let rest = make(&mut leaving, &mut [])?;
