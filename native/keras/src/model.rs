@@ -253,6 +253,15 @@ impl Model {
         Ok(())
     }
 
+    /// The paths of all float32 variables, wherever they are: of those that train, then of the others, each
+    /// in Keras's order.
+    pub fn paths(&self) -> impl Iterator<Item = &str> {
+        let floats = self.declared.iter().filter(|one| one.kind == Kind::Float);
+        let mut floats: Vec<_> = floats.collect();
+        floats.sort_by_key(|one| (!one.trainable || one.frozen, &one.order));
+        floats.into_iter().map(|one| one.path.as_str())
+    }
+
     /// The variables as files are compared with them.
     pub(crate) fn targets(&self) -> Targets<'_> {
         Targets {

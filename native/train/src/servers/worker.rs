@@ -158,7 +158,7 @@ impl<'a> Worker<'a> {
             step: self.trainee.progress.steps,
             ..State::default()
         };
-        Ok(artifacts::result(self.trainee.trainer.model(), &state))
+        artifacts::result(self.trainee.trainer.model(), None, &state)
     }
 
     /// Waits until the fit is over, or another worker needs the place.

@@ -340,7 +340,7 @@ fn train(
     }
     match artifacts {
         Some(artifacts) => artifacts.finish(trainer.trained(), &state),
-        None => Ok(artifacts::result(trainer.model(), &state)),
+        None => artifacts::result(trainer.model(), None, &state),
     }
 }
 

@@ -17,6 +17,7 @@ use flambeau_keras::optimizers::Optimizer;
 use flambeau_keras::{Holds, Model, ReadOptions, TensorPart};
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 /// What a model is read from, part by part.
 #[derive(Debug)]
@@ -161,18 +162,21 @@ pub(super) fn finish(
 ) -> Result<FitResult, Error> {
     let mut result = match artifacts {
         Some(artifacts) => {
-            let model = whole(source, config, trainer, state)?;
+            let whole = Whole::gather(source, config, trainer, state)?;
             let trained = Trained {
-                model: &model,
+                model: &whole.model,
+                elsewhere: Some(&whole.weights),
                 optimizer: None,
                 described: trainer.optimizer().config(),
                 objective: trainer.objective(),
             };
-            artifacts.finish(trained, state)?
+            let result = artifacts.finish(trained, state)?;
+            whole.remove()?;
+            result
         }
         None => {
             trainer.lend_state()?;
-            artifacts::result(trainer.model(), state)
+            artifacts::result(trainer.model(), None, state)?
         }
     };
     let digest = result.digest.into_bytes();
@@ -181,40 +185,61 @@ pub(super) fn finish(
     Ok(result)
 }
 
-/// The model with all its weights, by way of a file, so that nothing else need be in memory.
-///
-/// # Errors
-/// [`Error::Storage`], [`Error::Collective`], [`Error::Keras`]; [`Error::NotFinite`] where the weights or
-/// what the optimizer keeps hold NaN.
-fn whole(
-    source: &Source,
-    config: &FitSession,
-    trainer: &mut Trainer,
-    state: &State,
-) -> Result<Model, Error> {
-    let folder = config.local_dir.join("whole");
-    let failed = |source: Box<dyn std::error::Error + Send + Sync>| Error::Storage {
-        what: "cannot put the model together in",
-        path: folder.clone(),
-        source,
-    };
-    std::fs::create_dir_all(&folder).map_err(|error| failed(error.into()))?;
-    let Some(path) = trainer.write_stages(state, Some(&folder))? else {
-        return Err(Error::NotFinite {
-            variable: "that the log of rank 0 names".to_owned(),
-            value: f32::NAN,
-            step: state.step,
-        });
-    };
-    // Counts and the like, which training leaves alone, are as they came.
-    let options = read_options(&config.fit, &source.weights)?;
-    let (mut model, _) = Model::read(&source.model, &options)?;
-    let mut reader = Reader::open(&path).map_err(|error| failed(error.into()))?;
-    while let Some((described, values)) =
-        reader.read_next().map_err(|error| failed(error.into()))?
-    {
-        model.set_by_path(&described.name, &values)?;
+/// A model whose weights are in a file, as no rank has memory for all of them.
+struct Whole {
+    /// Without its float32 variables. Counts and the like, which training leaves alone, are as they came.
+    model: Model,
+    weights: Reader,
+    folder: PathBuf,
+}
+
+impl Whole {
+    /// Has all ranks bring what they have of the model. The others meanwhile call [`Trainer::lend_state`].
+    ///
+    /// # Errors
+    /// [`Error::Storage`], [`Error::Collective`], [`Error::Keras`]; [`Error::NotFinite`] where the weights or
+    /// what the optimizer keeps hold NaN.
+    fn gather(
+        source: &Source,
+        config: &FitSession,
+        trainer: &mut Trainer,
+        state: &State,
+    ) -> Result<Self, Error> {
+        let folder = config.local_dir.join("whole");
+        std::fs::create_dir_all(&folder).map_err(|error| apart(&folder, error.into()))?;
+        let Some(path) = trainer.write_stages(state, Some(&folder))? else {
+            return Err(Error::NotFinite {
+                variable: "that the log of rank 0 names".to_owned(),
+                value: f32::NAN,
+                step: state.step,
+            });
+        };
+        let options = ReadOptions {
+            holds: Holds::Counts,
+            ..read_options(&config.fit, &source.weights)?
+        };
+        let (model, _) = Model::read(&source.model, &options)?;
+        let weights = Reader::open(&path).map_err(|error| apart(&folder, error.into()))?;
+        Ok(Self {
+            model,
+            weights,
+            folder,
+        })
     }
-    std::fs::remove_dir_all(&folder).map_err(|error| failed(error.into()))?;
-    Ok(model)
+
+    /// Removes the file.
+    ///
+    /// # Errors
+    /// [`Error::Storage`].
+    fn remove(self) -> Result<(), Error> {
+        std::fs::remove_dir_all(&self.folder).map_err(|error| apart(&self.folder, error.into()))
+    }
+}
+
+fn apart(folder: &Path, source: Box<dyn std::error::Error + Send + Sync>) -> Error {
+    Error::Storage {
+        what: "cannot put the model together in",
+        path: folder.to_owned(),
+        source,
+    }
 }
