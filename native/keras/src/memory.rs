@@ -55,14 +55,13 @@ impl OutOfMemory {
     /// What `error` says, if it is that memory ran out.
     fn of(error: &TchError) -> Option<Self> {
         let text = error.to_string();
-        let said = SAYINGS.iter().find(|(saying, _)| text.contains(saying));
-        said.map(|&(saying, place)| {
-            // What follows is libtorch's stack.
-            let line = text.lines().find(|line| line.contains(saying));
-            Self {
+        SAYINGS.iter().find_map(|&(saying, place)| {
+            // What follows on other lines is libtorch's stack.
+            let said = text.get(text.find(saying)?..)?.lines().next()?;
+            Some(Self {
                 place,
-                reason: line.unwrap_or(saying).trim().to_owned(),
-            }
+                reason: said.to_owned(),
+            })
         })
     }
 }
@@ -129,7 +128,11 @@ mod tests {
             panic!("{error}")
         };
         assert_eq!(out.place, Place::Process);
-        assert!(!out.reason.contains('\n'), "{out}");
+        let size = 4_u64 << 56;
+        assert_eq!(
+            out.reason,
+            format!("not enough memory for a tensor of {size} bytes")
+        );
         let text =
             "CUDA out of memory. Tried to allocate 2.00 GiB.\nframe #0: at: not enough memory";
         let error = Error::from(TchError::Torch(text.to_owned()));
