@@ -10,7 +10,7 @@ from examples import DEADLINE_SECONDS, ROOT
 
 
 def test_ranks_send_what_they_must_and_a_large_model_trains_under_a_limit():
-    settings = {"ROWS": "1536", "EPOCHS": "2", "WIDTH": "256", "LARGE_WIDTH": "2048"}
+    settings = {"ROWS": "3072", "EPOCHS": "6", "WIDTH": "256", "LARGE_WIDTH": "2048"}
     subprocess.run(
         [ROOT / "tests/bench/strategies/run.sh"],
         env={**os.environ, **settings},
@@ -19,6 +19,10 @@ def test_ranks_send_what_they_must_and_a_large_model_trains_under_a_limit():
     )
     found = json.loads((ROOT / "build/bench/strategies-short.json").read_text())
     sent = [line for line in found if line["figure"].startswith("bytes")]
-    assert len(sent) == 11
-    for line in sent:
-        assert 0.9 < line["ratio"] < 1.25, line
+    assert len(sent) == 12
+    # Epochs of asynchronous workers end with the last one's: there is no moment to count at.
+    in_step = [line for line in sent if "async" not in line["figure"]]
+    assert len(in_step) == 9
+    for line in in_step:
+        # Of 96 batches, counted while ranks go on.
+        assert 0.7 < line["ratio"] < 1.4, line
