@@ -118,7 +118,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let (mut writer, told) = writer(directory.path());
         let mut stream = Stream::begin(&mut writer, "export/long").unwrap();
-        let long: Vec<u8> = (0..3 * PIECE + 5).map(|at| (at % 251) as u8).collect();
+        let long: Vec<u8> = (0..=250).cycle().take(3 * PIECE + 5).collect();
         let write = |stream: &mut Stream<'_>| -> io::Result<()> {
             stream.write_all(b"later")?;
             stream.write_all(&long)?;
