@@ -16,7 +16,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := build
 .DELETE_ON_ERROR:
-.PHONY: setup build mnist packages flights tfos servers pipeline search check test test-native test-jvm test-python fuzz parity matrix wheel bench bench-keras bench-feed bench-memory bench-steps bench-async bench-wide bench-gpu check-gpu bench-collective simulate drill clean FORCE
+.PHONY: setup build mnist packages flights tfos servers pipeline search check test test-native test-jvm test-python fuzz parity matrix wheel bench bench-keras bench-feed bench-memory bench-steps bench-async bench-wide bench-strategies bench-gpu check-gpu bench-collective simulate drill clean FORCE
 
 # Where rustup puts cargo, for shells that have not read its profile.
 export PATH := $(PATH):$(HOME)/.cargo/bin
@@ -120,6 +120,10 @@ bench-async: $(JAR)
 # Rows per second, bytes on the wire and memory of a click model with ten million embeddings.
 bench-wide: | setup
 	tests/bench/wide/run.sh
+
+# What each way to train costs, in one table, and a model too large for one process, under a memory limit.
+bench-strategies: | setup
+	tests/bench/strategies/run.sh
 
 # Training on the machine's GPU beside plain PyTorch.
 bench-gpu: | setup

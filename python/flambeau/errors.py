@@ -42,6 +42,10 @@ class NumericException(FlambeauException, ArithmeticError):
     """The loss is no longer a number: lower the learning rate, or clean the data."""
 
 
+class MemoryException(FlambeauException, MemoryError):
+    """The memory of an executor or of its GPU ran out; the message says what to do."""
+
+
 class PeerFailedException(FlambeauException):
     """Another rank had one of the above; the message says which."""
 

@@ -315,6 +315,7 @@ TORCH_LIBRARY_IMPL(aten, CUDA, library) {
   library.impl("_thnn_fused_lstm_cell", lstm_cell);
   library.impl("_thnn_fused_lstm_cell_backward_impl", lstm_cell_backward);
   library.impl("_use_cudnn_ctc_loss.Tensor", no_cudnn);
+  library.impl("_use_miopen_ctc_loss.Tensor", no_cudnn);
   // Made of kernels that only a GPU has.
   for (const char* name : {"convolution", "convolution_backward", "convolution_overrideable"}) {
     library.impl(name, torch::CppFunction::makeFromBoxedFunction<kFallback>());

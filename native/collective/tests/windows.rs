@@ -90,7 +90,7 @@ fn numbers_that_lie_elsewhere_on_some_ranks_are_summed_all_the_same() {
         let mut first = ranks.allocate(length).unwrap();
         let mut second = ranks.allocate(length + 100).unwrap();
         // One is in no window, two are in different ones.
-        let mut own = Vector::zeros(length);
+        let mut own = Vector::zeros(length).unwrap();
         for turn in 0..3 {
             let data = match (rank + turn) % 3 {
                 0 => &mut own,
@@ -128,7 +128,7 @@ fn a_rank_that_drops_its_vector_takes_it_from_nobody() {
         if rank == 1 {
             vector = None;
         }
-        let mut other = Vector::zeros(length);
+        let mut other = Vector::zeros(length).unwrap();
         let data = vector.as_mut().unwrap_or(&mut other);
         fill(data, rank);
         ranks.allreduce(data.as_mut_slice()).unwrap();

@@ -1,5 +1,6 @@
 //! A dense array of any Keras dtype, in row-major order: what weights and checkpoints are made of.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use half::{bf16, f16};
@@ -144,6 +145,36 @@ impl<T: Element> From<T> for Array {
             shape: Vec::new(),
             bytes,
         }
+    }
+}
+
+/// What a file is to hold in the place of an array: its type and shape are known when the file is laid
+/// out, its elements only need be there when it is their turn.
+pub trait ToArray {
+    /// The type of the elements.
+    fn dtype(&self) -> DType;
+
+    /// Length of each axis.
+    fn shape(&self) -> &[usize];
+
+    /// The array itself.
+    ///
+    /// # Errors
+    /// Those of where it comes from.
+    fn to_array(&self) -> Result<Cow<'_, Array>>;
+}
+
+impl ToArray for Array {
+    fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn to_array(&self) -> Result<Cow<'_, Array>> {
+        Ok(Cow::Borrowed(self))
     }
 }
 

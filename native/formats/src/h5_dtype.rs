@@ -1,10 +1,6 @@
 //! How HDF5 files tell the type of a variable, as h5py writes it.
 
-use hdf5_pure::{
-    AttrValue, Datatype, DatatypeByteOrder, EnumTypeBuilder, FloatingPointLayout, make_f32_type,
-    make_f64_type, make_i8_type, make_i16_type, make_i32_type, make_i64_type, make_u8_type,
-    make_u16_type, make_u32_type, make_u64_type,
-};
+use hdf5_pure::{AttrValue, Datatype, DatatypeByteOrder, FloatingPointLayout};
 
 use crate::dtype::DType;
 use crate::{Error, Result};
@@ -129,32 +125,58 @@ fn unsupported(path: &str, datatype: &Datatype) -> Error {
     Error::unsupported(path, reason)
 }
 
-/// The HDF5 type in which h5py stores `dtype`.
-pub(crate) fn to_h5(dtype: DType) -> Result<Datatype> {
-    Ok(match dtype {
-        DType::Float16 => Datatype::FloatingPoint {
-            size: 2,
-            byte_order: DatatypeByteOrder::LittleEndian,
-            layout: BINARY16,
-        },
-        DType::BFloat16 => Datatype::Opaque {
-            size: 2,
-            tag: Vec::new(),
-        },
-        DType::Float32 => make_f32_type(),
-        DType::Float64 => make_f64_type(),
-        DType::Int8 => make_i8_type(),
-        DType::Int16 => make_i16_type(),
-        DType::Int32 => make_i32_type(),
-        DType::Int64 => make_i64_type(),
-        DType::UInt8 => make_u8_type(),
-        DType::UInt16 => make_u16_type(),
-        DType::UInt32 => make_u32_type(),
-        DType::UInt64 => make_u64_type(),
-        DType::Bool => EnumTypeBuilder::with_base(make_i8_type())
-            .raw_value("FALSE", &[0])
-            .raw_value("TRUE", &[1])
-            .build()
-            .map_err(|e| Error::invalid("a bool array", e.to_string()))?,
-    })
+/// A datatype message (version 1) of the type in which h5py stores `dtype`.
+pub(crate) fn encode(dtype: DType) -> Vec<u8> {
+    match dtype {
+        DType::Float16 => float(2, 15, BINARY16),
+        DType::Float32 => float(4, 31, FloatingPointLayout::IEEE754_BINARY32),
+        DType::Float64 => float(8, 63, FloatingPointLayout::IEEE754_BINARY64),
+        // Opaque bytes without a tag.
+        DType::BFloat16 => message(5, [0; 3], 2, &[]),
+        DType::Int8 => integer(1, true),
+        DType::Int16 => integer(2, true),
+        DType::Int32 => integer(4, true),
+        DType::Int64 => integer(8, true),
+        DType::UInt8 => integer(1, false),
+        DType::UInt16 => integer(2, false),
+        DType::UInt32 => integer(4, false),
+        DType::UInt64 => integer(8, false),
+        // An enumeration of two: names filled up to 8 bytes, then values.
+        DType::Bool => {
+            let members = b"FALSE\0\0\0TRUE\0\0\0\0\x00\x01";
+            let members = [integer(1, true).as_slice(), members].concat();
+            message(8, [2, 0, 0], 1, &members)
+        }
+    }
+}
+
+/// The datatype message of strings of any length, of which a dataset or attribute has references.
+pub(crate) fn encode_string(utf8: bool) -> Vec<u8> {
+    let character_set = u8::from(utf8);
+    let one_byte = message(3, [character_set << 4, 0, 0], 1, &[]);
+    message(9, [1, character_set, 0], 16, &one_byte)
+}
+
+fn integer(size: u8, signed: bool) -> Vec<u8> {
+    let precision = [0, 0, 8 * size, 0];
+    message(0, [u8::from(signed) << 3, 0, 0], size, &precision)
+}
+
+/// A little-endian float with an implied first bit, whose sign is bit `sign`.
+fn float(size: u8, sign: u8, layout: FloatingPointLayout) -> Vec<u8> {
+    let mut properties = Vec::new();
+    properties.extend(layout.bit_offset.to_le_bytes());
+    properties.extend(layout.bit_precision.to_le_bytes());
+    properties.extend([layout.exponent_location, layout.exponent_size]);
+    properties.extend([layout.mantissa_location, layout.mantissa_size]);
+    properties.extend(layout.exponent_bias.to_le_bytes());
+    message(1, [0x20, sign, 0], size, &properties)
+}
+
+fn message(class: u8, bits: [u8; 3], size: u8, properties: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![1 << 4 | class];
+    bytes.extend(bits);
+    bytes.extend(u32::from(size).to_le_bytes());
+    bytes.extend(properties);
+    bytes
 }

@@ -1,29 +1,27 @@
 //! The tree of groups and datasets of an HDF5 file that is to be written.
 
 use std::collections::BTreeMap;
+use std::io::Write;
 
-use hdf5_pure::{AttrValue, DatasetBuilder, FileBuilder, GroupBuilder};
-
-use crate::array::Array;
-use crate::dtype::DType;
-use crate::h5_dtype;
+use crate::array::ToArray;
+use crate::h5_file::{Attribute, Output};
 use crate::{Error, Result};
 
 /// A group: its attributes, and what is below it by name.
 #[derive(Default)]
 pub(crate) struct Tree<'a> {
-    attributes: Vec<(String, AttrValue)>,
+    attributes: Vec<(String, Attribute)>,
     children: BTreeMap<&'a str, Child<'a>>,
 }
 
 enum Child<'a> {
     Group(Tree<'a>),
-    Dataset(&'a Array),
+    Dataset(&'a dyn ToArray),
 }
 
 impl<'a> Tree<'a> {
     /// Gives this group an attribute.
-    pub(crate) fn attribute(&mut self, name: impl Into<String>, value: AttrValue) {
+    pub(crate) fn attribute(&mut self, name: impl Into<String>, value: Attribute) {
         self.attributes.push((name.into(), value));
     }
 
@@ -51,7 +49,7 @@ impl<'a> Tree<'a> {
     }
 
     /// Puts `array` at `path` below this group.
-    pub(crate) fn dataset(&mut self, path: &'a str, array: &'a Array) -> Result<()> {
+    pub(crate) fn dataset(&mut self, path: &'a str, array: &'a dyn ToArray) -> Result<()> {
         let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
         check_name(path, name)?;
         let replaced = self
@@ -64,55 +62,36 @@ impl<'a> Tree<'a> {
         }
     }
 
-    /// The file with this as its root group. `place` names it in errors.
-    pub(crate) fn to_bytes(&self, place: &str) -> Result<Vec<u8>> {
-        let mut file = FileBuilder::new();
-        for (name, value) in &self.attributes {
-            file.set_attr(name, value.clone());
-        }
-        for (name, child) in &self.children {
-            match child {
-                Child::Group(tree) => {
-                    let mut group = file.create_group(name);
-                    tree.write(&mut group)?;
-                    file.add_group(group.finish());
-                }
-                Child::Dataset(array) => write_array(array, file.create_dataset(name))?,
-            }
-        }
-        file.finish()
-            .map_err(|e| Error::invalid(place, e.to_string()))
-    }
-
-    fn write(&self, group: &mut GroupBuilder) -> Result<()> {
-        for (name, value) in &self.attributes {
-            group.set_attr(name, value.clone());
-        }
-        for (name, child) in &self.children {
-            match child {
-                Child::Group(tree) => {
-                    let mut child = group.create_group(name);
-                    tree.write(&mut child)?;
-                    group.add_group(child.finish());
-                }
-                Child::Dataset(array) => write_array(array, group.create_dataset(name))?,
-            }
-        }
+    /// Writes the file with this as its root group, from front to back. One array after the other is
+    /// asked for its elements.
+    pub(crate) fn write(&self, sink: &mut dyn Write) -> Result<()> {
+        let mut counted = Output::counting();
+        let root = self.write_below("", &mut counted)?;
+        let mut output = Output::begin(sink, root, counted.position())?;
+        self.write_below("", &mut output)?;
         Ok(())
     }
-}
 
-fn write_array(array: &Array, dataset: &mut DatasetBuilder) -> Result<()> {
-    let shape: Vec<u64> = array.shape().iter().map(|&axis| axis as u64).collect();
-    let datatype = h5_dtype::to_h5(array.dtype())?;
-    dataset
-        .with_raw_data(datatype, array.bytes().to_vec(), array.len() as u64)
-        .with_shape(&shape);
-    if array.dtype() == DType::BFloat16 {
-        let name = AttrValue::VarLenString(array.dtype().name().into());
-        dataset.set_attr(h5_dtype::ATTRIBUTE, name);
+    /// The length of the file.
+    pub(crate) fn length(&self) -> Result<u64> {
+        let mut counted = Output::counting();
+        self.write_below("", &mut counted)?;
+        Ok(counted.position())
     }
-    Ok(())
+
+    /// What is below comes before this, which knows where it is then.
+    fn write_below(&self, path: &str, output: &mut Output<'_>) -> Result<u64> {
+        let mut links = Vec::with_capacity(self.children.len());
+        for (name, child) in &self.children {
+            let path = format!("{path}/{name}");
+            let address = match child {
+                Child::Group(tree) => tree.write_below(&path, output)?,
+                Child::Dataset(array) => output.dataset(&path, *array)?,
+            };
+            links.push((*name, address));
+        }
+        output.group(path, &self.attributes, &links)
+    }
 }
 
 /// HDF5 takes an empty part and `.` for the group itself; Keras never writes `..`.

@@ -5,7 +5,7 @@
 //! that a small hostile file cannot pass.
 
 use std::collections::BTreeMap;
-use std::io::{Cursor, Read, Write};
+use std::io::{Cursor, Read, Seek, Write};
 
 use serde::{Deserialize, Serialize};
 use zip::result::ZipError;
@@ -13,7 +13,7 @@ use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipArchive, ZipWriter};
 
 use crate::weights_h5::WeightsFile;
-use crate::{Error, Result};
+use crate::{Array, Error, Result, ToArray};
 
 /// The Keras version whose layout this crate writes.
 pub const KERAS_VERSION: &str = "3.15.1";
@@ -29,15 +29,15 @@ const PLACE: &str = "the .keras archive";
 /// do, and configs are small beside them.
 const MAX_EXPANSION: u64 = 32;
 
-/// A model file in memory.
+/// Everything in a model file; `A` is what its weights are written from.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Archive {
+pub struct Archive<A = Array> {
     /// Who wrote the file, and when.
     pub metadata: Metadata,
     /// The model's configuration, the JSON text of `config.json`.
     pub config: String,
     /// The variables of the layers and the optimizer.
-    pub weights: WeightsFile,
+    pub weights: WeightsFile<A>,
     /// Files of layers that keep more than variables, by their path below `assets/`, which is the
     /// layer's group in the weights file and a name: `layers/string_lookup/vocabulary.txt`. Text
     /// vectorization has its vocabulary twice, also in its `_lookup_layer`.
@@ -110,40 +110,64 @@ impl Archive {
             assets,
         })
     }
+}
 
+impl<A: ToArray> Archive<A> {
     /// The bytes of a `.keras` file that `keras.models.load_model` opens.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if the weights or assets cannot be written; the message names the group
-    /// or the asset.
+    /// As [`Archive::write`].
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
-        let weights = self.weights.to_bytes()?;
+        let mut bytes = Cursor::new(Vec::new());
+        self.write(&mut bytes)?;
+        Ok(bytes.into_inner())
+    }
+
+    /// Writes a `.keras` file that `keras.models.load_model` opens, one array after the other.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if the weights or assets cannot be written; the message names the group
+    /// or the asset. [`Error::Io`] from the sink; those of the arrays.
+    pub fn write(&self, sink: impl Write + Seek) -> Result<()> {
         let metadata = serde_json::to_vec(&self.metadata)
             .map_err(|e| Error::invalid(METADATA, e.to_string()))?;
-        let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
-        let mut add = |name: &str, content: &[u8]| {
-            let options = SimpleFileOptions::default()
-                .compression_method(CompressionMethod::Stored)
-                .large_file(u32::try_from(content.len()).is_err());
-            zip.start_file(name, options)
-                .map_err(|e| Error::invalid(name, e.to_string()))?;
-            zip.write_all(content)
-                .map_err(|e| Error::invalid(name, e.to_string()))
-        };
-        add(METADATA, &metadata)?;
-        add(CONFIG, self.config.as_bytes())?;
-        add(WEIGHTS, &weights)?;
+        let mut zip = ZipWriter::new(sink);
+        add(&mut zip, METADATA, &metadata)?;
+        add(&mut zip, CONFIG, self.config.as_bytes())?;
+        start(&mut zip, WEIGHTS, self.weights.length()?)?;
+        self.weights.write(&mut zip)?;
         for (name, content) in &self.assets {
             if !is_plain_path(name) {
                 let reason = "its name must be a relative path of plain parts";
                 return Err(Error::invalid(format!("asset {name:?}"), reason));
             }
-            add(&format!("{ASSETS}{name}"), content)?;
+            add(&mut zip, &format!("{ASSETS}{name}"), content)?;
         }
-        let zip = zip
-            .finish()
-            .map_err(|e| Error::invalid(PLACE, e.to_string()))?;
-        Ok(zip.into_inner())
+        let finished = zip.finish();
+        finished.map_err(|error| unwritten(PLACE, error))?;
+        Ok(())
+    }
+}
+
+/// Begins a member of `length` bytes.
+fn start(zip: &mut ZipWriter<impl Write + Seek>, name: &str, length: u64) -> Result<()> {
+    let options = SimpleFileOptions::default()
+        .compression_method(CompressionMethod::Stored)
+        .large_file(u32::try_from(length).is_err());
+    zip.start_file(name, options)
+        .map_err(|error| unwritten(name, error))
+}
+
+fn add(zip: &mut ZipWriter<impl Write + Seek>, name: &str, content: &[u8]) -> Result<()> {
+    start(zip, name, content.len() as u64)?;
+    zip.write_all(content)
+        .map_err(|error| unwritten(name, error.into()))
+}
+
+fn unwritten(place: &str, error: ZipError) -> Error {
+    match error {
+        ZipError::Io(source) => Error::io(format!("writing {place}"), source),
+        error => Error::invalid(place, error.to_string()),
     }
 }
 

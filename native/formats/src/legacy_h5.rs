@@ -10,12 +10,14 @@
 //! Keras takes the layers by position, so their order is that of `model.layers`.
 
 use std::collections::BTreeMap;
+use std::io::Write;
 
-use hdf5_pure::{AttrValue, Dataset, Group};
+use hdf5_pure::{Dataset, Group};
 
 use crate::h5::{self, Reader};
+use crate::h5_file::Attribute;
 use crate::h5_tree::Tree;
-use crate::{Array, Error, Result};
+use crate::{Array, Error, Result, ToArray};
 
 const PLACE: &str = "the .h5 file";
 const MODEL_CONFIG: &str = "model_config";
@@ -34,11 +36,11 @@ const NAMES_PER_ATTRIBUTE: usize = 4000;
 const MAX_DEPTH: usize = 64;
 
 /// Weights with their names, in Keras's order.
-pub type NamedWeights = Vec<(String, Array)>;
+pub type NamedWeights<A = Array> = Vec<(String, A)>;
 
-/// A legacy file in memory.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct LegacyFile {
+/// Everything in a legacy file; `A` is what it is written from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LegacyFile<A = Array> {
     /// Version of Keras that wrote it; empty if the file does not tell, as Keras 1 did not.
     pub keras_version: String,
     /// Keras's backend, such as `tensorflow`; empty if the file does not tell.
@@ -48,11 +50,25 @@ pub struct LegacyFile {
     /// JSON of what was compiled, if the model was: `loss`, `metrics`, `optimizer_config`, ...
     pub training_config: Option<String>,
     /// All layers with their weights in the order of `model.layers`, also those without weights.
-    pub layers: Vec<(String, NamedWeights)>,
+    pub layers: Vec<(String, NamedWeights<A>)>,
     /// Weights that belong to the model and to none of its layers.
-    pub top_level: NamedWeights,
+    pub top_level: NamedWeights<A>,
     /// The optimizer's variables: iteration, learning rate, slots. Empty if there are none.
-    pub optimizer: NamedWeights,
+    pub optimizer: NamedWeights<A>,
+}
+
+impl<A> Default for LegacyFile<A> {
+    fn default() -> Self {
+        LegacyFile {
+            keras_version: String::new(),
+            backend: String::new(),
+            model_config: None,
+            training_config: None,
+            layers: Vec::new(),
+            top_level: Vec::new(),
+            optimizer: Vec::new(),
+        }
+    }
 }
 
 impl LegacyFile {
@@ -64,14 +80,27 @@ impl LegacyFile {
         let limit = h5::MAX_EXPANSION.saturating_mul(bytes.len() as u64);
         h5::read(bytes, PLACE, limit, read)
     }
+}
 
-    /// The content of a `.h5` file for `keras.models.load_model`, or for `load_weights` if there
-    /// is no model config.
+impl<A: ToArray> LegacyFile<A> {
+    /// As [`LegacyFile::write`], in memory.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn to_bytes(&self) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        self.write(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// Writes a `.h5` file for `keras.models.load_model`, or for `load_weights` if there is no model
+    /// config, one array after the other.
     ///
     /// # Errors
     /// [`Error::Invalid`] naming the layer or weight, if a name is used twice or is no path, or if
-    /// there is something that a file without a model config has no place for.
-    pub fn to_bytes(&self) -> Result<Vec<u8>> {
+    /// there is something that a file without a model config has no place for; [`Error::Io`] from the
+    /// sink; those of the arrays.
+    pub fn write(&self, sink: &mut dyn Write) -> Result<()> {
         let mut root = Tree::default();
         let versions = [
             (KERAS_VERSION, &self.keras_version),
@@ -84,7 +113,7 @@ impl LegacyFile {
                     root.attribute(TRAINING_CONFIG, bytes(config));
                 }
                 for (name, value) in versions {
-                    root.attribute(name, AttrValue::VarLenString(value.clone()));
+                    root.attribute(name, Attribute::Text(value.clone()));
                 }
                 if !self.optimizer.is_empty() {
                     write_weights(&self.optimizer, root.group(OPTIMIZER)?)?;
@@ -107,11 +136,11 @@ impl LegacyFile {
             write_weights(weights, layer)?;
         }
         write_weights(&self.top_level, model.new_group(TOP_LEVEL)?)?;
-        root.to_bytes(PLACE)
+        root.write(sink)
     }
 }
 
-fn write_weights<'a>(weights: &'a NamedWeights, group: &mut Tree<'a>) -> Result<()> {
+fn write_weights<'a, A: ToArray>(weights: &'a NamedWeights<A>, group: &mut Tree<'a>) -> Result<()> {
     let names: Vec<&str> = weights.iter().map(|(name, _)| name.as_str()).collect();
     write_names(WEIGHT_NAMES, &names, group);
     for (name, array) in weights {
@@ -122,11 +151,8 @@ fn write_weights<'a>(weights: &'a NamedWeights, group: &mut Tree<'a>) -> Result<
 
 fn write_names(attribute: &str, names: &[&str], group: &mut Tree<'_>) {
     let list = |names: &[&str]| {
-        if names.is_empty() {
-            return AttrValue::F64Array(Vec::new());
-        }
         let names = names.iter().map(|&name| name.to_owned());
-        AttrValue::VarLenAsciiStringArray(names.collect())
+        Attribute::List(names.collect())
     };
     if names.len() <= NAMES_PER_ATTRIBUTE {
         return group.attribute(attribute, list(names));
@@ -137,8 +163,8 @@ fn write_names(attribute: &str, names: &[&str], group: &mut Tree<'_>) {
 }
 
 /// A string attribute of the kind that h5py reads as bytes.
-fn bytes(text: &str) -> AttrValue {
-    AttrValue::VarLenAsciiString(text.to_owned())
+fn bytes(text: &str) -> Attribute {
+    Attribute::Bytes(text.to_owned())
 }
 
 fn read(reader: &mut Reader) -> Result<LegacyFile> {
@@ -356,7 +382,9 @@ mod tests {
             for name in datasets {
                 group.dataset(name, &one).unwrap();
             }
-            LegacyFile::from_bytes(root.to_bytes("test").unwrap())
+            let mut bytes = Vec::new();
+            root.write(&mut bytes).unwrap();
+            LegacyFile::from_bytes(bytes)
         };
         let dense: &[(&str, &[&str])] = &[(LAYER_NAMES, &["dense"])];
         let sound = read(dense, &["kernel"]).unwrap();

@@ -16,6 +16,7 @@ pub mod example;
 mod group_names;
 mod h5;
 mod h5_dtype;
+mod h5_file;
 mod h5_tree;
 pub mod image;
 pub mod keras_archive;
@@ -26,7 +27,7 @@ mod protobuf;
 pub mod tfrecord;
 pub mod weights_h5;
 
-pub use array::Array;
+pub use array::{Array, ToArray};
 pub use dtype::{DType, Element};
 pub use error::{Damage, Error, Result};
 pub use group_names::{group_names, list_group_names};

@@ -30,12 +30,12 @@
 mod read;
 
 use std::collections::BTreeMap;
-
-use hdf5_pure::AttrValue;
+use std::io::Write;
 
 use crate::h5;
+use crate::h5_file::Attribute;
 use crate::h5_tree::Tree;
-use crate::{Array, Result};
+use crate::{Array, Result, ToArray};
 
 /// The group of an object that holds its variables.
 const VARS: &str = "vars";
@@ -43,29 +43,43 @@ const VARS: &str = "vars";
 const OLD_LAYERS: &str = "_layer_checkpoint_dependencies";
 const PLACE: &str = "the weights file";
 
-/// Everything in a weights file.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct WeightsFile {
+/// Everything in a weights file; `A` is what it is written from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WeightsFile<A = Array> {
     /// The saved objects by group, such as `layers/conv2d_1` or `optimizer`; the model itself is
     /// at `""`. Objects without variables may be left out.
-    pub groups: BTreeMap<String, Variables>,
+    pub groups: BTreeMap<String, Variables<A>>,
 }
 
 /// The variables of one object.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Variables {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Variables<A = Array> {
     /// The user's name for the object; empty if it has none.
     pub name: String,
     /// The variables, in Keras's order.
-    pub vars: Vec<Array>,
+    pub vars: Vec<A>,
     /// Arrays under names other than `0`, `1`, ..., as layers with a `save_own_variables` of their
     /// own may store them.
-    pub named: BTreeMap<String, Array>,
+    pub named: BTreeMap<String, A>,
 }
 
-impl Variables {
+impl<A> Default for WeightsFile<A> {
+    fn default() -> Self {
+        WeightsFile {
+            groups: BTreeMap::new(),
+        }
+    }
+}
+
+impl<A> Default for Variables<A> {
+    fn default() -> Self {
+        Variables::new("", Vec::new())
+    }
+}
+
+impl<A> Variables<A> {
     /// The variables of an object that the user calls `name`.
-    pub fn new(name: impl Into<String>, vars: Vec<Array>) -> Self {
+    pub fn new(name: impl Into<String>, vars: Vec<A>) -> Self {
         Variables {
             name: name.into(),
             vars,
@@ -99,12 +113,34 @@ impl WeightsFile {
     pub(crate) fn within(bytes: Vec<u8>, limit: u64) -> Result<Self> {
         read::weights_file(bytes, limit)
     }
+}
 
+impl<A: ToArray> WeightsFile<A> {
     /// The content of a weights file that Keras 3 loads.
     ///
     /// # Errors
-    /// [`Error::Invalid`](crate::Error::Invalid) naming the group, if it is no path or holds a name twice.
+    /// As [`WeightsFile::write`].
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        self.write(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// Writes a weights file that Keras 3 loads, one array after the other.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`](crate::Error::Invalid) naming the group, if it is no path or holds a name
+    /// twice; [`Error::Io`](crate::Error::Io) from the sink; those of the arrays.
+    pub fn write(&self, sink: &mut dyn Write) -> Result<()> {
+        self.tree(|root| root.write(sink))
+    }
+
+    /// Length of the file in bytes.
+    pub(crate) fn length(&self) -> Result<u64> {
+        self.tree(|root| root.length())
+    }
+
+    fn tree<T>(&self, use_it: impl FnOnce(&Tree<'_>) -> Result<T>) -> Result<T> {
         let paths: Vec<_> = self
             .groups
             .iter()
@@ -114,14 +150,14 @@ impl WeightsFile {
         for (paths, variables) in paths.iter().zip(self.groups.values()) {
             let vars = root.group(&paths.vars)?;
             if !variables.name.is_empty() {
-                vars.attribute("name", AttrValue::VarLenString(variables.name.clone()));
+                vars.attribute("name", Attribute::Text(variables.name.clone()));
             }
             let arrays = variables.vars.iter().chain(variables.named.values());
             for (path, array) in paths.datasets.iter().zip(arrays) {
                 root.dataset(path, array)?;
             }
         }
-        root.to_bytes(PLACE)
+        use_it(&root)
     }
 }
 
@@ -132,7 +168,7 @@ struct Paths {
 }
 
 impl Paths {
-    fn of(group: &str, variables: &Variables) -> Self {
+    fn of<A>(group: &str, variables: &Variables<A>) -> Self {
         let vars = if group.is_empty() {
             VARS.into()
         } else {
@@ -232,7 +268,7 @@ mod tests {
             "layers/../dense",
         ] {
             let weights = WeightsFile {
-                groups: [(group.into(), Variables::new("x", vec![]))].into(),
+                groups: [(group.into(), Variables::<Array>::new("x", vec![]))].into(),
             };
             let error = weights.to_bytes().unwrap_err();
             assert!(matches!(error, Error::Invalid { .. }), "{group}: {error}");
@@ -284,7 +320,7 @@ mod tests {
         };
         assert!(read(b"{\"metadata\": {}}").contains("sharded weights"));
         assert!(read(b"PK").contains("no HDF5 file"));
-        let legacy = crate::legacy_h5::LegacyFile::default();
+        let legacy = <crate::legacy_h5::LegacyFile>::default();
         assert!(read(&legacy.to_bytes().unwrap()).contains("legacy format"));
     }
 

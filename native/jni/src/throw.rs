@@ -68,6 +68,7 @@ fn train_exception_class(error: &TrainError) -> &'static JNIStr {
         }
         TrainError::Collective(_) => jni_str!("io/flambeau/PeerFailedException"),
         TrainError::Storage { .. } => jni_str!("io/flambeau/StorageException"),
+        TrainError::Memory { .. } => jni_str!("io/flambeau/MemoryException"),
         TrainError::Torch(_) => jni_str!("io/flambeau/FlambeauException"),
         TrainError::Panic(_) => jni_str!("io/flambeau/NativePanicException"),
     }

@@ -74,7 +74,7 @@ fn run(case: &Path, seed: Option<u64>) -> Result<(), Failure> {
         if weights.exists() {
             load(&mut model, &Tensor::read_safetensors(&weights)?)?;
         }
-        model.to_device(device()?)?;
+        model.set_device(device()?)?;
         Ok(model)
     };
     let mut model = read()?;

@@ -31,7 +31,7 @@ impl Case {
         let (mut model, _) = Model::from_bytes(&std::fs::read(folder.join("model.keras"))?)?;
         if std::env::var("FLAMBEAU_DEVICE").as_deref() == Ok("cuda") {
             flambeau_libtorch::gpus()?;
-            model.to_device(Device::Cuda(0))?;
+            model.set_device(Device::Cuda(0))?;
         }
         let tensors = Tensor::read_safetensors(folder.join("data.safetensors"))?;
         let tensor = |name: &str| {

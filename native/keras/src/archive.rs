@@ -1,9 +1,7 @@
 //! Models in files: `.keras` archives and legacy `.h5` files are read, with or without weights of
-//! another file, and `.keras` archives written that Keras's `load_model` opens.
+//! another file.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
-use flambeau_formats::keras_archive::{Archive, Metadata};
+use flambeau_formats::keras_archive::Archive;
 use flambeau_formats::legacy_h5::LegacyFile;
 use serde_json::Value as Json;
 
@@ -13,7 +11,6 @@ use crate::error::{Error, Result};
 use crate::freeze::freeze;
 use crate::graph::Holds;
 use crate::model::Model;
-use crate::optimizers::Optimizer;
 use crate::python_json;
 use crate::tensor_group::TensorPart;
 use crate::weights::{self, OptimizerArray, Targets, Weights};
@@ -132,31 +129,5 @@ impl Model {
         }
         model.take(&found)?;
         Ok((model, loaded))
-    }
-
-    /// The bytes of a `.keras` archive with config and weights, and with `compile` (Keras's
-    /// `compile_config`) and the state of `optimizer` if they are given.
-    ///
-    /// # Errors
-    /// The model holds parts of variables only.
-    pub fn to_archive(
-        &self,
-        compile: Option<&Json>,
-        optimizer: Option<&Optimizer>,
-    ) -> Result<Vec<u8>> {
-        let mut config = self.config().clone();
-        if let Some(compile) = compile {
-            config["compile_config"] = compile.clone();
-        }
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
-        let archive = Archive {
-            metadata: Metadata::at(now.as_secs()),
-            config: python_json::print(&config),
-            weights: self.to_weights_file(optimizer)?,
-            assets: self.assets().files().clone(),
-        };
-        archive.to_bytes().map_err(weights::written)
     }
 }

@@ -1,11 +1,14 @@
 //! What layers keep in a `.keras` archive besides variables: files, such as the vocabulary of a
 //! lookup, and arrays that a weights file has under a name instead of a number.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use flambeau_formats::Array;
 use flambeau_formats::keras_archive::Archive;
 use flambeau_formats::weights_h5::{Variables, WeightsFile};
+
+use crate::export::Stored;
 
 /// The assets of one model. They are read with it, never change, and go along into its exports.
 #[derive(Debug, Clone, Default)]
@@ -52,11 +55,13 @@ impl Assets {
     }
 
     /// Puts the arrays where a weights file has them.
-    pub(crate) fn add_to(&self, weights: &mut WeightsFile) {
+    pub(crate) fn add_to<'a>(&'a self, weights: &mut WeightsFile<Stored<'a>>) {
         for (group, variables) in &self.arrays {
             let entry = weights.groups.entry(group.clone());
             let kept = entry.or_insert_with(|| Variables::new(&variables.name, Vec::new()));
-            kept.named.clone_from(&variables.named);
+            let named = variables.named.iter();
+            let named = named.map(|(name, array)| (name.clone(), Stored::of(Cow::Borrowed(array))));
+            kept.named = named.collect();
         }
     }
 }

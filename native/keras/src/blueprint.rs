@@ -162,6 +162,10 @@ impl Blueprint {
                 .declared
                 .iter_mut()
                 .for_each(|one| one.elsewhere = true),
+            Holds::Counts => self
+                .declared
+                .iter_mut()
+                .for_each(|one| one.elsewhere = one.kind == Kind::Float),
             Holds::Stage(stages, index) => {
                 self.graph.keep_stage(stages, *index)?;
                 for declared in &mut self.declared {

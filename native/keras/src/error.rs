@@ -2,6 +2,8 @@
 
 use tch::TchError;
 
+use crate::memory::OutOfMemory;
+
 /// An error of this crate.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -97,9 +99,13 @@ pub enum Error {
     #[error("an exchange of the tensor group failed")]
     Group(#[source] crate::replicas::Failure),
 
-    /// An operation of libtorch failed, for example because memory ran out.
+    /// There is no memory left: a smaller batch, or more ranks that hold the model together.
+    #[error(transparent)]
+    Memory(OutOfMemory),
+
+    /// An operation of libtorch failed.
     #[error("libtorch: {0}")]
-    Torch(#[from] TchError),
+    Torch(TchError),
 }
 
 impl Error {
@@ -120,6 +126,15 @@ impl Error {
                 source: Box::new(source),
             }),
             error => Err(error),
+        }
+    }
+
+    /// What there was no memory for, if that is the reason, whatever layer asked for it.
+    pub fn out_of_memory(&self) -> Option<&OutOfMemory> {
+        match self {
+            Self::Memory(out) => Some(out),
+            Self::Layer { source, .. } => source.out_of_memory(),
+            _ => None,
         }
     }
 

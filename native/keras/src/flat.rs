@@ -32,7 +32,7 @@ impl Flat {
     }
 
     /// Has libtorch compute with the values on `device`. Views made before are of no use then.
-    pub(crate) fn to_device(&mut self, device: Device) -> Result<()> {
+    pub(crate) fn set_device(&mut self, device: Device) -> Result<()> {
         self.as_slice()?;
         self.gpu = match device {
             Device::Cpu => None,

@@ -28,7 +28,7 @@
 //!    A model may hold a part of the weights of some layers (`graph/splitting`): then its passes exchange
 //!    with the other ranks of a tensor group (`tensor_group`).
 //! 5. What layers keep besides variables, such as vocabularies, is in the archive's `assets`: read with
-//!    the model, never changed, written again with it.
+//!    the model, never changed, written again with it. A model is written array after array (`export`).
 //! 6. To predict, a `Model` becomes an `Inference`: a pass over its graph joins convolutions with what
 //!    follows them, which oneDNN computes in one go (`native/libtorch`).
 //! 7. Trainable variables lie in one flat buffer with shaped views: collective and optimizers see a
@@ -46,6 +46,7 @@ pub mod constraints;
 mod context;
 mod dtype;
 pub mod error;
+mod export;
 mod flat;
 mod freeze;
 mod graph;
@@ -56,6 +57,7 @@ mod layer;
 mod layers;
 mod literals;
 pub mod losses;
+pub mod memory;
 pub mod metrics;
 pub mod model;
 mod normalize;
@@ -82,10 +84,12 @@ pub use constraints::Constraint;
 pub use context::{Pass, Rng, Update};
 pub use dtype::DType;
 pub use error::Error;
+pub use export::{Export, Stored};
 pub use graph::{Holds, Stages};
 pub use indexed_slices::{Gradient, IndexedSlices, RowSums};
 pub use inference::Inference;
 pub use losses::{CompileLoss, Loss};
+pub use memory::OutOfMemory;
 pub use metrics::{CompileMetrics, Metric};
 pub use model::{Input, Model, Output};
 pub use optimizers::Optimizer;

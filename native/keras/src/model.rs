@@ -15,6 +15,7 @@ use crate::context::{Context, Pass, Update};
 use crate::dtype::{DType, is_float};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Holds, Stages, convert};
+use crate::memory;
 use crate::python_json;
 use crate::replicas::Replicas;
 use crate::scope::Declared;
@@ -141,7 +142,8 @@ impl Model {
                 continue;
             }
             let count: i64 = declared.shape.iter().product();
-            let mut values = vec![0.0; usize::try_from(count).unwrap_or(0)];
+            let count = usize::try_from(count).unwrap_or(0);
+            let mut values = memory::zeros(count, &declared.path)?;
             declared
                 .initializer
                 .fill(&declared.shape, &declared.path, seed, &mut values)?;
@@ -156,8 +158,8 @@ impl Model {
     ///
     /// # Errors
     /// The device fails, or has too little memory.
-    pub fn to_device(&mut self, device: Device) -> Result<()> {
-        self.variables.to_device(device)
+    pub fn set_device(&mut self, device: Device) -> Result<()> {
+        self.variables.set_device(device)
     }
 
     /// Where passes run.
@@ -263,6 +265,15 @@ impl Model {
             }
         }
         Ok(())
+    }
+
+    /// The paths of all float32 variables, wherever they are: of those that train, then of the others, each
+    /// in Keras's order.
+    pub fn paths(&self) -> impl Iterator<Item = &str> {
+        let floats = self.declared.iter().filter(|one| one.kind == Kind::Float);
+        let mut floats: Vec<_> = floats.collect();
+        floats.sort_by_key(|one| (!one.trainable || one.frozen, &one.order));
+        floats.into_iter().map(|one| one.path.as_str())
     }
 
     /// The variables as files are compared with them.

@@ -91,8 +91,8 @@ impl VariableStore {
     }
 
     /// Has libtorch compute with the variables on `device`.
-    pub(crate) fn to_device(&mut self, device: Device) -> Result<()> {
-        self.flat.to_device(device)?;
+    pub(crate) fn set_device(&mut self, device: Device) -> Result<()> {
+        self.flat.set_device(device)?;
         self.view()
     }
 
@@ -248,9 +248,9 @@ impl Variables {
     }
 
     /// Has libtorch compute with all of them on `device`.
-    pub(crate) fn to_device(&mut self, device: Device) -> Result<()> {
-        self.trainable.to_device(device)?;
-        self.fixed.to_device(device)?;
+    pub(crate) fn set_device(&mut self, device: Device) -> Result<()> {
+        self.trainable.set_device(device)?;
+        self.fixed.set_device(device)?;
         for (_, tensor) in &mut self.others {
             *tensor = tensor.f_to_device(device)?;
         }

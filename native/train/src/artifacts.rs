@@ -4,6 +4,7 @@
 //! moves it to the model directory, wherever that is. A pointer is told after what it points to.
 
 mod folder;
+mod stream;
 mod writer;
 
 use crate::config::{ExportFormat, FitSession};
@@ -16,13 +17,15 @@ use crate::step::{Trainer, Written};
 use crate::summaries::Summaries;
 use crossbeam::channel::Sender;
 use flambeau_formats::bundle::{data_file_name, index_file_name};
-use flambeau_keras::Model;
+use flambeau_formats::checkpoint::stretches::Reader;
 use flambeau_keras::optimizers::Optimizer;
+use flambeau_keras::{Export, Model};
 use folder::Folder;
 pub(crate) use folder::cannot_write;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
+use stream::Stream;
 use writer::{Work, Writer};
 
 /// Between two copies of TensorBoard's files, so that it follows a long epoch.
@@ -37,7 +40,9 @@ const EXPORT_CHECKPOINT: &str = "export/model.ckpt";
 /// What a fit has come to.
 #[derive(Debug, Clone)]
 pub(crate) struct Trained<'a> {
+    /// Of whose weights some may be `elsewhere`.
     pub(crate) model: &'a Model,
+    pub(crate) elsewhere: Option<&'a Reader>,
     /// None where its state is in several places, which checkpoints have.
     pub(crate) optimizer: Option<&'a Optimizer>,
     /// Keras's serialization of it.
@@ -142,58 +147,55 @@ impl Artifacts {
         let history = serde_json::to_vec_pretty(&state.history).map_err(std::io::Error::other);
         let history = history.map_err(|error| cannot_write(self.folder.path(), error))?;
         self.write("history.json", history)?;
-        let Trained {
-            model,
-            optimizer,
-            objective,
-            ..
-        } = trained;
-        let mut compile = objective.compile_config();
+        let mut compile = trained.objective.compile_config();
         compile["optimizer"] = trained.described.clone();
-        let archive = model.to_archive(Some(&compile), optimizer)?;
-        self.write(EXPORT, archive)?;
+        let export = Export {
+            model: trained.model,
+            compile: Some(&compile),
+            optimizer: trained.optimizer,
+            elsewhere: trained.elsewhere,
+        };
+        self.stream(EXPORT, |file| export.write_archive(file))?;
         for format in self.formats.clone() {
-            self.export(format, (model, optimizer), &compile)?;
+            self.export(format, &export)?;
         }
         self.writer.finish()?;
         Ok(FitResult {
             model: Some(self.folder.path().join(EXPORT)),
-            ..result(model, state)?
+            ..result(trained.model, trained.elsewhere, state)?
         })
     }
 
     /// The trained model in a format besides the `.keras` archive.
-    fn export(
-        &mut self,
-        format: ExportFormat,
-        (model, optimizer): (&Model, Option<&Optimizer>),
-        compile: &Value,
-    ) -> Result<(), Error> {
-        let unwritten = |name: &str, error: flambeau_formats::Error| Error::Storage {
-            what: "cannot write",
-            path: self.folder.path().join(name),
-            source: error.into(),
-        };
+    fn export(&mut self, format: ExportFormat, export: &Export<'_>) -> Result<(), Error> {
         match format {
             ExportFormat::Keras => {}
             ExportFormat::WeightsH5 => {
-                let file = model.to_weights_file(optimizer)?.to_bytes();
-                let file = file.map_err(|error| unwritten(EXPORT_WEIGHTS, error))?;
-                self.write(EXPORT_WEIGHTS, file)?;
+                let weights = export.weights_file()?;
+                self.stream(EXPORT_WEIGHTS, |file| weights.write(file).map_err(written))?;
             }
             ExportFormat::H5 => {
-                let file = model.to_legacy_file(Some(compile), optimizer)?;
-                let file = file.to_bytes();
-                let file = file.map_err(|error| unwritten(EXPORT_LEGACY, error))?;
-                self.write(EXPORT_LEGACY, file)?;
+                let legacy = export.legacy_file()?;
+                self.stream(EXPORT_LEGACY, |file| legacy.write(file).map_err(written))?;
             }
             ExportFormat::Checkpoint => {
-                let files = model.to_checkpoint()?;
-                self.write(&data_file_name(EXPORT_CHECKPOINT, 0, 1), files.data)?;
-                self.write(&index_file_name(EXPORT_CHECKPOINT), files.index)?;
+                let name = data_file_name(EXPORT_CHECKPOINT, 0, 1);
+                let index = self.stream(&name, |file| export.write_checkpoint(file))?;
+                self.write(&index_file_name(EXPORT_CHECKPOINT), index)?;
             }
         }
         Ok(())
+    }
+
+    /// A file that `make` writes; what it gives.
+    fn stream<T>(
+        &mut self,
+        name: &str,
+        make: impl FnOnce(&mut Stream<'_>) -> Result<T, flambeau_keras::Error>,
+    ) -> Result<T, Error> {
+        let mut stream = Stream::begin(&mut self.writer, name)?;
+        let made = make(&mut stream);
+        stream.end(made)
     }
 
     fn write(&mut self, name: &str, bytes: Vec<u8>) -> Result<(), Error> {
@@ -212,11 +214,22 @@ impl Artifacts {
     }
 }
 
+fn written(source: flambeau_formats::Error) -> flambeau_keras::Error {
+    flambeau_keras::Error::Archive {
+        action: "written",
+        source,
+    }
+}
+
 /// What any rank can say of a finished fit.
 ///
 /// # Errors
-/// [`Error::Keras`], if the weights are on a GPU that fails.
-pub(crate) fn result(model: &Model, state: &State) -> Result<FitResult, Error> {
+/// As [`digest`].
+pub(crate) fn result(
+    model: &Model,
+    elsewhere: Option<&Reader>,
+    state: &State,
+) -> Result<FitResult, Error> {
     Ok(FitResult {
         history: History::clone(&state.history),
         epochs: state.epochs,
@@ -224,22 +237,38 @@ pub(crate) fn result(model: &Model, state: &State) -> Result<FitResult, Error> {
         rows: state.rows.clone(),
         model: None,
         staleness: BTreeMap::new(),
-        digest: digest(model)?,
+        digest: digest(model, elsewhere)?,
     })
 }
 
-/// SHA-256 over all variables as little-endian f32, hexadecimal.
-fn digest(model: &Model) -> Result<String, Error> {
+/// SHA-256 over all float32 variables, hexadecimal: those that train and then the others, as
+/// little-endian numbers, each in Keras's order. Those that the model has no memory for are `elsewhere`.
+///
+/// # Errors
+/// [`Error::Keras`] for one that is not there either.
+fn digest(model: &Model, elsewhere: Option<&Reader>) -> Result<String, Error> {
     use sha2::{Digest, Sha256};
     let mut hash = Sha256::new();
     let mut bytes = Vec::new();
-    for store in [model.trainable(), model.non_trainable()] {
-        for values in store.as_slice()?.chunks(4096) {
+    let mut add = |values: &[f32]| {
+        for values in values.chunks(4096) {
             bytes.clear();
             bytes.extend(values.iter().flat_map(|value| value.to_le_bytes()));
             hash.update(&bytes);
         }
+    };
+    match elsewhere {
+        None => {
+            add(model.trainable().as_slice()?);
+            add(model.non_trainable().as_slice()?);
+        }
+        Some(reader) => {
+            for path in model.paths() {
+                let found = reader.read(path).map_err(written)?;
+                add(&found.map_or(Vec::new(), |(_, values)| values));
+            }
+        }
     }
-    let digest = hash.finalize();
-    Ok(digest.iter().map(|byte| format!("{byte:02x}")).collect())
+    let bytes = hash.finalize();
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }

@@ -51,7 +51,7 @@ impl<'a> Batches<'a> {
     ///
     /// # Errors
     /// [`Error::Torch`].
-    pub fn to_device(self, device: Device) -> Result<Self, Error> {
+    pub fn on(self, device: Device) -> Result<Self, Error> {
         let uploads = Uploads::to(device)?;
         Ok(Self { uploads, ..self })
     }

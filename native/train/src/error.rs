@@ -1,5 +1,8 @@
 //! What can go wrong in a session, by what the caller can do next.
 
+use flambeau_keras::OutOfMemory;
+use flambeau_keras::memory::Place;
+use std::io::ErrorKind;
 use std::path::PathBuf;
 
 /// A session's failure.
@@ -56,7 +59,7 @@ pub enum Error {
     NoGpu(#[from] flambeau_libtorch::NoGpu),
     /// Another rank, or the way to it.
     #[error(transparent)]
-    Collective(#[from] flambeau_collective::Error),
+    Collective(flambeau_collective::Error),
     /// A local file could not be read or written: retrying elsewhere can help.
     #[error("{what} {path}: {source}. Check space and permissions of spark.local.dir")]
     Storage {
@@ -67,9 +70,15 @@ pub enum Error {
         /// Why.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// There is no memory left for the model, what trains it or its batches.
+    #[error("{out}. {}", advice(.out))]
+    Memory {
+        /// Whose memory, and what for.
+        out: OutOfMemory,
+    },
     /// libtorch refused an operation that the checks before it should have refused.
     #[error("libtorch: {0}")]
-    Torch(#[from] tch::TchError),
+    Torch(tch::TchError),
     /// The caller cancelled the session.
     #[error("the session was cancelled")]
     Cancelled,
@@ -82,13 +91,55 @@ pub enum Error {
 /// layer that asked.
 impl From<flambeau_keras::Error> for Error {
     fn from(error: flambeau_keras::Error) -> Self {
+        if let Some(out) = error.out_of_memory() {
+            return Self::Memory { out: out.clone() };
+        }
         let failure = match error.into_failure() {
             Ok(failure) => failure,
+            Err(flambeau_keras::Error::Torch(error)) => return Self::Torch(error),
             Err(error) => return Self::Keras(error),
         };
         match failure.downcast::<flambeau_collective::Error>() {
-            Ok(error) => Self::Collective(*error),
+            Ok(error) => Self::from(*error),
             Err(failure) => Self::Keras(flambeau_keras::Error::Replicas(failure)),
+        }
+    }
+}
+
+impl From<flambeau_collective::Error> for Error {
+    fn from(error: flambeau_collective::Error) -> Self {
+        match &error {
+            flambeau_collective::Error::Local { what, source, .. }
+                if source.kind() == ErrorKind::OutOfMemory =>
+            {
+                let reason = format!("cannot {what}");
+                let place = Place::Process;
+                Self::Memory {
+                    out: OutOfMemory { place, reason },
+                }
+            }
+            _ => Self::Collective(error),
+        }
+    }
+}
+
+impl From<tch::TchError> for Error {
+    fn from(error: tch::TchError) -> Self {
+        flambeau_keras::Error::from(error).into()
+    }
+}
+
+/// What to do about memory that ran out.
+fn advice(out: &OutOfMemory) -> &'static str {
+    match out.place {
+        Place::Process => {
+            "Raise spark.executor.memoryOverhead or lower batchSize. If the model itself is too large \
+             for an executor, have several hold it together with pipelineStages or tensorParallel, or \
+             the optimizer's state alone with shardOptimizerState"
+        }
+        Place::Gpu => {
+            "Lower batchSize, compute in 16 bits (a Keras dtype policy such as mixed_bfloat16), or have \
+             more workers hold the model together with pipelineStages or tensorParallel"
         }
     }
 }
@@ -99,7 +150,7 @@ impl Error {
         match self {
             Self::Config(_) | Self::Data(_) | Self::NoGpu(_) => true,
             Self::Numeric { .. } | Self::NotFinite { .. } => true,
-            Self::Keras(_) | Self::Torch(_) | Self::Panic(_) => true,
+            Self::Keras(_) | Self::Memory { .. } | Self::Torch(_) | Self::Panic(_) => true,
             Self::Collective(error) => !error.is_retryable(),
             Self::Diverged { .. } | Self::Storage { .. } | Self::Cancelled => false,
         }
@@ -113,8 +164,8 @@ impl Error {
             Self::Numeric { .. } | Self::NotFinite { .. } | Self::Diverged { .. } => true,
             Self::Data(DataError::Empty { .. } | DataError::NoWholeBatch { .. }) => true,
             Self::Config(_) | Self::Data(_) | Self::Keras(_) | Self::Collective(_) => false,
-            Self::Storage { .. } | Self::Torch(_) | Self::Cancelled | Self::Panic(_) => false,
-            Self::NoGpu(_) => false,
+            Self::Storage { .. } | Self::Memory { .. } | Self::Torch(_) => false,
+            Self::NoGpu(_) | Self::Cancelled | Self::Panic(_) => false,
         }
     }
 }
@@ -333,16 +384,35 @@ pub enum DataError {
 mod tests {
     use super::*;
 
+    /// A layer that failed for `source`.
+    fn in_a_layer(source: flambeau_keras::Error) -> flambeau_keras::Error {
+        flambeau_keras::Error::Layer {
+            layer: "norm".to_owned(),
+            class: "BatchNormalization".to_owned(),
+            source: Box::new(source),
+        }
+    }
+
+    #[test]
+    fn memory_that_runs_out_says_what_to_do_whoever_asked_for_it() {
+        let refused =
+            || tch::TchError::Torch("not enough memory for a tensor of 8 bytes".to_owned());
+        let error = Error::from(in_a_layer(refused().into()));
+        assert_eq!(error.to_string(), Error::from(refused()).to_string());
+        assert!(matches!(error, Error::Memory { .. }), "{error}");
+        assert!(error.to_string().contains("pipelineStages"), "{error}");
+        let refused = tch::TchError::Torch("CUDA out of memory. Tried to allocate".to_owned());
+        let error = Error::from(refused);
+        assert!(error.to_string().contains("mixed_bfloat16"), "{error}");
+        assert!(error.is_deterministic() && !error.is_agreed());
+    }
+
     #[test]
     fn a_rank_that_is_lost_within_a_layer_is_an_error_of_the_ranks() {
         let lost = flambeau_collective::Error::Config {
             what: "a stand-in".to_owned(),
         };
-        let error = flambeau_keras::Error::Layer {
-            layer: "norm".to_owned(),
-            class: "BatchNormalization".to_owned(),
-            source: Box::new(flambeau_keras::Error::Replicas(Box::new(lost))),
-        };
+        let error = in_a_layer(flambeau_keras::Error::Replicas(Box::new(lost)));
         assert!(matches!(Error::from(error), Error::Collective(_)));
     }
 }

@@ -31,7 +31,7 @@ impl Predictor {
         let memory = KeptMemory::begin();
         let device = config.device.choose()?;
         let (mut model, decoder) = read(config, schema, model)?;
-        model.to_device(device)?;
+        model.set_device(device)?;
         let inputs = wanted_inputs(&model).into_iter();
         Ok(Self {
             decoder,

@@ -210,7 +210,7 @@ impl Share {
         let Some(buckets) = &self.buckets else {
             return Ok(None);
         };
-        let mut values = std::mem::replace(&mut self.values, Vector::zeros(0));
+        let mut values = std::mem::take(&mut self.values);
         clear_each(&mut self.slices, values.as_mut_slice());
         if self.slices.is_empty() {
             let mut leaving = buckets.leave(values, communicator, wire, self.scatters);

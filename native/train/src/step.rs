@@ -249,6 +249,7 @@ impl Trainer {
     pub(crate) fn trained(&self) -> Trained<'_> {
         Trained {
             model: &self.model,
+            elsewhere: None,
             optimizer: Some(&self.optimizer),
             described: self.optimizer.config(),
             objective: &self.objective,

@@ -1,6 +1,7 @@
 //! One rank among the ranks of a job.
 
 use std::fmt;
+use std::io;
 use std::ops::Range;
 use std::sync::{Arc, mpsc};
 use std::time::Instant;
@@ -72,7 +73,7 @@ impl Communicator {
         let serve = move || rendezvous::serve(job_there, shared_there, ready);
         self.control = Some(Carrier::start(job, "control", serve)?);
         let met = outcome.recv().unwrap_or_else(|_ended| {
-            let source = std::io::Error::other("the control thread ended; see its panic message");
+            let source = io::Error::other("the control thread ended; see its panic message");
             Err(local("meet the other ranks", source))
         })?;
         let plane = DataPlane::new(met, job, shared);
@@ -130,12 +131,20 @@ impl Communicator {
     /// sums are made without a copy. All ranks call this, with the same length.
     ///
     /// # Errors
-    /// As [`Error`] describes.
+    /// As [`Error`] describes; [`Error::Local`] with [`ErrorKind::OutOfMemory`](io::ErrorKind::OutOfMemory)
+    /// if there is no memory for it.
     pub fn allocate(&mut self, length: usize) -> Result<Vector, Error> {
+        let started = Instant::now();
         let bytes = length.saturating_mul(size_of::<f32>());
-        self.run(Kind::Allgather, bytes, |plane, operation| match plane {
+        let in_window = self.run(Kind::Allgather, bytes, |plane, operation| match plane {
             Some(plane) => plane.allocate(operation, length),
-            None => Ok(Vector::zeros(length)),
+            None => Ok(None),
+        })?;
+        let vector = in_window.or_else(|| Vector::zeros(length));
+        vector.ok_or_else(|| Error::Local {
+            what: format!("get the {bytes} bytes of a vector"),
+            source: io::ErrorKind::OutOfMemory.into(),
+            scene: self.operations.scene("allocate".to_owned(), started),
         })
     }
 

@@ -85,15 +85,15 @@ impl DataPlane {
         })
     }
 
-    /// A vector of zeros, which all ranks make at the same time: in a window where all share memory
-    /// and have enough of it.
+    /// A vector of zeros in a window, which all ranks make at the same time; none unless all share
+    /// memory and have enough of it.
     pub(crate) fn allocate(
         &mut self,
         operation: Operation,
         length: usize,
-    ) -> Result<Vector, LinkError> {
+    ) -> Result<Option<Vector>, LinkError> {
         if !self.world.shares_memory() || length == 0 {
-            return Ok(Vector::zeros(length));
+            return Ok(None);
         }
         let Self { world, links, .. } = self;
         let offer = random_token().and_then(|token| Offer::new(length, token));
@@ -111,14 +111,14 @@ impl DataPlane {
         let done = world.gather_words(links, operation, [opened.is_some().into(), 0])?;
         let Some((offer, others)) = opened.filter(|_| done.iter().all(|[done, _]| *done == 1))
         else {
-            return Ok(Vector::zeros(length));
+            return Ok(None);
         };
         let window = Arc::new(offer.accept(others, world.rank()));
         self.windows
             .live
             .push((self.windows.made, Arc::downgrade(&window)));
         self.windows.made += 1;
-        Ok(Vector::in_window(window))
+        Ok(Some(Vector::in_window(window)))
     }
 
     /// Whether `data` of all ranks lay in a window, where it is summed now; with `gather` for all ranks,

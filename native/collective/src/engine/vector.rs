@@ -55,14 +55,25 @@ pub struct Part {
     range: Range<usize>,
 }
 
-impl Vector {
-    /// `length` zeros.
-    #[must_use]
-    pub fn zeros(length: usize) -> Self {
-        let cells = (0..length).map(|_| UnsafeCell::new(0.0)).collect();
+impl Default for Vector {
+    /// No elements.
+    fn default() -> Self {
         Self {
-            memory: Arc::new(Memory::Own(cells)),
+            memory: Arc::new(Memory::Own(Box::default())),
         }
+    }
+}
+
+impl Vector {
+    /// `length` zeros; none if there is no memory for them.
+    #[must_use]
+    pub fn zeros(length: usize) -> Option<Self> {
+        let mut cells = Vec::new();
+        cells.try_reserve_exact(length).ok()?;
+        cells.resize_with(length, || UnsafeCell::new(0.0));
+        Some(Self {
+            memory: Arc::new(Memory::Own(cells.into())),
+        })
     }
 
     /// This rank's vector of a window, which has no other.
@@ -157,7 +168,7 @@ mod tests {
 
     #[test]
     fn parts_are_written_apart_and_joined_in_any_order() {
-        let mut parts = Vector::zeros(10).cut(&[3, 3, 8]);
+        let mut parts = Vector::zeros(10).unwrap().cut(&[3, 3, 8]);
         std::thread::scope(|scope| {
             for (value, part) in [1.0, 2.0, 3.0, 4.0].into_iter().zip(&mut parts) {
                 scope.spawn(move || part.as_mut().fill(value));
@@ -175,17 +186,17 @@ mod tests {
 
     #[test]
     fn cuts_that_make_no_sense_make_disjoint_parts() {
-        let parts = Vector::zeros(4).cut(&[9, 2]);
+        let parts = Vector::zeros(4).unwrap().cut(&[9, 2]);
         let lengths = parts.into_iter().map(|mut part| part.as_mut().len());
         assert_eq!(lengths.collect::<Vec<_>>(), [4, 0, 0]);
     }
 
     #[test]
     fn what_is_not_whole_is_not_joined() {
-        let mut parts = Vector::zeros(4).cut(&[2]);
+        let mut parts = Vector::zeros(4).unwrap().cut(&[2]);
         let last = parts.pop();
         assert!(Vector::join(parts).is_none());
-        let mut other = Vector::zeros(4).cut(&[2]);
+        let mut other = Vector::zeros(4).unwrap().cut(&[2]);
         other.pop();
         other.extend(last);
         assert!(Vector::join(other).is_none());

@@ -2,9 +2,10 @@
 //!
 //! The file is that of [`write`](super::write); tensors are float32.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::fs::{self, File};
-use std::io::{BufReader, BufWriter, Read, Seek, SeekFrom, Write};
+use std::io::{BufReader, BufWriter, Read, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -17,6 +18,9 @@ use crate::{Error, Result};
 
 /// The longest header that is read: names and shapes of some millions of tensors.
 const LONGEST_HEADER: u64 = 1 << 30;
+
+/// Elements that are read at once.
+const AT_ONCE: usize = 1 << 16;
 
 /// What a file says of a tensor before its elements come.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -163,13 +167,16 @@ impl Writer {
 /// A checkpoint that is read tensor by tensor.
 #[derive(Debug)]
 pub struct Reader {
-    file: BufReader<File>,
+    file: File,
     path: PathBuf,
     /// Updates done so far.
     pub step: u64,
     /// Whatever else the run needs to go on.
     pub manifest: Value,
-    tensors: VecDeque<(Described, u64)>,
+    /// With the byte at which their elements begin, in the order of these.
+    tensors: Vec<(Described, u64)>,
+    /// The first that is still to be read.
+    at: usize,
 }
 
 /// What the table of a safetensors file says of a tensor.
@@ -243,17 +250,19 @@ impl Reader {
         }
         tensors.sort_by_key(|(_, start)| *start);
         Ok(Self {
-            file,
+            file: file.into_inner(),
             path: path.to_owned(),
             step: header.step,
             manifest: serde_json::from_str(&header.manifest).map_err(corrupt)?,
-            tensors: tensors.into(),
+            tensors,
+            at: 0,
         })
     }
 
     /// What is still to be read.
     pub fn described(&self) -> impl Iterator<Item = &Described> {
-        self.tensors.iter().map(|(described, _)| described)
+        let left = self.tensors.iter().skip(self.at);
+        left.map(|(described, _)| described)
     }
 
     /// The next tensor, with its elements; none if there are no more.
@@ -261,31 +270,47 @@ impl Reader {
     /// # Errors
     /// [`Error::Io`]; [`Error::Corrupt`] naming the tensor.
     pub fn read_next(&mut self) -> Result<Option<(Described, Vec<f32>)>> {
-        let Some((described, at)) = self.tensors.pop_front() else {
+        let Some((described, start)) = self.tensors.get(self.at) else {
             return Ok(None);
         };
+        self.at += 1;
+        let values = self.elements(described, *start)?;
+        Ok(Some((described.clone(), values)))
+    }
+
+    /// What the file says of the tensor `name`, and its elements; none if it has no such tensor.
+    ///
+    /// # Errors
+    /// As [`read_next`](Self::read_next).
+    pub fn read(&self, name: &str) -> Result<Option<(&Described, Vec<f32>)>> {
+        let mut tensors = self.tensors.iter();
+        let Some((described, start)) = tensors.find(|(described, _)| described.name == name) else {
+            return Ok(None);
+        };
+        Ok(Some((described, self.elements(described, *start)?)))
+    }
+
+    fn elements(&self, described: &Described, start: u64) -> Result<Vec<f32>> {
         let place = || self.path.display().to_string();
         let mut values = vec![0.0_f32; described.len()];
-        let mut read = || {
-            self.file.seek(SeekFrom::Start(at))?;
-            let mut buffer = vec![0; 4 * 4096];
-            for values in values.chunks_mut(4096) {
-                let buffer = &mut buffer[..4 * values.len()];
-                self.file.read_exact(buffer)?;
-                let (numbers, _) = buffer.as_chunks();
-                for (value, number) in values.iter_mut().zip(numbers) {
-                    *value = f32::from_le_bytes(*number);
-                }
+        let mut buffer = vec![0; 4 * AT_ONCE];
+        let mut at = start;
+        for values in values.chunks_mut(AT_ONCE) {
+            let buffer = &mut buffer[..4 * values.len()];
+            let read = self.file.read_exact_at(buffer, at);
+            read.map_err(|error| Error::io(format!("reading {}", place()), error))?;
+            at += buffer.len() as u64;
+            let (numbers, _) = buffer.as_chunks();
+            for (value, number) in values.iter_mut().zip(numbers) {
+                *value = f32::from_le_bytes(*number);
             }
-            Ok(())
-        };
-        read().map_err(|error| Error::io(format!("reading {}", place()), error))?;
+        }
         let found = Described::of(described.name.clone(), described.shape.clone(), &values);
-        if found != described {
+        if found != *described {
             let place = format!("{} of {}", tensor_place(&described.name), place());
             return Err(Error::corrupt(place, "its checksum does not match"));
         }
-        Ok(Some((described, values)))
+        Ok(values)
     }
 }
 
@@ -365,8 +390,11 @@ mod tests {
         assert_eq!((reader.step, &reader.manifest), (12, &json!({"epoch": 3})));
         let mut found = BTreeMap::new();
         while let Some((described, values)) = reader.read_next().unwrap() {
+            let again = reader.read(&described.name).unwrap();
+            assert_eq!(again, Some((&described, values.clone())));
             found.insert(described.name, (described.shape, values));
         }
+        assert_eq!(reader.read("other").unwrap(), None);
         let sample = sample().into_iter();
         let expected: BTreeMap<_, _> = sample
             .map(|(name, shape, values)| (name, (shape, values)))

@@ -21,6 +21,8 @@ pub enum Holds {
     AllButRows(usize),
     /// No variable: enough to know what the model is.
     Nothing,
+    /// What is not float32, such as counts: little, and not in a checkpoint.
+    Counts,
     /// One of its stages, counted from 0.
     Stage(Stages, usize),
 }

@@ -128,6 +128,13 @@ impl Optimizer {
             accumulator: accumulation_steps
                 .map(|_| Slot::zeros("gradient_accumulator", 0, variable)),
         };
+        let mut states: Vec<State> = trainable.variables().iter().map(state).collect();
+        for state in &mut states {
+            let kept = state.average.iter_mut().chain(&mut state.accumulator);
+            for slot in state.slots.iter_mut().chain(kept) {
+                slot.allocate()?;
+            }
+        }
         let optimizer = Self {
             class,
             name: options.str("name", class.instance)?.into(),
@@ -137,7 +144,7 @@ impl Optimizer {
             average,
             loss_scale_factor: options.number_or_null("loss_scale_factor", None)?,
             accumulation_steps,
-            states: trainable.variables().iter().map(state).collect(),
+            states,
             shared: rule.shared().map_or(0.0, |shared| shared.initial),
             rule,
             loss_scale: None,

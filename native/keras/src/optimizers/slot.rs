@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use crate::error::Result;
+use crate::memory;
 use crate::variables::Variable;
 
 /// One array of state that belongs to a variable.
@@ -16,8 +18,10 @@ pub(super) struct Slot {
     pub(super) shape: Vec<i64>,
     /// Which elements are here, row-major: all, unless the optimizer is one of several.
     pub(super) held: Range<usize>,
-    /// Their values.
+    /// Their values; none before [`Self::allocate`].
     pub(super) values: Vec<f32>,
+    /// What they are at first.
+    initial: f32,
     /// How Keras names and types it.
     pub(super) kind: Kind,
 }
@@ -45,7 +49,8 @@ impl Slot {
             group,
             shape: variable.shape.clone(),
             held: 0..variable.len(),
-            values: vec![value; variable.len()],
+            values: Vec::new(),
+            initial: value,
             kind: Kind::Named,
         }
     }
@@ -63,9 +68,22 @@ impl Slot {
             name,
             group,
             held: 0..length,
-            values: vec![0.0; length],
+            values: Vec::new(),
+            initial: 0.0,
             shape,
             kind,
         }
+    }
+
+    /// Gives it its memory. A slot of zeros takes pages only where it is written.
+    ///
+    /// # Errors
+    /// There is not enough.
+    pub(super) fn allocate(&mut self) -> Result<()> {
+        self.values = memory::zeros(self.held.len(), self.name)?;
+        if self.initial != 0.0 {
+            self.values.fill(self.initial);
+        }
+        Ok(())
     }
 }

@@ -7,15 +7,16 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write;
 
-use flambeau_formats::Array;
 use flambeau_formats::bundle::object_graph::ObjectGraph;
 use flambeau_formats::bundle::{BundleWriter, Index, Tensor};
+use flambeau_formats::{Array, ToArray};
 use serde_json::Value as Json;
 
 use super::{Part, Targets, read, written};
 use crate::error::{Error, Result};
-use crate::model::Model;
+use crate::export::{Export, Stored};
 use crate::scope::Declared;
 use crate::variables::Handle;
 
@@ -25,15 +26,6 @@ const MODEL: &str = "model";
 const SAVE_COUNTER: &str = "save_counter";
 /// What may stand before a variable's name in the name of its attribute.
 const PREFIXES: [&str; 3] = ["", "_", "adapt_"];
-
-/// The two files of a checkpoint.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CheckpointFiles {
-    /// Content of `PREFIX.index`.
-    pub index: Vec<u8>,
-    /// Content of `PREFIX.data-00000-of-00001`.
-    pub data: Vec<u8>,
-}
 
 /// One step from a model to a variable.
 enum Step<'a> {
@@ -169,74 +161,72 @@ fn missing(index: &Index, declared: &Declared) -> Error {
     }
 }
 
-impl Model {
-    /// A checkpoint that `tf.train.Checkpoint(model=model)` of Keras 3 restores and
-    /// `tf.train.load_checkpoint` lists. The optimizer is not in it.
+impl Export<'_> {
+    /// Writes `PREFIX.data-00000-of-00001` of a checkpoint that `tf.train.Checkpoint(model=model)` of
+    /// Keras 3 restores and `tf.train.load_checkpoint` lists; the content of `PREFIX.index`. The optimizer
+    /// is not in it.
     ///
     /// # Errors
-    /// libtorch fails.
-    pub fn to_checkpoint(&self) -> Result<CheckpointFiles> {
-        let targets = self.targets();
+    /// A weight is nowhere; the sink fails.
+    pub fn write_checkpoint(&self, data: impl Write) -> Result<Vec<u8>> {
+        let targets = self.model.targets();
         let mut graph = ObjectGraph::default();
         let mut tensors = BTreeMap::new();
         let counter = graph.add_variable(SAVE_COUNTER, SAVE_COUNTER);
-        tensors.insert(counter.map_err(written)?, Array::from(1_i64));
+        let one = Stored::of(Cow::Owned(Array::from(1_i64)));
+        tensors.insert(counter.map_err(written)?, one);
         for group in targets.groups {
             for &handle in &group.handles {
-                let key = self.describe(&mut graph, handle, targets)?;
-                tensors.insert(key, self.array(handle)?);
+                let key = describe(&mut graph, handle, targets)?;
+                tensors.insert(key, self.variable(handle)?);
             }
         }
-        let mut writer = BundleWriter::new(Vec::new());
-        for (key, array) in tensors {
+        let mut writer = BundleWriter::new(data);
+        for (key, stored) in tensors {
+            let array = stored.to_array().map_err(written)?.into_owned();
             writer.add(&key, &Tensor::Array(array)).map_err(written)?;
         }
         writer.add_object_graph(&graph).map_err(written)?;
-        let (data, index) = writer.finish();
-        Ok(CheckpointFiles { index, data })
+        let (_, index) = writer.finish();
+        Ok(index)
     }
+}
 
-    /// Adds a variable under the attributes that Keras 3 has; the key of its tensor. Which of
-    /// `kernel` and `_kernel` a layer uses depends on its class, so that both lead to it.
-    fn describe(
-        &self,
-        graph: &mut ObjectGraph,
-        handle: Handle,
-        targets: Targets<'_>,
-    ) -> Result<String> {
-        let declared = &targets.declared[handle.0];
-        let mut path = MODEL.to_owned();
-        let mut names = declared.path.split('/');
-        let mut config = targets.config;
-        for step in steps(declared, targets.declared) {
-            match step {
-                Step::Layer(position, _) => {
-                    if config["class_name"] == "Sequential" {
-                        path.push_str("/_functional");
-                    }
-                    path.push_str(&format!("/_operations/{position}"));
-                    config = layer_config(config, names.next().unwrap_or_default());
+/// Adds a variable under the attributes that Keras 3 has; the key of its tensor. Which of
+/// `kernel` and `_kernel` a layer uses depends on its class, so that both lead to it.
+fn describe(graph: &mut ObjectGraph, handle: Handle, targets: Targets<'_>) -> Result<String> {
+    let declared = &targets.declared[handle.0];
+    let mut path = MODEL.to_owned();
+    let mut names = declared.path.split('/');
+    let mut config = targets.config;
+    for step in steps(declared, targets.declared) {
+        match step {
+            Step::Layer(position, _) => {
+                if config["class_name"] == "Sequential" {
+                    path.push_str("/_functional");
                 }
-                Step::Attribute(name) => {
-                    // MultiHeadAttention alone hides its parts.
-                    let hidden = if name.ends_with("_dense") { "_" } else { "" };
-                    path.push_str(&format!("/{hidden}{name}"));
-                    names.next();
-                }
+                path.push_str(&format!("/_operations/{position}"));
+                config = layer_config(config, names.next().unwrap_or_default());
+            }
+            Step::Attribute(name) => {
+                // MultiHeadAttention alone hides its parts.
+                let hidden = if name.ends_with("_dense") { "_" } else { "" };
+                path.push_str(&format!("/{hidden}{name}"));
+                names.next();
             }
         }
-        let variable = format!("{path}/{}", declared.name);
-        if let Some(known) = graph.variable_at(&variable) {
-            return Ok(known.key.clone());
-        }
-        let name = format!("{}/{}", targets.name, declared.path);
-        let key = graph.add_variable(&variable, &name).map_err(written)?;
-        for prefix in PREFIXES.iter().skip(1) {
-            let other = format!("{path}/{prefix}{}", declared.name);
-            graph.link(&other, &variable).map_err(written)?;
-        }
-        Ok(key)
     }
+    let variable = format!("{path}/{}", declared.name);
+    if let Some(known) = graph.variable_at(&variable) {
+        return Ok(known.key.clone());
+    }
+    let name = format!("{}/{}", targets.name, declared.path);
+    let key = graph.add_variable(&variable, &name).map_err(written)?;
+    for prefix in PREFIXES.iter().skip(1) {
+        let other = format!("{path}/{prefix}{}", declared.name);
+        graph.link(&other, &variable).map_err(written)?;
+    }
+    Ok(key)
 }
 
 /// The config of a model's layer.

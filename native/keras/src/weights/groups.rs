@@ -2,13 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use flambeau_formats::Array;
 use flambeau_formats::weights_h5::{Variables, WeightsFile};
 
-use super::{OptimizerArray, Part, Targets, written, zipped};
+use super::{OptimizerArray, Part, Targets, zipped};
 use crate::error::{Error, Result};
-use crate::model::Model;
-use crate::optimizers::{Optimizer, OptimizerValue};
+use crate::export::{Export, Stored};
 
 /// The optimizer's group. A LossScaleOptimizer has the variables of the one it wraps here too.
 const OPTIMIZER: &str = "optimizer";
@@ -38,13 +36,13 @@ pub(super) fn optimizer(file: &WeightsFile) -> Result<Vec<OptimizerArray>> {
         .collect()
 }
 
-impl Model {
-    /// The variables of the model, and of the optimizer if it is given, as Keras groups them.
+impl<'a> Export<'a> {
+    /// The variables of the model, and of the optimizer if it goes along, as Keras groups them.
     ///
     /// # Errors
-    /// The model holds parts of variables only, or libtorch fails.
-    pub fn to_weights_file(&self, optimizer: Option<&Optimizer>) -> Result<WeightsFile> {
-        if let Some(path) = self.split() {
+    /// The model holds parts of variables only; a weight is nowhere.
+    pub fn weights_file(&self) -> Result<WeightsFile<Stored<'a>>> {
+        if let Some(path) = self.model.split() {
             return Err(Error::Unsupported {
                 place: format!("variable {path}"),
                 what: "writing the part that one rank of a tensor group has".to_owned(),
@@ -52,33 +50,18 @@ impl Model {
             });
         }
         let mut groups = BTreeMap::new();
-        for group in self.weight_groups() {
-            let vars = group.handles.iter().map(|&handle| self.array(handle));
+        for group in self.model.weight_groups() {
+            let vars = group.handles.iter().map(|&handle| self.variable(handle));
             let vars = vars.collect::<Result<_>>()?;
             groups.insert(group.group.clone(), Variables::new(&group.name, vars));
         }
-        if let Some(optimizer) = optimizer {
-            let vars = optimizer_arrays(optimizer).map_err(written)?;
+        if self.optimizer.is_some() {
+            let vars = self.optimizer_variables().into_iter();
+            let vars = vars.map(|(_, variable)| variable).collect();
             groups.insert(OPTIMIZER.into(), Variables::new("", vars));
         }
         let mut file = WeightsFile { groups };
-        self.assets().add_to(&mut file);
+        self.model.assets().add_to(&mut file);
         Ok(file)
     }
-}
-
-/// Keras's order: iteration, learning rate unless a schedule computes it, then everything else.
-pub(super) fn optimizer_arrays(optimizer: &Optimizer) -> flambeau_formats::Result<Vec<Array>> {
-    let variables = optimizer.keras_variables().into_iter();
-    variables
-        .map(|variable| match variable.value {
-            OptimizerValue::Int64(value) => Ok(Array::from(value)),
-            OptimizerValue::Int32(value) => Ok(Array::from(value)),
-            OptimizerValue::Float32(values) => {
-                let sizes = variable.shape.iter();
-                let sizes = sizes.map(|&size| usize::try_from(size).unwrap_or(0));
-                Array::new(sizes.collect(), values)
-            }
-        })
-        .collect()
 }

@@ -10,14 +10,13 @@ use flambeau_formats::keras_archive::KERAS_VERSION;
 use flambeau_formats::legacy_h5::{LegacyFile, NamedWeights};
 use serde_json::Value as Json;
 
-use super::groups::optimizer_arrays;
-use super::{Part, Targets, written, zipped};
+use super::{Part, Targets, zipped};
 use crate::assets::Assets;
 use crate::blueprint::Blueprint;
 use crate::error::{Error, Result};
+use crate::export::{Export, Stored};
 use crate::losses::registry::Class;
 use crate::model::Model;
-use crate::optimizers::Optimizer;
 use crate::python_json;
 use crate::scope::Declared;
 use crate::tensor_group::TensorPart;
@@ -141,27 +140,24 @@ impl Model {
     pub fn check_legacy_file(&self) -> Result<()> {
         Blueprint::read(self.config().clone(), Assets::default(), TensorPart::WHOLE).map(|_| ())
     }
+}
 
-    /// The legacy file of the model, with `compile` (Keras's `compile_config`) and the state of
-    /// `optimizer` if they are given.
+impl<'a> Export<'a> {
+    /// The legacy file of the model, with what was compiled and the state of the optimizer if they go along.
     ///
     /// # Errors
-    /// As [`Self::check_legacy_file`], or libtorch fails.
-    pub fn to_legacy_file(
-        &self,
-        compile: Option<&Json>,
-        optimizer: Option<&Optimizer>,
-    ) -> Result<LegacyFile> {
-        self.check_legacy_file()?;
-        let declared = self.targets().declared;
+    /// As [`Model::check_legacy_file`]; a weight is nowhere.
+    pub fn legacy_file(&self) -> Result<LegacyFile<Stored<'a>>> {
+        self.model.check_legacy_file()?;
+        let declared = self.model.targets().declared;
         let layers = tops(declared).into_iter().map(|top| {
             let weights = top.handles.iter().map(|&handle| {
                 let path = declared[handle.0].path.clone();
-                Ok((path, self.array(handle)?))
+                Ok((path, self.variable(handle)?))
             });
             Ok((top.name, weights.collect::<Result<_>>()?))
         });
-        let training = compile.map(|compile| {
+        let training = self.compile.map(|compile| {
             let mut training = compile.clone();
             if let Some(fields) = training.as_object_mut() {
                 let optimizer = fields.remove("optimizer").unwrap_or_default();
@@ -172,23 +168,14 @@ impl Model {
             }
             training
         });
-        let optimizer = match optimizer {
-            Some(optimizer) => {
-                let names = optimizer.keras_variables().into_iter();
-                let names = names.map(|variable| variable.key);
-                let arrays = optimizer_arrays(optimizer).map_err(written)?;
-                names.zip(arrays).collect()
-            }
-            None => Vec::new(),
-        };
         Ok(LegacyFile {
             keras_version: KERAS_VERSION.to_owned(),
             backend: "tensorflow".to_owned(),
-            model_config: Some(python_json::print(self.config())),
+            model_config: Some(python_json::print(self.model.config())),
             training_config: training.as_ref().map(python_json::print),
             layers: layers.collect::<Result<_>>()?,
             top_level: Vec::new(),
-            optimizer,
+            optimizer: self.optimizer_variables(),
         })
     }
 }

@@ -24,7 +24,6 @@ use crate::optimizers::{OptimizerValue, SavedVariable};
 use crate::scope::Declared;
 use crate::variables::Handle;
 
-pub use checkpoint::CheckpointFiles;
 pub(crate) use legacy::document;
 
 /// How HDF5 files begin.
@@ -215,13 +214,7 @@ impl Model {
     }
 
     /// A variable as files hold it: in its own dtype if it counts, else in float32.
-    fn array(&self, handle: Handle) -> Result<Array> {
-        if !self.variables().is_here(handle) {
-            return Err(Error::WeightsMismatch {
-                place: format!("variable {}", self.variables().variable(handle).path),
-                reason: "not here, but in another stage of the model".to_owned(),
-            });
-        }
+    pub(crate) fn array(&self, handle: Handle) -> Result<Array> {
         let tensor = self.variables().tensor(handle);
         let values = tensor.f_detach()?.f_reshape([-1])?;
         let shape = self.variables().variable(handle).sizes();

@@ -5,6 +5,7 @@ use serde_json::json;
 
 use super::*;
 use crate::archive::{InitialWeights, ReadOptions};
+use crate::export::Export;
 
 /// A Sequential with a nested Sequential, whose batch normalization has variables of both kinds.
 fn model() -> Model {
@@ -39,15 +40,20 @@ fn values(model: &Model) -> Vec<f32> {
 #[test]
 fn weights_come_back_from_every_format() {
     let model = model();
-    let weights = model.to_weights_file(None).unwrap().to_bytes().unwrap();
-    let legacy = model.to_legacy_file(None, None).unwrap();
+    let weights = Export::of(&model)
+        .weights_file()
+        .unwrap()
+        .to_bytes()
+        .unwrap();
+    let legacy = Export::of(&model).legacy_file().unwrap();
     let legacy = legacy.to_bytes().unwrap();
-    let checkpoint = model.to_checkpoint().unwrap();
+    let mut data = Vec::new();
+    let index = Export::of(&model).write_checkpoint(&mut data).unwrap();
     let archive = model.to_archive(None, None).unwrap();
     for files in [
         vec![weights],
         vec![legacy],
-        vec![checkpoint.index, checkpoint.data],
+        vec![index, data],
         vec![archive],
     ] {
         let options = ReadOptions {
@@ -81,17 +87,14 @@ fn weights_come_back_from_every_format() {
 #[test]
 fn a_legacy_file_is_a_model() {
     let model = model();
-    let bytes = model
-        .to_legacy_file(None, None)
-        .unwrap()
-        .to_bytes()
-        .unwrap();
+    let legacy = Export::of(&model).legacy_file().unwrap();
+    let bytes = legacy.to_bytes().unwrap();
     let (again, loaded) = Model::from_bytes(&bytes).unwrap();
     assert!(loaded.weights);
     assert_eq!(values(&again), values(&model));
     let only_weights = LegacyFile {
         model_config: None,
-        ..model.to_legacy_file(None, None).unwrap()
+        ..legacy
     };
     let error = Model::from_bytes(&only_weights.to_bytes().unwrap()).unwrap_err();
     assert!(error.to_string().contains("weights only"), "{error}");
@@ -100,7 +103,11 @@ fn a_legacy_file_is_a_model() {
 #[test]
 fn layers_that_differ_are_named_or_skipped() {
     let model = model();
-    let weights = model.to_weights_file(None).unwrap().to_bytes().unwrap();
+    let weights = Export::of(&model)
+        .weights_file()
+        .unwrap()
+        .to_bytes()
+        .unwrap();
     let wider = ending_in(3).to_json();
     let read = |skip_mismatch| {
         let options = ReadOptions {
@@ -139,11 +146,10 @@ fn checkpoints_name_what_they_lack() {
         {"class_name": "InputLayer", "config": {"name": "i", "batch_shape": [null, 3]}},
         {"class_name": "Dense", "config": {"name": "only", "units": 4}},
     ]}});
-    let small = Model::from_json(&small.to_string())
-        .unwrap()
-        .to_checkpoint()
-        .unwrap();
-    let weights = Weights::from_files(&[small.index, small.data]).unwrap();
+    let small = Model::from_json(&small.to_string()).unwrap();
+    let mut data = Vec::new();
+    let index = Export::of(&small).write_checkpoint(&mut data).unwrap();
+    let weights = Weights::from_files(&[index, data]).unwrap();
     let error = weights
         .find(model().targets(), false)
         .unwrap_err()

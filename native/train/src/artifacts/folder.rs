@@ -3,6 +3,8 @@
 use crate::error::Error;
 use crate::event::Event;
 use crossbeam::channel::Sender;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 /// A folder, and who is told when a file in it is whole.
@@ -19,6 +21,30 @@ impl Folder {
 
     pub(super) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Begins a file that comes in pieces.
+    ///
+    /// # Errors
+    /// [`Error::Storage`].
+    pub(super) fn begin(&self, name: String) -> Result<Begun, Error> {
+        let path = self.path.join(&name);
+        let fresh = fresh(&path);
+        let parent = path.parent().unwrap_or(&self.path);
+        let file = std::fs::create_dir_all(parent).and_then(|()| File::create(&fresh));
+        let file = file.map_err(|error| cannot_write(&path, error))?;
+        Ok(Begun { name, fresh, file })
+    }
+
+    /// Puts a file that is whole in its place, and shows it.
+    ///
+    /// # Errors
+    /// [`Error::Storage`].
+    pub(super) fn end(&self, begun: Begun) -> Result<(), Error> {
+        let path = self.path.join(&begun.name);
+        std::fs::rename(&begun.fresh, &path).map_err(|error| cannot_write(&path, error))?;
+        self.show(begun.name);
+        Ok(())
     }
 
     /// Writes a file and shows it.
@@ -38,8 +64,7 @@ impl Folder {
     /// [`Error::Storage`].
     pub(super) fn replace(&self, path: &Path, bytes: &[u8]) -> Result<(), Error> {
         let folder = path.parent().unwrap_or(&self.path);
-        let mut fresh = path.as_os_str().to_owned();
-        fresh.push(".new");
+        let fresh = fresh(path);
         std::fs::create_dir_all(folder)
             .and_then(|()| std::fs::write(&fresh, bytes))
             .and_then(|()| std::fs::rename(&fresh, path))
@@ -66,6 +91,33 @@ impl Folder {
         // A closed session has nobody left to move files for.
         self.events.send(event).ok();
     }
+}
+
+/// A file that is not whole yet.
+#[derive(Debug)]
+pub(super) struct Begun {
+    name: String,
+    /// Where it is until then.
+    fresh: PathBuf,
+    file: File,
+}
+
+impl Begun {
+    /// Writes what the file has from byte `at` on.
+    ///
+    /// # Errors
+    /// [`Error::Storage`].
+    pub(super) fn put(&self, at: u64, bytes: &[u8]) -> Result<(), Error> {
+        let written = self.file.write_all_at(bytes, at);
+        written.map_err(|error| cannot_write(&self.fresh, error))
+    }
+}
+
+/// Where a file is while it is written.
+fn fresh(path: &Path) -> PathBuf {
+    let mut fresh = path.as_os_str().to_owned();
+    fresh.push(".new");
+    fresh.into()
 }
 
 pub(crate) fn cannot_write(

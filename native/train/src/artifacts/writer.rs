@@ -33,6 +33,17 @@ pub(super) enum Work {
         name: String,
         bytes: Vec<u8>,
     },
+    /// A file comes in pieces.
+    Begin {
+        name: String,
+    },
+    /// What it has from byte `at` on.
+    Piece {
+        at: u64,
+        bytes: Vec<u8>,
+    },
+    /// It is whole.
+    End,
 }
 
 /// Writes into a folder in the order in which things are given.
@@ -119,9 +130,13 @@ impl Drop for Writer {
 }
 
 fn write_all(folder: &Folder, given: &Receiver<Work>, keep: usize) -> Result<(), Error> {
+    let mut begun = None;
     for work in given {
         match work {
             Work::File { name, bytes } => folder.write(&name, &bytes)?,
+            Work::Begin { name } => begun = Some(folder.begin(name)?),
+            Work::Piece { at, bytes } => begun.iter().try_for_each(|file| file.put(at, &bytes))?,
+            Work::End => begun.take().map_or(Ok(()), |file| folder.end(file))?,
             Work::Written { step, path } => {
                 show(
                     folder,

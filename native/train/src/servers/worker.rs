@@ -81,7 +81,7 @@ impl<'a> Worker<'a> {
         let number = config.rank - fit.num_ps;
         let workers = config.collective.world_size - fit.num_ps;
         let mut model = given.model;
-        model.to_device(given.device)?;
+        model.set_device(given.device)?;
         let parts = (model, given.objective, given.optimizer);
         let mut trainer = trainer_alone(parts, config, secret)?;
         let plans = plan(trainer.model(), trainer.optimizer(), fit.num_ps);
@@ -115,7 +115,7 @@ impl<'a> Worker<'a> {
         given.events.send(Event::Feed { pass }).ok();
         Ok(Self {
             batches: Batches::new(dataset, rows, trainer.batch_shape())
-                .to_device(trainer.model().device())?,
+                .on(trainer.model().device())?,
             trainee: Trainee {
                 moving: moving_spans(trainer.model()),
                 servers,
@@ -161,7 +161,7 @@ impl<'a> Worker<'a> {
             step: self.trainee.progress.steps,
             ..State::default()
         };
-        artifacts::result(self.trainee.trainer.model(), &state)
+        artifacts::result(self.trainee.trainer.model(), None, &state)
     }
 
     /// Waits until the fit is over, or another worker needs the place.

@@ -207,7 +207,7 @@ impl Setup {
                 staged::trainer(source, config, mesh, whole, communicator)?
             }
             _ => {
-                model.to_device(self.device)?;
+                model.set_device(self.device)?;
                 optimizer.set_threads(usize::try_from(config.threads).unwrap_or(1));
                 Trainer::new(model, objective, optimizer, communicator, seed)?
             }
@@ -326,7 +326,7 @@ fn train(
     // Rows of a mesh go to the ranks that have them in the first place.
     let batches = match source {
         Some(_) => batches,
-        None => batches.to_device(trainer.model().device())?,
+        None => batches.on(trainer.model().device())?,
     };
     let trained = FitLoop {
         trainer,
@@ -363,7 +363,7 @@ fn train(
     }
     match artifacts {
         Some(artifacts) => artifacts.finish(trainer.trained(), &state),
-        None => artifacts::result(trainer.model(), &state),
+        None => artifacts::result(trainer.model(), None, &state),
     }
 }
 

@@ -17,6 +17,7 @@ use flambeau_keras::optimizers::Optimizer;
 use flambeau_keras::{Holds, Model, ReadOptions, TensorPart};
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use tch::Device;
 
 /// What a model is read from, part by part.
@@ -114,7 +115,7 @@ pub(super) fn trainer(
     };
     let holds = Holds::Stage(stages, ranks.place.stage);
     let (mut model, optimizer) = source.read(config, holds, part)?;
-    model.to_device(device)?;
+    model.set_device(device)?;
     let split = model.trainable().variables().iter();
     let split: Vec<_> = split
         .filter(|one| one.held.is_some())
@@ -168,25 +169,24 @@ pub(super) fn finish(
     state: &State,
 ) -> Result<FitResult, Error> {
     let result = match artifacts {
-        Some(artifacts) => {
-            let whole = whole(source, config, trainer, state)?;
-            let finished = whole.map(|model| {
+        Some(artifacts) => match Whole::gather(source, config, trainer, state)? {
+            Ok(whole) => {
                 let trained = Trained {
-                    model: &model,
+                    model: &whole.model,
+                    elsewhere: Some(&whole.weights),
                     optimizer: None,
                     described: trainer.optimizer().config(),
                     objective: trainer.objective(),
                 };
-                artifacts.finish(trained, state)
-            });
-            match finished {
-                Ok(result) => Ok(result?),
-                Err(tensor) => Err(tensor),
+                let result = artifacts.finish(trained, state)?;
+                whole.remove()?;
+                Ok(result)
             }
-        }
+            Err(tensor) => Err(tensor),
+        },
         None => {
             trainer.lend_state()?;
-            Ok(artifacts::result(trainer.model(), state)?)
+            Ok(artifacts::result(trainer.model(), None, state)?)
         }
     };
     // Of the whole model; or the name of a tensor of it that holds NaN.
@@ -207,41 +207,62 @@ pub(super) fn finish(
     }
 }
 
-/// The model with all its weights, by way of a file, so that nothing else need be in memory; or the name of
-/// a tensor, of a variable or of the optimizer, that holds NaN.
-///
-/// # Errors
-/// [`Error::Storage`], [`Error::Collective`], [`Error::Keras`].
-fn whole(
-    source: &Source,
-    config: &FitSession,
-    trainer: &mut Trainer,
-    state: &State,
-) -> Result<Result<Model, String>, Error> {
-    let folder = config.local_dir.join("whole");
-    let failed = |source: Box<dyn std::error::Error + Send + Sync>| Error::Storage {
-        what: "cannot put the model together in",
-        path: folder.clone(),
-        source,
-    };
-    std::fs::create_dir_all(&folder).map_err(|error| failed(error.into()))?;
-    let path = match trainer.write_stages(state, Some(&folder))? {
-        Written::Here(path) => path,
-        Written::NotANumber(tensor) => return Ok(Err(tensor)),
-        Written::Elsewhere => {
-            let reason = "rank 0 has no checkpoint of a model of several stages";
-            return Err(Error::Panic(reason.to_owned()));
-        }
-    };
-    // Counts and the like, which training leaves alone, are as they came.
-    let options = read_options(&config.fit, &source.weights)?;
-    let (mut model, _) = Model::read(&source.model, &options)?;
-    let mut reader = Reader::open(&path).map_err(|error| failed(error.into()))?;
-    while let Some((described, values)) =
-        reader.read_next().map_err(|error| failed(error.into()))?
-    {
-        model.set_by_path(&described.name, &values)?;
+/// A model whose weights are in a file, as no rank has memory for all of them.
+struct Whole {
+    /// Without its float32 variables. Counts and the like, which training leaves alone, are as they came.
+    model: Model,
+    weights: Reader,
+    folder: PathBuf,
+}
+
+impl Whole {
+    /// Has all ranks bring what they have of the model; or gives the name of a tensor, of a variable or of
+    /// the optimizer, that holds NaN. The others meanwhile call [`Trainer::lend_state`].
+    ///
+    /// # Errors
+    /// [`Error::Storage`], [`Error::Collective`], [`Error::Keras`].
+    fn gather(
+        source: &Source,
+        config: &FitSession,
+        trainer: &mut Trainer,
+        state: &State,
+    ) -> Result<Result<Self, String>, Error> {
+        let folder = config.local_dir.join("whole");
+        std::fs::create_dir_all(&folder).map_err(|error| apart(&folder, error.into()))?;
+        let path = match trainer.write_stages(state, Some(&folder))? {
+            Written::Here(path) => path,
+            Written::NotANumber(tensor) => return Ok(Err(tensor)),
+            Written::Elsewhere => {
+                let reason = "rank 0 has no checkpoint of a model of several stages";
+                return Err(Error::Panic(reason.to_owned()));
+            }
+        };
+        let options = ReadOptions {
+            holds: Holds::Counts,
+            ..read_options(&config.fit, &source.weights)?
+        };
+        let (model, _) = Model::read(&source.model, &options)?;
+        let weights = Reader::open(&path).map_err(|error| apart(&folder, error.into()))?;
+        Ok(Ok(Self {
+            model,
+            weights,
+            folder,
+        }))
     }
-    std::fs::remove_dir_all(&folder).map_err(|error| failed(error.into()))?;
-    Ok(Ok(model))
+
+    /// Removes the file.
+    ///
+    /// # Errors
+    /// [`Error::Storage`].
+    fn remove(self) -> Result<(), Error> {
+        std::fs::remove_dir_all(&self.folder).map_err(|error| apart(&self.folder, error.into()))
+    }
+}
+
+fn apart(folder: &Path, source: Box<dyn std::error::Error + Send + Sync>) -> Error {
+    Error::Storage {
+        what: "cannot put the model together in",
+        path: folder.to_owned(),
+        source,
+    }
 }

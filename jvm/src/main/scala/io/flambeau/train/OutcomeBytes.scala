@@ -20,8 +20,8 @@ private[train] object OutcomeBytes {
   /** What can be thrown on the driver again, by the name that crosses. */
   private val exceptions: Map[String, String => FlambeauException] = Seq[String => FlambeauException](
     new ConfigException(_), new DataException(_), new NumericException(_), new PeerFailedException(_),
-    new CollectiveException(_), new StorageException(_), new CancelledException(_), new NativeLoadException(_),
-    new NativePanicException(_), new FlambeauException(_)).map(make => make("").getClass.getName -> make).toMap
+    new MemoryException(_), new CollectiveException(_), new StorageException(_), new CancelledException(_),
+    new NativeLoadException(_), new NativePanicException(_), new FlambeauException(_)).map(make => make("").getClass.getName -> make).toMap
 
   def encode(outcome: Outcome): Array[Byte] = written { out =>
     outcome match {

@@ -24,7 +24,7 @@ class OutcomeSuite extends AnyFunSuite {
     val retryable = Seq(new CollectiveException("lost"), new StorageException("full"), new CancelledException("killed"))
     val final_ = Seq(
       new ConfigException("c"), new DataException("d"), new NumericException("n"), new PeerFailedException("p"),
-      new NativeLoadException("l"), new NativePanicException("bug"), new FlambeauException("libtorch refused"))
+      new MemoryException("m"), new NativeLoadException("l"), new NativePanicException("bug"), new FlambeauException("libtorch refused"))
     assert(retryable.forall(_.isRetryable))
     assert(!final_.exists(_.isRetryable))
   }
