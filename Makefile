@@ -33,8 +33,10 @@ build: $(JAR)
 setup:
 	@scripts/setup.sh
 
+# All of the workspace, here and elsewhere: for one package cargo would choose other features of what it
+# depends on, and build libtorch's bindings anew.
 $(NATIVE): FORCE | setup
-	@cargo build --locked --release --package flambeau-jni
+	@cargo build --locked --release --workspace --lib
 
 $(JAR): $(NATIVE) jvm/pom.xml $(shell find jvm/src -type f)
 	@$(MVN) --quiet -Dmaven.test.skip=true -DskipTests package

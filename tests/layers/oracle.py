@@ -88,7 +88,7 @@ def sequential(shape: tuple, *layers: keras.Layer, dtype: str = "float32") -> ke
 
 def build_forward() -> None:
     """Build the example."""
-    command = ["cargo", "build", "--release", "-p", "flambeau-keras", "--example", "forward"]
+    command = ["cargo", "build", "--release", "--workspace", "--example", "forward"]
     subprocess.run(command, cwd=ROOT, check=True, timeout=1800)
 
 

@@ -30,8 +30,8 @@ def example() -> Example:
     programs: dict[str, str] = {}
 
     def build(name: str) -> str:
-        command = ["cargo", "build", "--release", "--message-format=json", "--example", name]
-        command += ["-p", "flambeau-keras", "-p", "flambeau-train"]
+        command = ["cargo", "build", "--release", "--message-format=json", "--workspace"]
+        command += ["--example", name]
         built = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
         artifacts = [json.loads(line) for line in built.stdout.splitlines()]
         return next(a["executable"] for a in artifacts if a.get("executable"))

@@ -10,5 +10,5 @@ if ! FLAMBEAU_LIBTORCH=$("$root/tests/device/gpu.sh" 2>"$root/build/gpu.log"); t
 fi
 export FLAMBEAU_LIBTORCH
 cd "$root"
-cargo build --quiet --locked --release --package flambeau-keras --example throughput
+cargo build --quiet --locked --release --workspace --example throughput
 exec "$root/build/venv/bin/python" "$bench/bench.py"

@@ -4,5 +4,5 @@
 set -euo pipefail
 bench=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$bench/../../.." && pwd)
-cargo build --quiet --locked --release --package flambeau-train --example strategy_bench
+cargo build --quiet --locked --release --workspace --example strategy_bench
 exec "$root/build/venv/bin/python" "$bench/${1:-bench}.py"

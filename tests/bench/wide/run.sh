@@ -3,5 +3,5 @@
 set -euo pipefail
 bench=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$bench/../../.." && pwd)
-cargo build --quiet --locked --release --package flambeau-train --example wide_bench
+cargo build --quiet --locked --release --workspace --example wide_bench
 exec "$root/build/venv/bin/python" "$bench/bench.py"
