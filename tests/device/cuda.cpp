@@ -292,6 +292,11 @@ bool no_cudnn(
   return false;
 }
 
+bool no_cudnn_for_lists(
+    const at::Tensor&, const at::Tensor&, c10::IntArrayRef, c10::IntArrayRef, int64_t) {
+  return false;
+}
+
 constexpr auto kFallback = &run_on_host;
 
 TORCH_LIBRARY_IMPL(_, CUDA, library) {
@@ -316,6 +321,8 @@ TORCH_LIBRARY_IMPL(aten, CUDA, library) {
   library.impl("_thnn_fused_lstm_cell_backward_impl", lstm_cell_backward);
   library.impl("_use_cudnn_ctc_loss.Tensor", no_cudnn);
   library.impl("_use_miopen_ctc_loss.Tensor", no_cudnn);
+  library.impl("_use_cudnn_ctc_loss", no_cudnn_for_lists);
+  library.impl("_use_miopen_ctc_loss", no_cudnn_for_lists);
   // Made of kernels that only a GPU has.
   for (const char* name : {"convolution", "convolution_backward", "convolution_overrideable"}) {
     library.impl(name, torch::CppFunction::makeFromBoxedFunction<kFallback>());
