@@ -3,6 +3,8 @@ package io.flambeau.data
 
 import org.apache.spark.sql.{AnalysisException, DataFrame}
 import org.apache.spark.sql.types.StructType
+import org.scalatest.concurrent.Eventually._
+import org.scalatest.time.SpanSugar._
 
 import io.flambeau.SparkSuite
 import io.flambeau.jni.Session
@@ -14,9 +16,9 @@ class TfRecordTableSuite extends SparkSuite {
     Map("spark.sql.warehouse.dir" -> temporaryDirectory().resolve("warehouse").toUri.toString)
 
   override protected def afterAll(): Unit = {
-    val left = Session.live
-    super.afterAll()
-    assert(left == 0)
+    // A query that was stopped does not wait for its tasks.
+    try eventually(timeout(10.seconds), interval(50.millis))(assert(Session.live == 0))
+    finally super.afterAll()
   }
 
   private def path(): String = temporaryDirectory().resolve("records").toString

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 package io.flambeau.train
 
+import java.io.File
 import java.nio.file.Files
 import java.util.concurrent.CountDownLatch
 
 import scala.collection.mutable
 import scala.concurrent.{Await, Future}
 import scala.concurrent.ExecutionContext.Implicits.global
-import scala.jdk.CollectionConverters._
 
 import org.apache.hadoop.conf.Configuration
 import org.apache.spark.TaskKilledException
@@ -25,8 +25,11 @@ class DirectoryWorkerSuite extends SparkSuite("local[2]") {
     "spark.stage.maxConsecutiveAttempts" -> "1")
 
   /** What the ranks of this suite have left for their workers. */
-  private def localCheckpoints: Int =
-    Files.walk(localDir).iterator.asScala.count(_.getFileName.toString.matches("""ckpt-\d+\.safetensors"""))
+  private def localCheckpoints: Int = {
+    // Not `Files.walk`, which fails when a file goes while it looks.
+    def within(folder: File): Seq[File] = Option(folder.listFiles).toSeq.flatten.flatMap(file => file +: within(file))
+    within(localDir.toFile).count(_.getName.matches("""ckpt-\d+\.safetensors"""))
+  }
 
   private def worker(isKilled: () => Boolean = () => false): DirectoryWorker = {
     val directory = new ModelDirectory(temporaryDirectory().toUri.toString, ModelDirectory.Owner("run"), new Configuration, 2)
