@@ -85,9 +85,14 @@ pub fn backward_in_own_thread() {
     unsafe { flambeau_backward_in_own_thread() }
 }
 
+/// Whether the machine has NVIDIA's driver.
+pub fn has_driver() -> bool {
+    driver().is_ok()
+}
+
 /// Loads the part for GPUs if the machine has a driver.
 pub(crate) fn load_with_driver() {
-    if driver().is_ok() {
+    if has_driver() {
         // Why it failed is told to those who ask for a GPU.
         let _outcome = loaded();
     }
@@ -106,7 +111,7 @@ fn loaded() -> &'static Result<(), NoGpu> {
     })
 }
 
-/// Whether NVIDIA's driver is there, or what the loader says.
+/// The driver is there, or what the loader says.
 fn driver() -> Result<(), String> {
     load(Path::new(DRIVER))
 }

@@ -16,7 +16,7 @@ use std::sync::Once;
 use tch::{Device, Kind, TchError, Tensor};
 
 pub use backward::backward;
-pub use device::{NoGpu, backward_in_own_thread, gpus};
+pub use device::{NoGpu, backward_in_own_thread, gpus, has_driver};
 pub use gradient::{is_same, with_gradient};
 pub use heap::{KeptMemory, trim_process_heap};
 pub use pooling::max_pool3d;

@@ -101,7 +101,8 @@ impl<'a> Batches<'a> {
         }
         self.pass = Some(pass);
         let drawn = self.dataset.draw(self.intake)?;
-        self.ahead = self.gather(&drawn)?;
+        let batch = self.shape.gather(&self.dataset, &drawn)?;
+        self.ahead = uploaded(batch, self.uploads.as_ref())?;
         self.dataset.release(&drawn);
         Ok(())
     }
@@ -141,11 +142,6 @@ impl<'a> Batches<'a> {
     /// Of each block, [`Error::Storage`].
     pub fn validation(&self) -> impl Iterator<Item = Result<Cow<'_, Block>, Error>> {
         self.dataset.validation()
-    }
-
-    fn gather(&self, drawn: &[RowRef]) -> Result<Option<Batch>, Error> {
-        let batch = self.shape.gather(&self.dataset, drawn)?;
-        uploaded(batch, self.uploads.as_ref())
     }
 
     /// Batches are about as large as the one before.

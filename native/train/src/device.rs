@@ -1,7 +1,7 @@
 //! Where a session computes: on the CPU, or on which GPU.
 
 use crate::error::Error;
-use flambeau_libtorch::{NoGpu, gpus};
+use flambeau_libtorch::{NoGpu, gpus, has_driver};
 use serde::Deserialize;
 
 /// Where a session is to compute.
@@ -39,11 +39,12 @@ impl Device {
     pub(crate) fn choose(&self) -> Result<tch::Device, Error> {
         let chosen = match self.kind {
             DeviceKind::Cpu => return Ok(tch::Device::Cpu),
+            // Most machines have none, and nobody has promised one: libtorch's part for them, which
+            // takes seconds, is not even loaded.
+            DeviceKind::Auto if self.index.is_none() && !has_driver() => {
+                return Ok(tch::Device::Cpu);
+            }
             DeviceKind::Auto => match self.gpu() {
-                // On most machines there is none, and nobody has promised one.
-                Err(NoGpu::CpuBuild(_) | NoGpu::NoDriver(_)) if self.index.is_none() => {
-                    return Ok(tch::Device::Cpu);
-                }
                 Err(reason) => {
                     log::warn!("computes on the CPU: {reason}");
                     return Ok(tch::Device::Cpu);
