@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sockets import sent
+
 ROOT = Path(__file__).resolve().parents[3]
 PROGRAM = ROOT / "target" / "release" / "examples" / "strategy_bench"
 DEADLINE_SECONDS = 1200
@@ -105,16 +107,6 @@ def session(fit: Fit, rank: int, folder: Path) -> dict[str, Any]:
         "columns": {"features": ["values"], "labels": ["label"], "weight": None},
         "fit": {"seed": 1, **fit.settings},
     }
-
-
-def sent(processes: list[subprocess.Popen[str]]) -> int:
-    """Bytes that the processes have sent over connections that are open."""
-    sockets = subprocess.run(
-        ["ss", "-tinpH"], capture_output=True, text=True, check=True
-    ).stdout.replace("\n\t", "\t")
-    ours = tuple(f"pid={process.pid}," for process in processes)
-    lines = [line for line in sockets.splitlines() if any(pid in line for pid in ours)]
-    return sum(int(number) for line in lines for number in re.findall(r"bytes_sent:(\d+)", line))
 
 
 def limited(limit: int | None) -> Callable[[], None] | None:

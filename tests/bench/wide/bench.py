@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 import sys
 import tempfile
@@ -21,6 +20,10 @@ import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from sockets import sent  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[3]
 PROGRAM = ROOT / "target" / "release" / "examples" / "wide_bench"
@@ -107,16 +110,6 @@ def session(way: Way, rank: int, folder: str) -> dict[str, Any]:
             **way.settings,
         },
     }
-
-
-def sent(processes: list[subprocess.Popen[str]]) -> int:
-    """Bytes that the processes have sent over connections that are open."""
-    sockets = subprocess.run(
-        ["ss", "-tinpH"], capture_output=True, text=True, check=True
-    ).stdout.replace("\n\t", "\t")
-    ours = tuple(f"pid={process.pid}," for process in processes)
-    lines = [line for line in sockets.splitlines() if any(pid in line for pid in ours)]
-    return sum(int(number) for line in lines for number in re.findall(r"bytes_sent:(\d+)", line))
 
 
 def run(way: Way) -> dict[str, Any]:
